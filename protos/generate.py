@@ -1,0 +1,31 @@
+"""Regenerates the *_pb2.py files beside the *.proto files: `python protos/generate.py` (needs grpcio-tools<1.63).
+
+The files are checked in so that users need no protoc; tests/protos/test_generated.py fails where they fall behind.
+"""
+import pathlib
+import shutil
+import sys
+import tempfile
+
+from grpc_tools import protoc
+
+HERE = pathlib.Path(__file__).resolve().parent
+IMPORT_PATH = pathlib.Path("deeplab2_kmax/protos")
+
+
+def generate(output: pathlib.Path) -> None:
+    """Writes <name>_pb2.py into `output` for every .proto of this folder."""
+    with tempfile.TemporaryDirectory() as root:
+        sources = pathlib.Path(root) / IMPORT_PATH
+        sources.mkdir(parents=True)
+        for proto in HERE.glob("*.proto"):
+            shutil.copy(proto, sources)
+        names = sorted(str(IMPORT_PATH / path.name) for path in sources.glob("*.proto"))
+        if protoc.main(["protoc", f"-I{root}", f"--python_out={root}", *names]) != 0:
+            sys.exit("protoc failed")
+        for generated in sources.glob("*_pb2.py"):
+            shutil.copy(generated, output)
+
+
+if __name__ == "__main__":
+    generate(HERE)
