@@ -1,0 +1,99 @@
+"""A picture with its panoptic map laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.visualization.captions import draw_captions, readable_class_name
+from deeplab2_kmax.visualization.coloring import segment_colors
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.datasets import DatasetDescriptor
+
+# Segments that take up less of the picture than this get no name: it would hide them.
+_SMALLEST_NAMED_FRACTION = 0.002
+
+
+def display_scale(height: int, width: int, target: int = 480) -> int:
+    """Whole factor by which to enlarge a picture so that its shorter side comes near `target` pixels (at least 1)."""
+    return max(1, round(target / max(1, min(height, width))))
+
+
+def overlay(
+    image: np.ndarray,
+    panoptic: np.ndarray,
+    descriptor: DatasetDescriptor,
+    *,
+    opacity: float = 0.55,
+    outlines: bool = True,
+    names: bool = True,
+    scale: int = 1,
+    captions: Mapping[int, str] | None = None,
+) -> np.ndarray:
+    """Tints each segment in its colour, draws its outline and writes its class name on it. Void stays untinted.
+
+    Args:
+      image: [H, W, 3] uint8 RGB.
+      panoptic: [H, W] integers `class id * label_divisor + instance id`.
+      descriptor: the data set the ids belong to.
+      opacity: share of the segment's colour in the result, 0..1.
+      outlines: whether to draw a thin line between segments.
+      names: whether to write class names on segments that are large enough.
+      scale: whole factor to enlarge the picture by, see `display_scale`; lines and text keep their size.
+      captions: texts to write in place of the class name, by panoptic id.
+
+    Returns:
+      [H * scale, W * scale, 3] uint8 RGB.
+
+    Raises:
+      DataError: sizes differ, or an id belongs to no class of the data set.
+    """
+    _check(image, panoptic)
+    segment_ids, index = np.unique(panoptic, return_inverse=True)
+    index = index.reshape(panoptic.shape)
+    void = segment_ids // descriptor.label_divisor == descriptor.ignore_label
+    colors = segment_colors(segment_ids, descriptor).astype(np.float32)
+    if scale > 1:
+        height, width = panoptic.shape
+        image = np.asarray(Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.BICUBIC))
+        index = index.repeat(scale, 0).repeat(scale, 1)
+
+    weight = np.where(void, 0.0, opacity).astype(np.float32)
+    canvas = image * (1 - weight)[index][..., None] + (colors * weight[:, None])[index]
+    if outlines:
+        _draw_outlines(canvas, index, colors, void)
+    canvas = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    if not names:
+        return canvas
+    texts = _texts(segment_ids, descriptor, captions or {})
+    smallest = max(_SMALLEST_NAMED_FRACTION * index.size, 1)
+    return draw_captions(canvas, index, texts, smallest)
+
+
+def _check(image: np.ndarray, panoptic: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise DataError(f"expected an RGB image [H, W, 3] of uint8, got shape {image.shape} of {image.dtype}")
+    if panoptic.shape != image.shape[:2]:
+        raise DataError(f"the panoptic map has shape {panoptic.shape}, its image {image.shape[:2]}")
+
+
+def _texts(segment_ids: np.ndarray, descriptor: DatasetDescriptor, captions: Mapping[int, str]) -> list[str]:
+    """What to write on each segment; an empty text for void."""
+    names = {segment_class.id: readable_class_name(segment_class.name) for segment_class in descriptor.classes}
+    names[descriptor.ignore_label] = ""
+    return [captions.get(i, names[i // descriptor.label_divisor]) for i in segment_ids.tolist()]
+
+
+def _draw_outlines(canvas: np.ndarray, index: np.ndarray, colors: np.ndarray, void: np.ndarray) -> None:
+    """Draws the border pixels of each segment, on its own side of the border, in a light tone of its colour."""
+    border = np.zeros(index.shape, bool)
+    across, down = index[:, 1:] != index[:, :-1], index[1:] != index[:-1]
+    border[:, 1:] |= across
+    border[1:] |= down
+    rows, columns = np.nonzero(border & ~void[index])
+    canvas[rows, columns] = 0.25 * colors[index[rows, columns]] + 0.75 * 255
