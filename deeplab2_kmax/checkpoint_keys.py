@@ -1,0 +1,116 @@
+"""The one map between this package's variables and the keys of DeepLab2's checkpoints.
+
+A variable's path is the chain of public attributes that leads to it from the model, such as
+`pixel_encoder/stages/0/2/conv1/norm/gamma`; DeepLab2 calls the same variable `encoder/_stage2/_block3/_conv1_bn_act/_batch_norm/gamma`.
+`RULES` rewrites the first into the second, one level of the model at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+Replacement = "str | Callable[[re.Match], str]"
+
+_PREDICTOR = r"(?:prediction_head|predictor)"
+
+RULES: list[tuple[str, Replacement]] = [
+    # Pixel encoder
+    (r"^pixel_encoder/stages/(\d+)/(\d+)/", lambda m: f"encoder/_stage{int(m[1]) + 2}/_block{int(m[2]) + 1}/"),
+    (r"^pixel_encoder/stem/", "encoder/_stem/"),
+    # Pixel decoder
+    (r"^pixel_decoder/stages/(\d+)/(\d+)/", lambda m: f"pixel_decoder/_stages/{m[1]}/_block{int(m[2]) + 1}/"),
+    (r"^pixel_decoder/skip_norms/", "pixel_decoder/_backbone_norms/"),
+    (r"^pixel_decoder/fusions/(\d+)/coarse/", r"pixel_decoder/_skip_connections/\1/_resized_conv_bn1/"),
+    (r"^pixel_decoder/fusions/(\d+)/fine/", r"pixel_decoder/_skip_connections/\1/_resized_conv_bn2/"),
+    # Residual blocks
+    (r"/conv([12])/", r"/_conv\1_bn_act/"),
+    (r"/conv3/", "/_conv3_bn/"),
+    (r"/shortcut/", "/_shortcut/"),
+    (r"/attention/(height|width)_axis/", r"/_attention/_\1_axis/"),
+    (r"/qkv_norm/", "/_batch_norm_qkv/"),
+    (r"axis/similarity_norm/", "axis/_batch_norm_similarity/"),
+    (r"axis/output_norm/", "axis/_batch_norm_retrieved_output/"),
+    (r"/(query|key|value)_positions/", r"/_\1_rpe/"),
+    # Transformer decoder
+    (r"^transformer_decoder/(class|mask)_embedding/", r"transformer_decoder/_\1_embedding_projection/"),
+    (r"^transformer_decoder/layers/(\d+)/", r"transformer_decoder/_kmax_decoder/\1/_block1_transformer/"),
+    (r"/center_projection/", "/_memory_conv1_bn_act/"),
+    (r"/pixel_projection/", "/_pixel_conv1_bn_act/"),
+    (r"/self_attention/query_key_value/", "/_memory_qkv_conv_bn/"),
+    (r"/self_attention/similarity_norm/", "/_memory_attention/_batch_norm_similarity/"),
+    (r"/self_attention/value_norm/", "/_memory_attention/_batch_norm_retrieved_value/"),
+    (r"/self_attention/projection/", "/_memory_conv3_bn/"),
+    (r"/feed_forward/0/", "/_memory_ffn_conv1_bn_act/"),
+    (r"/feed_forward/1/", "/_memory_ffn_conv2_bn/"),
+    # k-means clustering
+    (r"/clustering/value/", "/_pixel_v_conv_bn/"),
+    (r"/clustering/value_norm/", "/_kmeans_memory_batch_norm_retrieved_value/"),
+    (r"/clustering/projection/", "/_kmeans_memory_conv3_bn/"),
+    # Heads: those of the decoder layers are private attributes in DeepLab2, the final one stands at the top.
+    (_PREDICTOR + r"/pixel_head/", "predictor/pixel_space_head/"),
+    (_PREDICTOR + r"/pixel_norm/", "predictor/pixel_space_feature_batch_norm/"),
+    (_PREDICTOR + r"/mask_head/", "predictor/transformer_mask_head/"),
+    (_PREDICTOR + r"/mask_norm/", "predictor/pixel_space_mask_batch_norm/"),
+    (_PREDICTOR + r"/class_head/", "predictor/transformer_class_head/_conv/"),
+    (r"/clustering/predictor/", "/_auxiliary_clustering_predictor/_"),
+    (r"^predictor/", ""),
+    (r"pixel_space_head/conv/", "pixel_space_head/conv_block/_conv1_bn_act/"),
+    (r"pixel_space_head/final/", "pixel_space_head/final_conv/"),
+    # Semantic branch
+    (r"^semantic_head/conv/", "semantic_head_without_last_layer/_conv1_bn_act/"),
+    (r"^semantic_head/final/", "semantic_last_layer/"),
+    (r"^semantic_decoder/skips/(\d+)/", lambda m: f"semantic_decoder/_low_level_conv{int(m[1]) + 1}/"),
+    (
+        r"^semantic_decoder/fusions/(\d+)/",
+        lambda m: f"semantic_decoder/_fusion_conv{int(m[1]) + 1}/_conv1_bn_act/",
+    ),
+    (r"^semantic_decoder/pyramid/pointwise/", "semantic_decoder/_aspp/_conv_bn_act/"),
+    (
+        r"^semantic_decoder/pyramid/dilated/(\d+)/",
+        lambda m: f"semantic_decoder/_aspp/_aspp_conv{int(m[1]) + 1}/_conv_bn_act/",
+    ),
+    (r"^semantic_decoder/pyramid/pooled/", "semantic_decoder/_aspp/_aspp_pool/_conv_bn_act/"),
+    (r"^semantic_decoder/pyramid/projection/", "semantic_decoder/_aspp/_proj_conv_bn_act/"),
+    # Convolutions with batch norm
+    (r"/depthwise/depthwise_kernel$", "/_depthwise/_depthwise_conv/depthwise_kernel"),
+    (r"/depthwise/norm/", "/_depthwise/_batch_norm/"),
+    (r"/pointwise/", "/_pointwise/"),
+    (r"/norm/(?=\w+$)", "/_batch_norm/"),
+    (r"(_bn|_bn_act|_stem|_shortcut|_pointwise|_head|_projection|_bn\d|_level_conv\d)/kernel$", r"\1/_conv/kernel"),
+]
+
+_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in RULES]
+
+
+def checkpoint_key(path: str) -> str:
+    """DeepLab2's checkpoint key of the variable that this package reaches by `path`."""
+    for pattern, replacement in _COMPILED:
+        path = pattern.sub(replacement, path)
+    return path
+
+
+def checkpoint_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
+    """All variables of `model` by their DeepLab2 checkpoint keys."""
+    variables: dict[str, tf.Variable] = {}
+    for path, variable in _variables(model):
+        key = checkpoint_key(path)
+        if key in variables:
+            raise AssertionError(f"two variables with the checkpoint key {key}; the second is {path}")
+        variables[key] = variable
+    return variables
+
+
+def _variables(owner, prefix: str = "") -> Iterator[tuple[str, tf.Variable]]:
+    """(path, variable) of everything reachable from `owner` through public attributes and lists."""
+    if isinstance(owner, tf.Variable):
+        yield prefix, owner
+    elif isinstance(owner, tf.keras.layers.Layer):
+        for name, value in vars(owner).items():
+            if not name.startswith("_"):
+                yield from _variables(value, f"{prefix}/{name}" if prefix else name)
+    elif isinstance(owner, (list, tuple)):
+        for index, value in enumerate(owner):
+            yield from _variables(value, f"{prefix}/{index}")

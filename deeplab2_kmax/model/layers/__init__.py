@@ -1,0 +1,1 @@
+"""Building blocks that know nothing of panoptic segmentation: normalization, convolutions, attention, resizing."""

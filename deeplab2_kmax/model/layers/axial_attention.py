@@ -1,0 +1,119 @@
+"""Position-sensitive axial attention (Wang et al., "Axial-DeepLab", ECCV 2020, equation 4).
+
+Attention runs along one axis at a time: first down the columns, then along the rows. Along an axis, with queries q,
+keys k and values v of each head and learned relative positions r,
+
+    y_o = sum_p softmax_p(norm(q_o . k_p) + norm(q_o . r^q_{p-o}) + norm(k_p . r^k_{p-o})) (v_p + r^v_{p-o})
+
+where every summand is batch-normalized on its own.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
+from deeplab2_kmax.model.layers.shapes import shape_of
+
+# Longest distance that has an embedding of its own; further ones share the last.
+MAX_DISTANCE = 254
+
+
+class RelativePositions(tf.keras.layers.Layer):
+    """One learned vector for each distance -254 .. 254: a table [509, depth]."""
+
+    def __init__(self, depth: int, name: str | None = None):
+        super().__init__(name=name)
+        self.embeddings = self.add_weight(
+            "embeddings", [2 * MAX_DISTANCE + 1, depth], initializer=tf.keras.initializers.TruncatedNormal(stddev=1.0)
+        )
+        self.built = True
+
+    def call(self, length):
+        """[length (from), length (to), depth]: the vectors of all pairs of positions."""
+        position = tf.range(length)
+        distance = tf.clip_by_value(position[tf.newaxis, :] - position[:, tf.newaxis], -MAX_DISTANCE, MAX_DISTANCE)
+        return tf.gather(tf.identity(self.embeddings), distance + MAX_DISTANCE)
+
+
+class AxialAttention(tf.keras.layers.Layer):
+    """Attention along the middle axis: [rows, length, C] -> [rows, length, value_channels]."""
+
+    def __init__(
+        self,
+        key_channels: int,
+        value_channels: int,
+        normalization: Normalization,
+        num_heads: int = 8,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.key_channels = key_channels
+        self.value_channels = value_channels
+        self.num_heads = num_heads
+        key_depth = key_channels // num_heads
+        value_depth = value_channels // num_heads
+        self.qkv_norm = BatchNorm(normalization, name="qkv_norm")
+        self.similarity_norm = SummedBatchNorm(normalization, 3, [1, num_heads, 1, 1], name="similarity_norm")
+        self.output_norm = SummedBatchNorm(normalization, 2, [1, num_heads, 1, value_depth], name="output_norm")
+        self.query_positions = RelativePositions(key_depth, name="query_positions")
+        self.key_positions = RelativePositions(key_depth, name="key_positions")
+        self.value_positions = RelativePositions(value_depth, name="value_positions")
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.qkv_kernel = self.add_weight(
+            "qkv_kernel",
+            [channels, 2 * self.key_channels + self.value_channels],
+            initializer=tf.keras.initializers.TruncatedNormal(stddev=channels**-0.5),
+        )
+        self.qkv_norm.build([None, 2 * self.key_channels + self.value_channels])
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        length = shape_of(x)[1]
+        query, key, value = self._query_key_value(x, length, training)
+        similarity = self.similarity_norm(
+            [
+                tf.einsum("rlhd,rmhd->rhlm", query, key),
+                tf.einsum("rlhd,lmd->rhlm", query, self.query_positions(length)),
+                tf.einsum("rmhd,lmd->rhlm", key, self.key_positions(length)),
+            ],
+            training=training,
+        )
+        weights = tf.nn.softmax(similarity)
+        output = self.output_norm(
+            [
+                tf.einsum("rhlm,rmhd->rhld", weights, value),
+                tf.einsum("rhlm,lmd->rhld", weights, self.value_positions(length)),
+            ],
+            training=training,
+        )
+        return tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, length, self.value_channels])
+
+    def _query_key_value(self, x, length, training):
+        if training:
+            qkv = self.qkv_norm(tf.matmul(x, self.qkv_kernel), training=True)
+        else:
+            scale, shift = self.qkv_norm.affine()
+            qkv = tf.matmul(x, self.qkv_kernel * scale) + shift
+        parts = tf.split(qkv, [self.key_channels, self.key_channels, self.value_channels], axis=-1)
+        return [tf.reshape(part, [-1, length, self.num_heads, part.shape[-1] // self.num_heads]) for part in parts]
+
+
+class AxialAttention2D(tf.keras.layers.Layer):
+    """Attention down the columns, then along the rows: [B, H, W, C] -> [B, H, W, value_channels]."""
+
+    def __init__(self, key_channels: int, value_channels: int, normalization: Normalization, name: str | None = None):
+        super().__init__(name=name)
+        self.value_channels = value_channels
+        self.height_axis = AxialAttention(key_channels, value_channels, normalization, name="height_axis")
+        self.width_axis = AxialAttention(key_channels, value_channels, normalization, name="width_axis")
+
+    def call(self, x, training=False):
+        _, height, width, channels = shape_of(x)
+        columns = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, height, channels])
+        columns = self.height_axis(columns, training=training)
+        rows = tf.transpose(tf.reshape(columns, [-1, width, height, self.value_channels]), [0, 2, 1, 3])
+        rows = self.width_axis(tf.reshape(rows, [-1, width, self.value_channels]), training=training)
+        return tf.reshape(rows, [-1, height, width, self.value_channels])

@@ -1,0 +1,163 @@
+"""Convolutions followed by batch normalization and an activation: one layer, one kernel launch in inference.
+
+In inference the normalization is an affine map per channel, so it is folded into the kernel: what runs is a
+convolution, a bias and an activation, which TensorFlow fuses.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.activations import activation as activation_by_name
+from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+
+
+class ConvNorm(tf.keras.layers.Layer):
+    """[B, H, W, C] -> convolution (no bias) -> batch norm -> activation -> [B, ceil(H / stride), ceil(W / stride), filters].
+
+    Strided kernels are padded alike on all sides ((kernel_size - 1) / 2), which keeps features centred on the same
+    pixels whatever the parity of the image size.
+
+    Args:
+        filters: output channels.
+        kernel_size: height and width of the kernel; odd.
+        normalization: settings of the batch norm.
+        stride, dilation: of the convolution; not both above 1.
+        activation: "relu", "gelu" or None.
+        gamma_initializer: of the batch norm.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        normalization: Normalization,
+        stride: int = 1,
+        dilation: int = 1,
+        activation: str | None = None,
+        gamma_initializer: str = "ones",
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.activate = activation_by_name(activation)
+        self.norm = BatchNorm(normalization, gamma_initializer, name="norm")
+
+    def build(self, input_shape):
+        shape = [self.kernel_size, self.kernel_size, input_shape[-1], self.filters]
+        self.kernel = self.add_weight("kernel", shape, initializer="he_normal")
+        self.norm.build([None, self.filters])
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        if training:
+            return self.activate(self.norm(self._convolve(x, self.kernel), training=True))
+        scale, shift = self.norm.affine()
+        return self.activate(tf.nn.bias_add(self._convolve(x, self.kernel * scale), shift))
+
+    def _convolve(self, x, kernel):
+        if self.stride == 1:
+            return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=self.dilation)
+        if self.kernel_size == 1:
+            return tf.nn.conv2d(x[:, :: self.stride, :: self.stride], kernel, 1, "VALID")
+        side = [(self.kernel_size - 1) // 2] * 2
+        return tf.nn.conv2d(x, kernel, self.stride, [[0, 0], side, side, [0, 0]])
+
+
+class DepthwiseConvNorm(tf.keras.layers.Layer):
+    """[B, H, W, C] -> one kernel a channel -> batch norm -> activation -> [B, H, W, C]."""
+
+    def __init__(self, kernel_size: int, normalization: Normalization, activation: str | None = None, name=None):
+        super().__init__(name=name)
+        self.kernel_size = kernel_size
+        self.activate = activation_by_name(activation)
+        self.norm = BatchNorm(normalization, name="norm")
+
+    def build(self, input_shape):
+        shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
+        self.depthwise_kernel = self.add_weight("depthwise_kernel", shape, initializer="glorot_uniform")
+        self.norm.build([None, input_shape[-1]])
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        if training:
+            return self.activate(self.norm(self._convolve(x, self.depthwise_kernel), training=True))
+        scale, shift = self.norm.affine()
+        kernel = self.depthwise_kernel * scale[:, tf.newaxis]
+        return self.activate(tf.nn.bias_add(self._convolve(x, kernel), shift))
+
+    def _convolve(self, x, kernel):
+        return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
+
+
+class SeparableConvNorm(tf.keras.layers.Layer):
+    """Depthwise, then 1x1 convolution, each with batch norm and activation: [B, H, W, C] -> [B, H, W, filters]."""
+
+    def __init__(self, filters: int, kernel_size: int, normalization: Normalization, activation=None, name=None):
+        super().__init__(name=name)
+        self.depthwise = DepthwiseConvNorm(kernel_size, normalization, activation, name="depthwise")
+        self.pointwise = ConvNorm(filters, 1, normalization, activation=activation, name="pointwise")
+
+    def call(self, x, training=False):
+        return self.pointwise(self.depthwise(x, training=training), training=training)
+
+
+class LinearNorm(tf.keras.layers.Layer):
+    """[B, length, C] -> linear map (no bias) -> batch norm -> activation -> [B, length, filters].
+
+    The kernel is stored as that of a convolution of width one, [1, C, filters].
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        normalization: Normalization,
+        activation: str | None = None,
+        gamma_initializer: str = "ones",
+        kernel_initializer="he_normal",
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.filters = filters
+        self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+        self.activate = activation_by_name(activation)
+        self.norm = BatchNorm(normalization, gamma_initializer, name="norm")
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight("kernel", [1, input_shape[-1], self.filters], initializer=self.kernel_initializer)
+        self.norm.build([None, self.filters])
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        if training:
+            return self.activate(self.norm(tf.matmul(x, self.kernel[0]), training=True))
+        scale, shift = self.norm.affine()
+        return self.activate(tf.matmul(x, self.kernel[0] * scale) + shift)
+
+
+class Linear(tf.keras.layers.Layer):
+    """[..., C] -> linear map with bias -> [..., filters]; starts close to zero.
+
+    Args:
+        filters: output channels.
+        kernel_rank: the kernel is stored as [1, ..., 1, C, filters] with this rank.
+    """
+
+    def __init__(self, filters: int, kernel_rank: int, name: str | None = None):
+        super().__init__(name=name)
+        self.filters = filters
+        self.kernel_rank = kernel_rank
+
+    def build(self, input_shape):
+        shape = [1] * (self.kernel_rank - 2) + [input_shape[-1], self.filters]
+        self.kernel = self.add_weight("kernel", shape, initializer=tf.keras.initializers.TruncatedNormal(stddev=0.01))
+        self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x):
+        if x.shape.rank == 4:
+            return tf.nn.bias_add(tf.nn.conv2d(x, self.kernel, 1, "VALID"), self.bias)
+        return tf.matmul(x, tf.reshape(self.kernel, [-1, self.filters])) + self.bias

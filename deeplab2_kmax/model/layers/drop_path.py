@@ -1,0 +1,22 @@
+"""Stochastic depth (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def drop_path(x: tf.Tensor, keep_prob: float, training: bool) -> tf.Tensor:
+    """In training, drops the residual branch `x` [B, ...] of each image with probability 1 - keep_prob.
+
+    Branches that are kept are scaled by 1 / keep_prob, so the expectation does not change.
+    """
+    if not training or keep_prob == 1.0:
+        return x
+    shape = [tf.shape(x)[0]] + [1] * (x.shape.rank - 1)
+    kept = tf.floor(keep_prob + tf.random.uniform(shape, dtype=x.dtype))
+    return x * (kept / keep_prob)
+
+
+def linear_keep_prob(last_keep_prob: float, stage: int, stages: int) -> float:
+    """Keep-probability of `stage` where it falls linearly from 1 at stage 0 to `last_keep_prob` at stage `stages`."""
+    return 1.0 - (1.0 - last_keep_prob) * stage / stages

@@ -1,0 +1,20 @@
+"""Pixel encoders: image -> features at strides 2 to 32."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.config import require_supported
+from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.pixel_encoders.resnet import ResNet, ResNetSettings
+from deeplab2_kmax.protos import config_pb2
+
+
+def build_pixel_encoder(config: config_pb2.ExperimentOptions, normalization: Normalization) -> tf.keras.layers.Layer:
+    """The encoder that `config.model_options.backbone` names.
+
+    It maps an image [B, H, W, 3] in [-1, 1] to a dict "stage1" (stride 2) .. "stage5" (stride 32) of features before
+    their activation. Raises ConfigError for a name that is not implemented.
+    """
+    require_supported(config)
+    return ResNet(ResNetSettings.from_options(config.model_options.backbone), normalization)

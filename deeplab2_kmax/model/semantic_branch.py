@@ -1,0 +1,95 @@
+"""Auxiliary semantic segmentation: a loss on the encoder in training, not needed to predict panoptic maps.
+
+The decoder is that of Panoptic-DeepLab (Cheng et al., CVPR 2020): atrous spatial pyramid pooling on the last stage,
+then skip connections from earlier ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.convolution import ConvNorm, SeparableConvNorm
+from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.resize import resize_like
+from deeplab2_kmax.protos import model_pb2
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticDecoderSettings:
+    """Sizes of the decoder.
+
+    Attributes:
+        aspp_channels: channels of each branch of the pyramid and of its projection.
+        atrous_rates: three dilation rates.
+        decoder_channels: channels after each fusion with a skip feature.
+        skips: (encoder feature, channels it is projected to), from low to high resolution, e.g. ("res3", 64).
+        dropout: rate on the projected pyramid in training.
+    """
+
+    aspp_channels: int
+    atrous_rates: tuple[int, int, int]
+    decoder_channels: int
+    skips: tuple[tuple[str, int], ...]
+    dropout: float = 0.1
+
+    @classmethod
+    def from_options(cls, options: model_pb2.ModelOptions) -> SemanticDecoderSettings:
+        decoder = options.decoder
+        return cls(
+            decoder.aspp_channels,
+            tuple(decoder.atrous_rates),
+            decoder.decoder_channels,
+            tuple((skip.feature_key, skip.channels_project) for skip in options.max_deeplab.auxiliary_low_level),
+        )
+
+
+class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
+    """[B, h, w, C] -> [B, h, w, channels] from a 1x1, three dilated 3x3 and one image-wide branch."""
+
+    def __init__(self, channels: int, atrous_rates, dropout: float, normalization: Normalization, name=None):
+        super().__init__(name=name)
+
+        def conv(kernel_size, name, dilation=1):
+            return ConvNorm(channels, kernel_size, normalization, dilation=dilation, activation="gelu", name=name)
+
+        self.pointwise = conv(1, "pointwise")
+        self.dilated = [conv(3, f"dilated{rate}", rate) for rate in atrous_rates]
+        self.pooled = conv(1, "pooled")
+        self.projection = conv(1, "projection")
+        self.dropout = tf.keras.layers.Dropout(dropout)
+
+    def call(self, x, training=False):
+        branches = [self.pointwise(x, training=training)]
+        branches += [conv(x, training=training) for conv in self.dilated]
+        pooled = self.pooled(tf.reduce_mean(x, [1, 2], keepdims=True), training=training)
+        branches.append(tf.broadcast_to(pooled, tf.shape(branches[0])))
+        projected = self.projection(tf.concat(branches, -1), training=training)
+        return self.dropout(projected, training=training)
+
+
+class SemanticDecoder(tf.keras.layers.Layer):
+    """Encoder features (including the activated "res2", "res3") -> [B, h, w, decoder_channels] at the last skip's stride."""
+
+    def __init__(self, settings: SemanticDecoderSettings, normalization: Normalization, name: str = "semantic_decoder"):
+        super().__init__(name=name)
+        self.skip_names = [feature for feature, _ in settings.skips]
+        self.pyramid = AtrousSpatialPyramidPooling(
+            settings.aspp_channels, settings.atrous_rates, settings.dropout, normalization, name="pyramid"
+        )
+        self.skips = [
+            ConvNorm(channels, 1, normalization, activation="gelu", name=f"skip_{feature}")
+            for feature, channels in settings.skips
+        ]
+        self.fusions = [
+            SeparableConvNorm(settings.decoder_channels, 5, normalization, "gelu", name=f"fusion_{feature}")
+            for feature in self.skip_names
+        ]
+
+    def call(self, high_level, skip_features, training=False):
+        x = self.pyramid(high_level, training=training)
+        for name, skip, fusion in zip(self.skip_names, self.skips, self.fusions):
+            fine = skip(skip_features[name], training=training)
+            x = fusion(tf.concat([resize_like(x, fine), fine], -1), training=training)
+        return x
