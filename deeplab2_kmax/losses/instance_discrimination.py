@@ -9,9 +9,7 @@ from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.targets import GroundTruthMasks
 
 
-def instance_discrimination_loss(
-    features: tf.Tensor, masks: GroundTruthMasks, settings: LossSettings
-) -> tf.Tensor:
+def instance_discrimination_loss(features: tf.Tensor, masks: GroundTruthMasks, settings: LossSettings) -> tf.Tensor:
     """The loss of one output; which of the two forms depends on `instance_sample_k`.
 
     features: [B, P, D] f32, normalised to length 1. Returns [B] f32.

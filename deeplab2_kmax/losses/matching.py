@@ -33,7 +33,7 @@ def match(costs: tf.Tensor, exists: tf.Tensor, backend: str = "auto") -> tf.Tens
 
 
 def resolve_backend(backend: str) -> str:
-    """"host" or "xla" for "auto", according to the distribution strategy in scope."""
+    """ "host" or "xla" for "auto", according to the distribution strategy in scope."""
     if backend != "auto":
         return backend
     on_tpu = isinstance(tf.distribute.get_strategy(), (tf.distribute.TPUStrategy,))
@@ -122,11 +122,13 @@ def _shortest_path(costs, row_of_column, u, v, new_row, active):
         better = (reduced < tentative) & (settled == infinity) & searching[:, None]
         tentative = tf.where(better, reduced, tentative)
         previous = tf.where(better, row[:, None], previous)
-        # Settled columns leave the race; ties go to the first column.
+        # Settled columns leave the race. Of several nearest ones a free column ends the search; then the first, as in
+        # SciPy, so that both backends mostly agree in ties.
         open_distance = tf.where(settled == infinity, tentative, infinity)
-        column = tf.argmin(open_distance, axis=1, output_type=tf.int32)
-        here = searching[:, None] & (tf.range(columns)[None, :] == column[:, None])
         nearest = tf.reduce_min(open_distance, axis=1)
+        rank = tf.where(open_distance == nearest[:, None], 2 - tf.cast(row_of_column >= 0, tf.int32), 0)
+        column = tf.argmax(rank, axis=1, output_type=tf.int32)
+        here = searching[:, None] & (tf.range(columns)[None, :] == column[:, None])
         lowest = tf.where(searching, nearest, lowest)
         settled = tf.where(here, nearest[:, None], settled)
         owner = tf.gather(row_of_column, column, batch_dims=1)

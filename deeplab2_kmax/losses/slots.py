@@ -14,6 +14,9 @@ from deeplab2_kmax.losses.matching import match
 from deeplab2_kmax.losses.targets import GroundTruthMasks
 
 _DENOMINATOR_EPSILON = 1e-5
+# DeepLab2 pads a problem that may have more masks than slots with the cost -999, and so in float32 tells similarities
+# apart only to this step. Young models have similarities of a few steps: without it other slots would be matched.
+_SIMILARITY_STEP = 2.0**-14
 # Least weight of an element that counts; 0 would take it out of the mean.
 LEAST_WEIGHT = 1e-5
 
@@ -66,9 +69,11 @@ def match_slots(
     dice, void_ratio = mask_similarity(masks, tf.stop_gradient(mask_probabilities))
     class_probabilities = tf.nn.softmax(tf.stop_gradient(class_logits), axis=-1)
     by_mask = tf.gather(tf.transpose(class_probabilities, [0, 2, 1]), masks.class_index, batch_dims=1)
-    slot_of_mask = match(-dice * by_mask, masks.exists, backend)
-
     slots, void = class_logits.shape[1], class_logits.shape[2] - 1
+    similarity = dice * by_mask
+    if masks.most_masks > slots:
+        similarity = tf.round(similarity / _SIMILARITY_STEP) * _SIMILARITY_STEP
+    slot_of_mask = match(-similarity, masks.exists, backend)
     matched = tf.one_hot(slot_of_mask, slots)
     is_matched = tf.reduce_max(matched, axis=1) > 0.0
     slot_class = tf.einsum("bmn,bm->bn", matched, tf.cast(masks.class_index, tf.float32))

@@ -26,6 +26,7 @@ class GroundTruthMasks(NamedTuple):
     area: [B, M] f32, pixels of each mask, 0 for padding.
     exists: [B, M] bool, false for padding.
     class_index: [B, M] i32, class in the order of the class head; 0 for padding.
+    most_masks: how many masks an image could have: the longest instance list plus all stuff classes.
     """
 
     pixel_mask: tf.Tensor
@@ -36,6 +37,7 @@ class GroundTruthMasks(NamedTuple):
     area: tf.Tensor
     exists: tf.Tensor
     class_index: tf.Tensor
+    most_masks: int
 
 
 def strided_downsample(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
@@ -48,8 +50,10 @@ def strided_downsample(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
     if (height, width) == tuple(size):
         return labels
     stride = max(1, (height - 1) // max(1, size[0] - 1))
-    if ((height - 1) // stride + 1, (width - 1) // stride + 1) != tuple(size) or (height - 1) % stride or (
-        (width - 1) % stride
+    if (
+        ((height - 1) // stride + 1, (width - 1) // stride + 1) != tuple(size)
+        or (height - 1) % stride
+        or ((width - 1) % stride)
     ):
         raise ConfigError(
             f"labels of {height} x {width} cannot be brought to the network's {size[0]} x {size[1]} by a whole stride: "
@@ -131,4 +135,5 @@ def ground_truth_masks(
         area=area,
         exists=exists,
         class_index=tf.where(exists, tf.gather(class_index, order, batch_dims=1), 0),
+        most_masks=masks,
     )
