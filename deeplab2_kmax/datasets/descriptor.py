@@ -101,17 +101,18 @@ def _problems(descriptor: DatasetDescriptor) -> Iterable[str]:
         repeated = sorted(str(value) for value, count in counts.items() if count > 1)
         if repeated:
             yield f"expected every class to have its own {field}, came more than one with {', '.join(repeated)}"
+    largest_id = descriptor.num_classes - 1
     for c in descriptor.classes:
         if not 0 <= c.id < descriptor.num_classes:
-            yield f"class {c.name!r}: expected an id from 0 to num_classes - 1 = {descriptor.num_classes - 1}, came {c.id}"
+            yield f"class {c.name!r}: expected an id from 0 to num_classes - 1 = {largest_id}, came {c.id}"
         if c.id == descriptor.ignore_label:
-            yield f"ignore_label {descriptor.ignore_label} is also the id of class {c.name!r}; void needs a label of its own"
+            yield f"expected an ignore_label that is no class, came {c.id}, the id of class {c.name!r}"
         if len(c.color) != 3 or not all(0 <= channel <= 255 for channel in c.color):
             yield f"class {c.name!r}: expected a color of three numbers 0..255, came {c.color}"
     if descriptor.ignore_label < 0:
         yield f"expected ignore_label >= 0, came {descriptor.ignore_label}"
     if descriptor.label_divisor < 2:
         yield f"expected label_divisor >= 2 (instances count from 1), came {descriptor.label_divisor}"
-    largest = max(descriptor.num_classes - 1, descriptor.ignore_label)
+    largest = max(largest_id, descriptor.ignore_label)
     if (largest + 1) * descriptor.label_divisor - 1 > _INT32_MAX:
         yield f"labels up to {largest} * label_divisor {descriptor.label_divisor} do not fit an int32"

@@ -1,0 +1,102 @@
+"""Makes the `shapes` data set: drawn scenes, written as ordinary TFRecords.
+
+python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes --num_train=512 --num_val=64 --size=97 --seed=0
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+
+from absl import app, flags
+from PIL import Image
+
+from deeplab2_kmax.converters.shape_scenes import MIN_SIZE, generate_shapes
+from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import DataError, user_errors_as_one_line
+from deeplab2_kmax.input_pipeline import schema
+
+__all__ = ["convert_shapes", "generate_shapes"]
+
+# Scenes for validation are numbered from here on, so they stay the same whatever the number of training scenes.
+FIRST_VAL_INDEX = 1 << 30
+
+
+def convert_shapes(
+    output_dir: str,
+    num_train: int = 512,
+    num_val: int = 64,
+    size: int = 97,
+    seed: int = 0,
+    treat_crowd_as_ignore: bool = False,
+    num_shards: int | None = None,
+    num_processes: int | None = None,
+) -> list[str]:
+    """Draws the scenes and writes them to `output_dir`; the same arguments give the same records.
+
+    Args:
+        output_dir: where `train-XXXXX-of-XXXXX.tfrecord` and `val-...` go; made if need be.
+        num_train: training images; 0 leaves the split out.
+        num_val: validation images, none of them among the training images; 0 leaves the split out.
+        size: height and width in pixels, at least 33.
+        seed: which data set; any number from 0.
+        treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
+        num_shards: files a split; None chooses by the number of images.
+        num_processes: None chooses by the number of images and cores.
+
+    Returns:
+        The paths of the shards, in order.
+
+    Raises:
+        DataError: a number out of range, or an output directory that cannot be written.
+    """
+    if size < MIN_SIZE:
+        raise DataError(f"shapes: expected a size of at least {MIN_SIZE} pixels, came {size}")
+    if min(num_train, num_val, seed) < 0 or num_train + num_val == 0:
+        raise DataError(
+            f"shapes: expected num_train, num_val and seed from 0 and at least one image, "
+            f"came num_train={num_train} num_val={num_val} seed={seed}"
+        )
+    make_record = functools.partial(_record, seed, size, treat_crowd_as_ignore)
+    counts = {"train": (0, num_train), "val": (FIRST_VAL_INDEX, num_val)}
+    splits = [
+        Split(name, range(first, first + count), functools.partial(make_record, f"shapes_{name}", first))
+        for name, (first, count) in counts.items()
+        if count
+    ]
+    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+        return output.write(splits)
+
+
+def _record(seed: int, size: int, treat_crowd_as_ignore: bool, prefix: str, first: int, index: int) -> bytes:
+    image, label = generate_shapes(seed, index, size)
+    if treat_crowd_as_ignore:
+        descriptor = load_dataset("shapes")
+        for class_id in descriptor.thing_class_ids:
+            label[label == class_id * descriptor.label_divisor] = descriptor.void_id
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, format="png")
+    return schema.encode_record(encoded.getvalue(), "png", f"{prefix}_{index - first:06d}", label)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("output_dir", None, "Folder for the TFRecord shards.", required=True)
+    flags.DEFINE_integer("num_train", 512, "Training images.", lower_bound=0)
+    flags.DEFINE_integer("num_val", 64, "Validation images.", lower_bound=0)
+    flags.DEFINE_integer("size", 97, "Height and width in pixels.", lower_bound=MIN_SIZE)
+    flags.DEFINE_integer("seed", 0, "Another seed gives another data set.", lower_bound=0)
+    flags.DEFINE_boolean("treat_crowd_as_ignore", False, "Label crowd regions void.")
+    flags.DEFINE_integer("num_shards", None, "Files a split; default by the number of images.", lower_bound=1)
+    flags.DEFINE_integer("num_processes", None, "Default by the number of images and cores.", lower_bound=1)
+
+
+def main(unused_argv: list[str]) -> None:
+    with user_errors_as_one_line():
+        convert_shapes(**{name: flags.FLAGS[name].value for name in inspect.signature(convert_shapes).parameters})
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)
