@@ -1,0 +1,86 @@
+"""Naming the record at fault.
+
+The pipeline is built for speed and TensorFlow's errors do not say which record they come from. When one arises, the
+shards are read once more in order, checking only, to find the first record that cannot be used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+from absl import logging
+from google.protobuf.message import DecodeError
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.input_pipeline.decoding import decode_record
+from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from deeplab2_kmax.input_pipeline.shards import find_shards
+from deeplab2_kmax.input_pipeline.targets import make_targets
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.protos import dataset_pb2
+
+_DATA_FAULTS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError)
+
+
+@contextlib.contextmanager
+def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Iterator[None]:
+    """Wraps a loop over batches of `build_dataset(options, is_training)`, in Python or inside a tf.function.
+
+    Raises:
+        DataError: in place of a TensorFlow error that comes from the data, naming shard, record index (from 0), file
+            name and reason. Errors that come from elsewhere, or whose record is not found, pass unchanged.
+    """
+    try:
+        yield
+    except _DATA_FAULTS as error:
+        if "IteratorGetNext" not in f"{error.message}{error}":
+            raise
+        logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
+        found = diagnose(PipelineSettings.from_config(options, is_training))
+        if found is None:
+            raise
+        raise found from error
+
+
+def diagnose(settings: PipelineSettings) -> DataError | None:
+    """Decodes and checks all records in order; describes the first that fails, or returns None."""
+    for shard in find_shards(settings.file_patterns, settings.descriptor.name):
+        found = _first_fault(shard, settings)
+        if found is not None:
+            return found
+    return None
+
+
+def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
+    def check(serialized: tf.Tensor) -> tf.Tensor:
+        record = decode_record(serialized, settings.has_labels)
+        if record.label is None:
+            return record.size
+        # Returned, so that none of the checks is pruned.
+        return make_targets(record.label, settings.descriptor, settings.max_thing_id)["thing_id_class_gt"]
+
+    checked = tf.data.TFRecordDataset(shard).map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    index = 0
+    try:
+        for _ in checked:
+            index += 1
+    except tf.errors.OpError as error:
+        name = _file_name(shard, index)
+        return DataError(f"{shard}, record {index}{name}: {reason(error)}")
+    return None
+
+
+def _file_name(shard: str, index: int) -> str:
+    """ " (file name)" of a record, empty where not even that can be read."""
+    try:
+        serialized = next(iter(tf.data.TFRecordDataset(shard).skip(index))).numpy()
+        feature = tf.train.Example.FromString(serialized).features.feature[schema.IMAGE_FILENAME]
+        return f" ({feature.bytes_list.value[0].decode(errors='replace')})"
+    except (tf.errors.OpError, DecodeError, IndexError):
+        return ""

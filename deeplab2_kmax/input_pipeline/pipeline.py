@@ -1,0 +1,121 @@
+"""From TFRecord shards to batches."""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+from absl import logging
+
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.input_pipeline.decoding import decode_record
+from deeplab2_kmax.input_pipeline.samples import evaluation_padding, evaluation_sample, training_sample
+from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from deeplab2_kmax.input_pipeline.shards import find_shards
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.protos import dataset_pb2
+
+_SHARDS_READ_AT_ONCE = 16
+
+
+def build_dataset(
+    options: dataset_pb2.DatasetOptions, is_training: bool, input_context: tf.distribute.InputContext | None = None
+) -> tf.data.Dataset:
+    """The batches of a training or evaluation run.
+
+    Training: records in random order without end, randomly scaled, cropped and flipped, whole batches only; see
+    `samples.training_sample`. With `options.seed` every run gives the same batches.
+    Evaluation: each record once, in the order of the sorted shards, the last batch as small as it comes out; see
+    `samples.evaluation_sample`. Where images of different sizes meet in a batch, the entries that have the image's own
+    size are padded below and to the right, the labels with void; `size_raw` and `size_resized` tell the true sizes.
+
+    Errors in single records arise while iterating: wrap the loop in `faults.data_errors` to have them named.
+
+    Args:
+        options: what to read; `batch_size` counts the images of all replicas together.
+        is_training: see above.
+        input_context: of tf.distribute, where several workers share the records; batches are then those of one
+            replica.
+
+    Returns:
+        A dataset of dicts of [B, ...] tensors with DeepLab2's names, prefetched.
+
+    Raises:
+        ConfigError: options that make no sense, or a batch that the replicas cannot share evenly.
+        DataError: no file matches, or there are no records in the files.
+    """
+    settings = PipelineSettings.from_config(options, is_training)
+    if settings.postponed:
+        _warn_once(f"not implemented yet, training goes on without: {', '.join(settings.postponed)}")
+    shards = find_shards(settings.file_patterns, settings.descriptor.name)
+    batch_size = _replica_batch_size(settings, input_context)
+    if is_training:
+        batches = _training_batches(shards, batch_size, settings, input_context)
+    else:
+        batches = _evaluation_batches(shards, batch_size, settings, input_context)
+    pipeline_options = tf.data.Options()
+    pipeline_options.deterministic = not is_training or settings.seed is not None
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(pipeline_options)
+
+
+def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
+    files, records_share = _share(tf.data.Dataset.from_tensor_slices(shards), len(shards), input_context)
+    files = files.shuffle(len(shards), seed=settings.seed)
+    records = files.interleave(
+        tf.data.TFRecordDataset, cycle_length=_SHARDS_READ_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    # Shuffled within an epoch, so that the buffer never holds a small data set many times over.
+    records = records_share(records).shuffle(settings.shuffle_buffer_size, seed=settings.seed).repeat()
+    seed = settings.seed if settings.seed is not None else random.SystemRandom().randrange(2**31)
+    pipeline_id = input_context.input_pipeline_id if input_context else 0
+
+    def sample(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A seed of its own for each sample keeps runs reproducible whatever the threads do.
+        record_seed = tf.stack([tf.constant(seed + pipeline_id, tf.int64), index])
+        return training_sample(decode_record(serialized, settings.has_labels), record_seed, settings)
+
+    samples = records.enumerate().map(sample, num_parallel_calls=tf.data.AUTOTUNE)
+    return samples.batch(batch_size, drop_remainder=True)
+
+
+def _evaluation_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
+    files, records_share = _share(tf.data.Dataset.from_tensor_slices(shards), len(shards), input_context)
+    samples = records_share(tf.data.TFRecordDataset(files)).map(
+        lambda serialized: evaluation_sample(decode_record(serialized, settings.has_labels), settings),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    chosen = evaluation_padding(settings)
+    padding = {
+        name: tf.constant(chosen[name], spec.dtype) if name in chosen else tf.zeros([], spec.dtype)
+        for name, spec in samples.element_spec.items()
+    }
+    return samples.padded_batch(batch_size, padding_values=padding)
+
+
+def _share(files: tf.data.Dataset, count: int, input_context):
+    """This worker's files, and a function that picks its records from them where there are fewer files than workers."""
+    if input_context is None or input_context.num_input_pipelines == 1:
+        return files, lambda records: records
+    share = (input_context.num_input_pipelines, input_context.input_pipeline_id)
+    if count >= share[0]:
+        return files.shard(*share), lambda records: records
+    return files, lambda records: records.shard(*share)
+
+
+def _replica_batch_size(settings: PipelineSettings, input_context) -> int:
+    if input_context is None:
+        return settings.batch_size
+    replicas = input_context.num_replicas_in_sync
+    if settings.batch_size % replicas:
+        raise ConfigError(
+            f"dataset options: batch_size: expected a multiple of the {replicas} replicas, got {settings.batch_size}"
+        )
+    return input_context.get_per_replica_batch_size(settings.batch_size)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logging.warning("dataset options: %s", message)

@@ -1,0 +1,104 @@
+"""Sizes and interpolation shared by evaluation and serving: an image is resized as a whole, then padded to the crop."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# The network normalises by x / 127.5 - 1, so this grey is zero to it.
+PADDING_GREY = 127.5
+
+
+def resize_align_corners(images: tf.Tensor, size, method: str = "bilinear") -> tf.Tensor:
+    """Resizes so that the centers of corner pixels stay at the corners: output i reads input i * (in - 1) / (out - 1).
+
+    Args:
+        images: [H, W, C] or [B, H, W, C], any numeric dtype.
+        size: (height, width), Python ints or an int32 tensor [2].
+        method: "bilinear" (float32 out) or "nearest" (dtype kept; for ids).
+
+    Returns:
+        The images at the new size, of the same rank.
+
+    Raises:
+        ValueError: another method, or another rank.
+    """
+    rank = images.shape.rank
+    if rank not in (3, 4):
+        raise ValueError(f"expected [H, W, C] or [B, H, W, C], got shape {images.shape}")
+    batch = images if rank == 4 else images[tf.newaxis]
+    if method == "bilinear":
+        batch = tf.raw_ops.ResizeBilinear(images=tf.cast(batch, tf.float32), size=size, align_corners=True)
+    elif method == "nearest":
+        batch = tf.raw_ops.ResizeNearestNeighbor(images=batch, size=size, align_corners=True)
+    else:
+        raise ValueError(f"expected method 'bilinear' or 'nearest', got {method!r}")
+    return batch if rank == 4 else batch[0]
+
+
+def fitted_size(
+    size: tf.Tensor,
+    min_size: tuple[int, int] | None = None,
+    max_size: tuple[int, int] | None = None,
+    factor: int | None = None,
+) -> tf.Tensor:
+    """The size to which an image is resized, its aspect ratio kept up to rounding.
+
+    First both sides are brought to at least `min_size` (also scaling down), then, where either exceeds `max_size`,
+    both are scaled down; last, both are rounded up to a multiple of `factor` plus one. The arithmetic is float32 with
+    floor, as in DeepLab2, so that sizes agree to the pixel.
+
+    Args:
+        size: [2] int32, (height, width) of the image.
+        min_size, max_size: (height, width) bounds in pixels, None for no bound.
+        factor: None or 0 leaves sizes unrounded. With it, `max_size` is first lowered to a multiple plus one.
+
+    Returns:
+        [2] int32.
+    """
+    size = tf.convert_to_tensor(size, tf.int32)
+    if min_size:
+        size = _scaled(size, tf.reduce_max(_ratios(min_size, size)))
+    if max_size:
+        if factor:
+            max_size = tuple(side - (side - 1) % factor for side in max_size)
+        size = _scaled(size, tf.minimum(tf.reduce_min(_ratios(max_size, size)), 1.0))
+    if factor:
+        size += (1 - size) % factor
+    return size
+
+
+def resize_for_inference(
+    image: tf.Tensor,
+    crop_size: tuple[int, int],
+    min_size: tuple[int, int] | None = None,
+    max_size: tuple[int, int] | None = None,
+    factor: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Prepares an image of any size for the network: bilinear resize, then padding below and to the right.
+
+    Args:
+        image: [H, W, 3] uint8 or float, RGB 0..255; H and W may be unknown in a graph.
+        crop_size: (height, width) the network takes.
+        min_size, max_size, factor: see `fitted_size`; without `max_size` the image is made to fit the crop.
+
+    Returns:
+        The image [h, w, 3] float32 of the crop size, 0..255, padded with `PADDING_GREY`; and the [2] int32 size that
+        the resized image has in its upper left corner.
+    """
+    size = fitted_size(tf.shape(image)[:2], min_size, max_size or crop_size, factor)
+    return pad_to(resize_align_corners(image, size), crop_size, PADDING_GREY), size
+
+
+def pad_to(pixels: tf.Tensor, size: tuple[int, int], value) -> tf.Tensor:
+    """Pads [H, W, C] below and to the right with `value` to (height, width) `size`, which neither side may exceed."""
+    missing = tf.convert_to_tensor(size, tf.int32) - tf.shape(pixels)[:2]
+    padded = tf.pad(pixels, [[0, missing[0]], [0, missing[1]], [0, 0]], constant_values=value)
+    return tf.ensure_shape(padded, [*size, pixels.shape[-1]])
+
+
+def _ratios(bound: tuple[int, int], size: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.constant(bound, tf.float64) / tf.cast(size, tf.float64), tf.float32)
+
+
+def _scaled(size: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.floor(tf.cast(size, tf.float32) * ratio), tf.int32)

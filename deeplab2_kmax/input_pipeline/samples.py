@@ -1,0 +1,79 @@
+"""What a decoded record becomes: a training sample or an evaluation sample, under DeepLab2's names."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.input_pipeline import augmentation, targets
+from deeplab2_kmax.input_pipeline.decoding import Record
+from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, pad_to, resize_align_corners, resize_for_inference
+from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+
+
+def training_sample(record: Record, seed: tf.Tensor, settings: PipelineSettings) -> dict[str, tf.Tensor]:
+    """A random crop of the image and its targets.
+
+    Args:
+        record: image and label; the label is needed.
+        seed: [2] int64 that decides scale, position and flip.
+        settings: how to augment.
+
+    Returns:
+        `image` [h, w, 3] float32 0..255 of the crop size, and the entries of `targets.make_targets`.
+    """
+    window = augmentation.draw_window(seed, record.size, settings)
+    label = augmentation.crop_label(record.label, window, settings.crop_size, settings.descriptor.void_id)
+    return {"image": augmentation.crop_image(record.image, window, settings.crop_size), **_targets(label, settings)}
+
+
+def evaluation_sample(record: Record, settings: PipelineSettings) -> dict[str, tf.Tensor]:
+    """The whole image, resized and padded to the crop as DeepLab2 does, and what evaluation at its own size needs.
+
+    Returns:
+        `image` [h, w, 3] float32 0..255 of the crop size; `resized_image` [h', w', 3] float32, the same before
+        padding; `size_resized` [2] int32 (h', w'); `image_name` scalar string; `size_raw` [2] int32, height and width
+        of the original. With labels also the entries of `targets.make_targets` for the padded label, and, at the
+        original size [H, W], `panoptic_raw` int32, `semantic_raw` int32 and `is_crowd_raw` bool.
+    """
+    descriptor = settings.descriptor
+    image, size = resize_for_inference(
+        record.image, settings.crop_size, settings.min_size, settings.max_size, settings.resize_factor
+    )
+    sample = {
+        "image": image,
+        "resized_image": image[: size[0], : size[1]],
+        "size_resized": size,
+        "image_name": record.name,
+        "size_raw": record.size,
+    }
+    if record.label is None:
+        return sample
+    resized = resize_align_corners(record.label[..., tf.newaxis], size, "nearest")
+    label = pad_to(resized, settings.crop_size, descriptor.void_id)[..., 0]
+    semantic, is_crowd = targets.semantic_and_crowd(record.label, descriptor)
+    raw = {"panoptic_raw": record.label, "semantic_raw": semantic, "is_crowd_raw": is_crowd}
+    return {**sample, **_targets(label, settings), **raw}
+
+
+def evaluation_padding(settings: PipelineSettings) -> dict[str, object]:
+    """By entry, what fills up the smaller images of an evaluation batch: grey, void and no crowd.
+
+    `size_resized` and `size_raw` tell the true sizes of `resized_image` and of the `_raw` entries.
+    """
+    descriptor = settings.descriptor
+    return {
+        "resized_image": PADDING_GREY,
+        "panoptic_raw": descriptor.void_id,
+        "semantic_raw": descriptor.ignore_label,
+        "is_crowd_raw": False,
+    }
+
+
+def _targets(label: tf.Tensor, settings: PipelineSettings) -> dict[str, tf.Tensor]:
+    return targets.make_targets(
+        label,
+        settings.descriptor,
+        settings.max_thing_id,
+        settings.small_instance_area,
+        settings.small_instance_weight,
+    )

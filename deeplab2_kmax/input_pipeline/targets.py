@@ -1,0 +1,143 @@
+"""Training targets from a panoptic label, by tables over its few segments rather than a pass over pixels for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.input_pipeline.checks import require
+
+_UNKNOWN, _STUFF, _THING, _VOID = range(4)
+
+
+class Segments(NamedTuple):
+    """The distinct panoptic ids of a label map, in the order in which a scan by rows first meets them.
+
+    Attributes:
+        ids: [S] int32 panoptic ids.
+        index: [P] int32, for each pixel of the flattened map its segment.
+        areas: [S] int32 pixels.
+        semantic: [S] int32 class ids.
+        is_crowd: [S] bool, a group of things that are not told apart.
+        is_instance: [S] bool, a single thing.
+    """
+
+    ids: tf.Tensor
+    index: tf.Tensor
+    areas: tf.Tensor
+    semantic: tf.Tensor
+    is_crowd: tf.Tensor
+    is_instance: tf.Tensor
+
+
+def find_segments(label: tf.Tensor, descriptor: DatasetDescriptor) -> Segments:
+    """Lists the segments of a panoptic label and checks their ids.
+
+    Args:
+        label: [H, W] int32 panoptic ids.
+        descriptor: the classes they refer to.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run: a class that is not in the list, or stuff with an instance number.
+    """
+    ids, index, areas = tf.unique_with_counts(tf.reshape(label, [-1]))
+    semantic = ids // descriptor.label_divisor
+    kinds = _kinds_by_class(descriptor)
+    listed = (semantic >= 0) & (semantic < len(kinds))
+    kind = tf.where(listed, tf.gather(kinds, tf.clip_by_value(semantic, 0, len(kinds) - 1)), _UNKNOWN)
+    has_instance = ids % descriptor.label_divisor != 0
+    unknown = kind == _UNKNOWN
+    stuff_instance = (kind == _STUFF) & has_instance
+    checks = [
+        require(
+            ~tf.reduce_any(unknown),
+            *("label ids", ids[unknown], "have classes", semantic[unknown]),
+            f"which are not in the class list of {descriptor.name} (ids {_ranges(descriptor)},"
+            f" ignore {descriptor.ignore_label}; label = class * {descriptor.label_divisor} + instance)",
+        ),
+        require(
+            ~tf.reduce_any(stuff_instance),
+            *("label ids", ids[stuff_instance], "give an instance number to stuff classes", semantic[stuff_instance]),
+            f"of {descriptor.name}; stuff has instance 0",
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        kind = tf.identity(kind)
+    is_thing = kind == _THING
+    return Segments(ids, index, areas, semantic, is_thing & ~has_instance, is_thing & has_instance)
+
+
+def semantic_and_crowd(label: tf.Tensor, descriptor: DatasetDescriptor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Class ids [H, W] int32 (crowd pixels keep their class) and crowd mask [H, W] bool of a panoptic label."""
+    segments = find_segments(label, descriptor)
+    return _to_pixels(segments.semantic, segments, label), _to_pixels(segments.is_crowd, segments, label)
+
+
+def make_targets(
+    label: tf.Tensor,
+    descriptor: DatasetDescriptor,
+    max_thing_id: int,
+    small_instance_area: int = 0,
+    small_instance_weight: float = 1.0,
+) -> dict[str, tf.Tensor]:
+    """Everything the losses compare against, under DeepLab2's names.
+
+    Args:
+        label: [H, W] int32 panoptic ids, crowds included.
+        descriptor: the classes they refer to.
+        max_thing_id: the most thing instances allowed.
+        small_instance_area: pixels below which an instance counts as small; 0: none does.
+        small_instance_weight: weight of the pixels of small instances; all others weigh 1.
+
+    Returns:
+        `semantic_gt` [H, W] int32 class ids; `panoptic_gt` [H, W] int32, the label itself; `is_crowd_gt` [H, W] bool;
+        `semantic_loss_weight` [H, W] float32; `thing_id_mask_gt` [H, W] int32, instances numbered from 0 in the order
+        of their first pixels, -1 elsewhere; `thing_id_class_gt` [max_thing_id] int32, their class ids, then -1.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run: too many things, or ids that `find_segments` refuses.
+    """
+    segments = find_segments(label, descriptor)
+    thing_classes = segments.semantic[segments.is_instance]
+    count = tf.size(thing_classes)
+    few_enough = require(count <= max_thing_id, count, "thing instances, more than max_thing_id", max_thing_id)
+    with tf.control_dependencies([few_enough]):
+        padding = tf.maximum(max_thing_id - count, 0)
+    order = tf.cumsum(tf.cast(segments.is_instance, tf.int32), exclusive=True)
+    weights = tf.ones_like(label, tf.float32)
+    if small_instance_area and small_instance_weight != 1:
+        is_small = segments.is_instance & (segments.areas < small_instance_area)
+        weights = _to_pixels(tf.where(is_small, small_instance_weight, 1.0), segments, label)
+    return {
+        "semantic_gt": _to_pixels(segments.semantic, segments, label),
+        "panoptic_gt": label,
+        "is_crowd_gt": _to_pixels(segments.is_crowd, segments, label),
+        "semantic_loss_weight": weights,
+        "thing_id_mask_gt": _to_pixels(tf.where(segments.is_instance, order, -1), segments, label),
+        "thing_id_class_gt": tf.ensure_shape(tf.pad(thing_classes, [[0, padding]], constant_values=-1), [max_thing_id]),
+    }
+
+
+def _to_pixels(values: tf.Tensor, segments: Segments, label: tf.Tensor) -> tf.Tensor:
+    """A value for each segment, spread over its pixels in the shape of the label."""
+    pixels = tf.reshape(tf.gather(values, segments.index), tf.shape(label))
+    return tf.ensure_shape(pixels, label.shape)
+
+
+def _kinds_by_class(descriptor: DatasetDescriptor) -> np.ndarray:
+    """[largest class id + 1] int32: what each class id stands for."""
+    kinds = np.full(max(descriptor.num_classes, descriptor.ignore_label + 1), _UNKNOWN, np.int32)
+    kinds[list(descriptor.stuff_class_ids)] = _STUFF
+    kinds[list(descriptor.thing_class_ids)] = _THING
+    kinds[descriptor.ignore_label] = _VOID
+    return kinds
+
+
+def _ranges(descriptor: DatasetDescriptor) -> str:
+    """The class ids as text, runs shortened: "1..133"."""
+    ids = sorted(c.id for c in descriptor.classes)
+    runs = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
