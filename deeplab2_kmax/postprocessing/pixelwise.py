@@ -1,0 +1,50 @@
+"""Pixel-wise post-processing: each pixel goes to its most probable slot, each slot to its most probable class.
+
+MaX-DeepLab (Wang et al., CVPR 2021, arXiv:2012.00759), section 3.3, "Inference".
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.postprocessing import segments
+from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
+from deeplab2_kmax.postprocessing.slot_peaks import SlotPeaks, slot_peaks
+
+# Takes a slot out of the softmax; finite, so that interpolation between such logits stays finite.
+_NEVER = -99999.0
+
+
+def pixelwise_maps(
+    mask_logits: tf.Tensor, classes: segments.SlotClasses, peaks: SlotPeaks, settings: PostprocessingSettings
+) -> dict[str, tf.Tensor]:
+    """Panoptic, instance and score maps by an argmax over slots.
+
+    Args:
+        mask_logits: float32 [B,h,w,N].
+        classes: the class of each slot.
+        peaks: the peaks of `mask_logits` over all slots at `settings.size`.
+        settings: size of the maps and thresholds.
+
+    Returns:
+        `panoptic_pred` and `instance_pred` int32, `instance_scores` and `semantic_scores` float32, all [B,H,W].
+    """
+    detected = classes.confidence >= settings.class_confidence
+    kept = tf.cast(detected, tf.float32)[:, tf.newaxis, tf.newaxis, :]
+    among_detected = slot_peaks(mask_logits * kept + _NEVER * (1.0 - kept), settings.size, threshold=1.0)
+
+    # A pixel whose best slot is not a detected one stays void rather than going to the runner-up.
+    confident = (among_detected.score > settings.pixel_confidence) & segments.look_up(detected, peaks.first)
+    slots = mask_logits.shape[-1]
+    owner = tf.where(confident, among_detected.first, slots)
+    areas = segments.count_by_image(owner, slots + 1)[:, :-1]
+    instance_ids = tf.broadcast_to(tf.range(1, slots + 1), tf.shape(areas))
+    panoptic_ids = segments.panoptic_id_of_slots(classes, areas, instance_ids, settings)
+
+    found = tf.reduce_any(detected, -1)[:, tf.newaxis, tf.newaxis]
+    return {
+        "panoptic_pred": tf.where(found, segments.look_up(panoptic_ids, owner), panoptic_ids[:, -1:, tf.newaxis]),
+        "instance_pred": tf.where(found, among_detected.first + 1, 1),
+        "instance_scores": tf.where(found, among_detected.score, 0.0),
+        "semantic_scores": tf.where(found, segments.look_up(classes.confidence, among_detected.first), 0.0),
+    }

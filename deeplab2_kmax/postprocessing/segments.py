@@ -1,0 +1,92 @@
+"""From "which slot has which pixel" to panoptic, instance and semantic maps.
+
+All decisions are taken on numbers per slot, [B,N]; a map is then one table look-up per pixel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
+
+
+class SlotClasses(NamedTuple):
+    """The class each slot stands for.
+
+    Attributes:
+        index: int32 [B,N], index of the most probable class other than void (things first, then stuff).
+        confidence: float32 [B,N], its probability, 0..1.
+        class_id: int32 [B,N], its class id in the data set.
+        is_thing: bool [B,N].
+    """
+
+    index: tf.Tensor
+    confidence: tf.Tensor
+    class_id: tf.Tensor
+    is_thing: tf.Tensor
+
+
+def classify_slots(class_logits: tf.Tensor, settings: PostprocessingSettings) -> SlotClasses:
+    """The most probable class of each slot, void aside, from class logits float32 [B,N,C+1]."""
+    probabilities = tf.nn.softmax(class_logits, axis=-1)[..., :-1]
+    index = tf.argmax(probabilities, -1, output_type=tf.int32)
+    return SlotClasses(
+        index=index,
+        confidence=tf.reduce_max(probabilities, -1),
+        class_id=tf.gather(tf.constant(settings.index_to_class_id, tf.int32), index),
+        is_thing=index < settings.num_thing_classes,
+    )
+
+
+def panoptic_id_of_slots(
+    classes: SlotClasses, areas: tf.Tensor, instance_ids: tf.Tensor, settings: PostprocessingSettings
+) -> tf.Tensor:
+    """The panoptic id of each slot's pixels, once segments below the area limits have become void.
+
+    Slots of one stuff class are one segment; each slot of a thing class is a segment of its own.
+
+    Args:
+        classes: the class of each slot.
+        areas: float32 [B,N], pixels that belong to each slot.
+        instance_ids: int32 [B,N], the instance id of each slot, from 1 (used where the slot is a thing).
+        settings: label encoding and area limits.
+
+    Returns:
+        int32 [B,N+1]; the last entry, void, is for pixels of no slot.
+    """
+    same_class = classes.index[:, :, tf.newaxis] == classes.index[:, tf.newaxis, :]
+    class_areas = tf.linalg.matvec(tf.cast(same_class, tf.float32), areas)
+    large_enough = tf.where(
+        classes.is_thing, areas >= settings.thing_area_limit, class_areas >= settings.stuff_area_limit
+    )
+    ids = classes.class_id * settings.label_divisor + tf.where(classes.is_thing, instance_ids, 0)
+    void_id = settings.ignore_label * settings.label_divisor
+    return with_entry_for_none(tf.where(large_enough, ids, void_id), void_id)
+
+
+def with_entry_for_none(table: tf.Tensor, value: int | float) -> tf.Tensor:
+    """A table [B,N] with one more entry, `value`, for pixels that belong to no slot: [B,N+1]."""
+    return tf.pad(table, [[0, 0], [0, 1]], constant_values=value)
+
+
+def look_up(table: tf.Tensor, entries: tf.Tensor) -> tf.Tensor:
+    """Values of a table [B,K] at entries int32 [B,...], image by image."""
+    return tf.gather(table, entries, batch_dims=1)
+
+
+def sum_by_image(values: tf.Tensor, entries: tf.Tensor, size: int) -> tf.Tensor:
+    """Sums of values float32 [B,...] by entries int32 [B,...] in 0..size-1, image by image: float32 [B,size]."""
+    batch = tf.shape(entries)[0]
+    separate = tf.reshape(entries, [batch, -1]) + size * tf.range(batch)[:, tf.newaxis]
+    values = tf.reshape(values, [batch, -1])
+    return tf.reshape(tf.math.unsorted_segment_sum(values, separate, size * batch), [batch, size])
+
+
+def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
+    """How often each value 0..size-1 occurs among entries int32 [B,...] of each image: float32 [B,size].
+
+    Counts are exact up to 2**24 pixels.
+    """
+    return sum_by_image(tf.ones_like(entries, tf.float32), entries, size)
