@@ -189,6 +189,8 @@ def _executor(processes: int, context, progress: _Progress) -> Iterator[concurre
         with concurrent.futures.ThreadPoolExecutor(1, initializer=_begin_work, initargs=(progress, False)) as executor:
             yield executor
         return
+    # Every process would repeat what TensorFlow says of the machine; the parent has said it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with concurrent.futures.ProcessPoolExecutor(processes, context, _begin_work, (progress, True)) as executor:
         yield executor
 

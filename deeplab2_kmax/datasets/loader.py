@@ -32,6 +32,11 @@ def load_dataset(name: str) -> DatasetDescriptor:
         raise ConfigError(
             f"dataset: expected one of {', '.join(known_datasets())}, or the path of a descriptor .json; came {name!r}"
         )
+    return _built_in(name)
+
+
+@functools.cache
+def _built_in(name: str) -> DatasetDescriptor:
     return read_descriptor(_FOLDER / f"{name}.json")
 
 

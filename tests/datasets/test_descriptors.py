@@ -1,0 +1,128 @@
+"""Data set descriptors: the built-in ones hold the known facts, and broken ones are refused with a reason."""
+
+import dataclasses
+import json
+
+import pytest
+
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, known_datasets, load_dataset, read_descriptor
+from deeplab2_kmax.errors import ConfigError
+
+# name: (num_classes, ignore label, divisor, things, stuff), as DeepLab2 has them.
+FACTS = {
+    "coco_panoptic": (134, 0, 256, 80, 53),
+    "cityscapes_panoptic": (19, 255, 1000, 8, 11),
+    "ade20k_panoptic": (151, 0, 1000, 100, 50),
+    "shapes": (9, 0, 256, 4, 4),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_built_in_descriptors_hold_the_facts(name):
+    d = load_dataset(name)
+    counts = (d.num_classes, d.ignore_label, d.label_divisor, len(d.thing_class_ids), len(d.stuff_class_ids))
+    assert counts == FACTS[name]
+    assert d.name == name
+    assert d.void_id == d.ignore_label * d.label_divisor
+    assert d.index_to_class_id == d.thing_class_ids + d.stuff_class_ids
+    assert list(d.by_id) == sorted(d.by_id)
+
+
+def test_every_file_is_tested():
+    assert set(known_datasets()) == set(FACTS)
+
+
+def test_coco_ids_are_contiguous_in_the_order_of_the_categories():
+    d = load_dataset("coco_panoptic")
+    assert d.thing_class_ids == tuple(range(1, 81))
+    assert d.stuff_class_ids == tuple(range(81, 134))
+    assert [c.source_id for c in d.classes] == sorted(d.by_source_id)
+    assert (d.by_source_id[90].id, d.by_source_id[92].id, d.by_source_id[200].id) == (80, 81, 133)
+    assert (d.by_id[1].name, d.by_id[1].color, d.by_id[133].name) == ("person", (220, 20, 60), "rug-merged")
+
+
+def test_cityscapes_things_come_last_and_ids_are_train_ids():
+    d = load_dataset("cityscapes_panoptic")
+    assert d.thing_class_ids == tuple(range(11, 19))
+    assert d.index_to_class_id[:2] == (11, 12) and d.index_to_class_id[-1] == 10
+    assert (d.by_source_id[33].name, d.by_source_id[33].id) == ("bicycle", 18)
+
+
+def test_ade20k_source_ids_are_one_less():
+    d = load_dataset("ade20k_panoptic")
+    assert all(c.source_id == c.id - 1 for c in d.classes)
+    assert (d.by_id[8].name, d.by_id[8].is_thing, d.by_id[150].name) == ("bed", True, "flag")
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="ade20k_panoptic, cityscapes_panoptic, coco_panoptic, shapes.*'coco'"):
+        load_dataset("coco")
+
+
+def _descriptor(**changes):
+    classes = (SegmentClass(2, "road", False, (1, 2, 3), 7), SegmentClass(1, "car", True, (4, 5, 6), 9))
+    fields = {"name": "own", "classes": classes, "num_classes": 3, "ignore_label": 0, "label_divisor": 256}
+    return DatasetDescriptor(**{**fields, **changes})
+
+
+def _changed_class(**changes):
+    return (_descriptor().classes[0], dataclasses.replace(_descriptor().classes[1], **changes))
+
+
+def test_classes_are_ordered_by_id():
+    assert [c.id for c in _descriptor().classes] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"classes": ()}, "at least one class"),
+        ({"classes": _changed_class(id=1)}, "own id, came more than one with 1"),
+        ({"classes": _changed_class(source_id=9)}, "own source_id"),
+        ({"classes": _changed_class(name="car")}, "own name"),
+        ({"classes": _changed_class(color=(0, 0, 256))}, "'road'.*0..255"),
+        ({"num_classes": 2}, "'road': expected an id from 0 to num_classes - 1 = 1, came 2"),
+        ({"ignore_label": 2}, "no class, came 2"),
+        ({"ignore_label": -1}, "ignore_label >= 0"),
+        ({"label_divisor": 1}, "label_divisor >= 2"),
+        ({"label_divisor": 2**30}, "int32"),
+    ],
+)
+def test_descriptors_that_make_no_sense_are_refused(changes, reason):
+    with pytest.raises(ConfigError, match=f"'own'.*{reason}"):
+        _descriptor(**changes)
+
+
+@pytest.mark.parametrize(
+    "edit, reason",
+    [
+        (lambda d: d.pop("label_divisor"), "'label_divisor' is missing"),
+        (lambda d: d.update(divisor=3), "'divisor' is unknown"),
+        (lambda d: d.update(ignore_label="0"), "'ignore_label': expected int, came '0'"),
+        (lambda d: d["classes"][1].update(is_thing=1), "entry 1 of classes: field 'is_thing': expected bool"),
+        (lambda d: d["classes"][1].update(color=["red", 0, 0]), "whole numbers"),
+        (lambda d: d["classes"][0].update(id=2), "own id"),
+    ],
+)
+def test_descriptor_files_name_file_and_field(tmp_path, edit, reason):
+    content = json.loads(json.dumps(dataclasses.asdict(_descriptor())))
+    edit(content)
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"own.json: .*{reason}"):
+        read_descriptor(path)
+
+
+def test_own_descriptor_file_is_read(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(dataclasses.asdict(_descriptor())))
+    assert load_dataset(str(path)) == _descriptor()
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_unreadable_descriptor_files(tmp_path, text):
+    path = tmp_path / "own.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match="own.json"):
+        read_descriptor(path)
