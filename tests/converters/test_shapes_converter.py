@@ -73,9 +73,8 @@ def test_records_can_be_read_and_splits_differ(tmp_path):
 
 
 def test_crowd_can_be_ignored(tmp_path):
-    index, label = next(
-        (i, label) for i, (_, label) in enumerate(SCENES) if np.isin(label, [256, 512, 768, 1024]).any()
-    )
+    crowd_ids = [256, 512, 768, 1024]
+    index, label = next((i, label) for i, (_, label) in enumerate(SCENES) if np.isin(label, crowd_ids).any())
     paths = convert_shapes(tmp_path, num_train=index + 1, num_val=0, size=65, seed=3, treat_crowd_as_ignore=True)
     record = list(tf.data.TFRecordDataset(paths))[index]
     raw = tf.io.parse_single_example(record, schema.feature_spec())[schema.LABEL_ENCODED]
