@@ -1,0 +1,1 @@
+"""Training: the command line, the loop, optimizers and distribution strategies."""

@@ -1,0 +1,161 @@
+"""Where a run starts from, and the checkpoints it leaves behind. Both in DeepLab2's layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoints import checkpoint_items, load_checkpoint, resolve_checkpoint
+from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.trainer.progress import say
+
+# Items of a checkpoint whose channels are the data set's classes.
+SEMANTIC_LAST_LAYERS = ("semantic_last_layer",)
+_SLOT = "/.OPTIMIZER_SLOT/"
+_STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class RunCheckpoints(tf.train.CheckpointManager):
+    """The checkpoints `ckpt-<step>` in a run's folder.
+
+    Args:
+        model: the network.
+        global_step: int64 scalar variable; it is part of the checkpoint.
+        directory: the run's folder.
+        keep: how many checkpoints to keep; older ones are deleted.
+        interval: steps between two checkpoints.
+        initialize: called where the folder holds no checkpoint; returns a sentence saying what the run starts from.
+        optimizers: of a run that trains, by their names in a checkpoint; a checkpoint without their state is refused.
+    """
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        global_step: tf.Variable,
+        directory: str,
+        *,
+        keep: int = 5,
+        interval: int = 1000,
+        initialize: Callable[[], str],
+        optimizers: Mapping[str, tf.Module] | None = None,
+    ):
+        super().__init__(
+            tf.train.Checkpoint(**checkpoint_items(model), **(optimizers or {}), global_step=global_step),
+            directory,
+            max_to_keep=keep,
+            step_counter=global_step,
+            checkpoint_interval=interval,
+        )
+        self._global_step = global_step
+        self._interval = interval
+        self._initialize = initialize
+        self._model = model
+        self._optimizer_names = tuple(optimizers or ())
+        self._last_step = 0
+
+    def restore_or_initialize(self) -> str | None:
+        """Restores the latest checkpoint, or else initializes; says which. Returns the path of that checkpoint.
+
+        Raises:
+            CheckpointError: the checkpoint does not fit the model or its optimizers.
+        """
+        path = self.latest_checkpoint
+        if path is None:
+            say(self._initialize())
+            return None
+        self.restore(path)
+        training = bool(self._optimizer_names)
+        say(f"{'resumed from' if training else 'evaluating'} {path} at step {self._global_step.numpy()}")
+        return path
+
+    def restore(self, path: str) -> None:
+        """Restores `path`: all of the model, and all of the optimizers where the run trains."""
+        load_checkpoint(self._model, path)
+        _require_slots(path, self._optimizer_names)
+        try:
+            # What is not matched is the optimizers' part of the file, which evaluation leaves alone.
+            self.checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise CheckpointError(f"{path} does not fit this experiment: {_first_line(error)}") from error
+        self._last_step = int(self._global_step.numpy())
+
+    def save(self, checkpoint_number=None, check_interval=True, options=None) -> str | None:
+        """Saves where it is due: `interval` steps after the last time, or any new step with `check_interval=False`."""
+        step = int(self._global_step.numpy())
+        since_last = step - self._last_step
+        if since_last == 0 or (check_interval and since_last < self._interval):
+            return None
+        try:
+            path = super().save(checkpoint_number=step, check_interval=False, options=options)
+        except (tf.errors.OpError, OSError) as error:
+            raise CheckpointError(f"cannot write a checkpoint to {self.directory}: {_first_line(error)}") from error
+        self._last_step = step
+        say(f"checkpoint saved: {path}")
+        return path
+
+
+def _require_slots(path: str, optimizer_names: Sequence[str]) -> None:
+    reader = tf.train.load_checkpoint(path)
+    if not reader.has_tensor(_STEP) or reader.get_tensor(_STEP) == 0:
+        return  # Optimizers have no state before their first step.
+    keys = reader.get_variable_to_shape_map()
+    for name in optimizer_names:
+        if not any(f"{_SLOT}{name}/" in key for key in keys):
+            raise CheckpointError(
+                f"{path} holds no state of `{name}`, so training cannot go on from it as if it had not stopped; the"
+                " config's optimizer settings may have changed. Choose another experiment_name, with this checkpoint as"
+                " model_options.initial_checkpoint, to start anew from its weights"
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def initial_weights(model: tf.keras.Model, path: str, *, keep_semantic_last_layer: bool = True) -> str:
+    """Loads a new run's first weights, as far as the checkpoint has them.
+
+    Args:
+        model: takes the weights.
+        path: a checkpoint or a folder of them; "" starts from scratch.
+        keep_semantic_last_layer: False leaves out the layer whose channels are the classes.
+
+    Returns:
+        A sentence saying what was loaded.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or nothing in it fits.
+    """
+    if not path:
+        return "training from scratch (no checkpoint in the model folder, no initial_checkpoint)"
+    exclude = () if keep_semantic_last_layer else SEMANTIC_LAST_LAYERS
+    report = load_checkpoint(model, path, partial=True, exclude=exclude)
+    return f"initial weights from {report}"
+
+
+def require_start(directory: str, initial_checkpoint: str, training: bool) -> None:
+    """Checks that a run has weights to start from, before anything is built.
+
+    Args:
+        directory: the run's folder; a checkpoint in it comes first.
+        initial_checkpoint: a checkpoint or a folder of them, or "".
+        training: whether the run may start from scratch.
+
+    Raises:
+        CheckpointError: `initial_checkpoint` is needed and does not exist, or there is nothing to evaluate.
+    """
+    if tf.train.latest_checkpoint(directory):
+        return
+    if initial_checkpoint:
+        try:
+            resolve_checkpoint(initial_checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f"model_options.initial_checkpoint: {error}") from error
+    elif not training:
+        raise CheckpointError(
+            f"no checkpoint to evaluate: {os.path.abspath(directory)} holds none, and"
+            " model_options.initial_checkpoint is not set. Train first (--mode=train), or point --model_dir and"
+            " experiment_name at a trained model"
+        )

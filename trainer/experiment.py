@@ -1,0 +1,280 @@
+"""Puts an experiment together from its config, and runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping
+
+import orbit
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoints import load_checkpoint
+from deeplab2_kmax.config import require_supported
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.evaluation.evaluator import Evaluator
+from deeplab2_kmax.evaluation.prediction_files import prediction_files
+from deeplab2_kmax.input_pipeline import build_dataset, data_errors
+from deeplab2_kmax.losses import build_loss
+from deeplab2_kmax.model import build_model
+from deeplab2_kmax.postprocessing import build_postprocessor
+from deeplab2_kmax.protos import config_pb2, dataset_pb2
+from deeplab2_kmax.trainer.checkpointing import RunCheckpoints, initial_weights, require_start
+from deeplab2_kmax.trainer.loop import Trainer
+from deeplab2_kmax.trainer.optimizers import Optimizers, build_optimizers, solver_settings
+from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
+from deeplab2_kmax.trainer.run_folder import require_data, require_writable, write_config
+from deeplab2_kmax.trainer.strategy import create_strategy
+
+
+@dataclasses.dataclass
+class Experiment:
+    """An experiment that is ready to run.
+
+    Attributes:
+        config: what it was built from.
+        folder: where its files are.
+        global_step: int64 scalar variable.
+        model: the network.
+        checkpoints: where it starts from, and what it leaves behind.
+        controller: orbit's outer loop.
+        progress: prints the lines of training; None where nothing is trained.
+        evaluator: None where nothing is evaluated.
+    """
+
+    config: config_pb2.ExperimentOptions
+    folder: str
+    global_step: tf.Variable
+    model: tf.keras.Model
+    checkpoints: RunCheckpoints
+    controller: orbit.Controller
+    progress: Progress | None = None
+    evaluator: Evaluator | None = None
+
+
+def run_experiment(
+    config: config_pb2.ExperimentOptions, mode: str, model_dir: str, num_gpus: int = 0, master: str | None = None
+) -> Mapping[str, float]:
+    """Runs an experiment; `deeplab2_kmax.trainer.train.run` documents the arguments, the result and the errors."""
+    if mode not in _RUN:
+        raise ConfigError(f"mode: expected one of {', '.join(_RUN)}; came {mode!r}")
+    require_supported(config)
+    folder = os.path.join(model_dir, config.experiment_name)
+    check_run(config, mode, folder)
+    strategy = create_strategy(num_gpus, master)
+    with strategy.scope(), quiet_orbit():
+        experiment = build_experiment(config, mode, folder, strategy)
+        return _RUN[mode](experiment) or {}
+
+
+def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> None:
+    """Finds what would stop the run, before anything is built: data, weights to start from, a folder to write to."""
+    if "train" in mode:
+        require_data(config.train_dataset_options, "train_dataset_options", is_training=True)
+    if "eval" in mode:
+        require_data(config.eval_dataset_options, "eval_dataset_options", is_training=False)
+    if mode != "continuous_eval":
+        require_start(folder, config.model_options.initial_checkpoint, training="train" in mode)
+    require_writable(folder)
+
+
+def build_experiment(
+    config: config_pb2.ExperimentOptions, mode: str, folder: str, strategy: tf.distribute.Strategy
+) -> Experiment:
+    """Builds the model and all that `mode` needs, in the strategy's scope, and restores the weights."""
+    say(f"experiment {config.experiment_name!r} in {os.path.abspath(folder)}; {describe(strategy)}")
+    start = time.monotonic()
+    model = build_model(config)
+    seconds = duration(time.monotonic() - start)
+    say(f"model {config.model_options.backbone.name} built in {seconds}: {model.count_params():,} weights")
+    global_step = orbit.utils.create_global_step()
+    parts = _Parts(config, folder, strategy, model, build_loss(config), global_step)
+    progress = Progress(global_step, config.trainer_options.solver_options.training_number_of_steps)
+    optimizers = build_optimizers(
+        solver_settings(config.trainer_options.solver_options), model.pixel_encoder.trainable_variables
+    )
+    trains = "train" in mode
+    trainer = _build_trainer(parts, optimizers, progress) if trains else None
+    evaluator = _build_evaluator(parts) if "eval" in mode else None
+    checkpoints = _build_checkpoints(parts, optimizers if trains else None)
+    controller = orbit.Controller(
+        strategy=strategy,
+        trainer=trainer,
+        evaluator=evaluator,
+        global_step=global_step,
+        steps_per_loop=config.trainer_options.steps_per_loop,
+        train_actions=[progress],
+        # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
+        checkpoint_manager=checkpoints if trains else None,
+        summary_dir=os.path.join(folder, "train"),
+        eval_summary_dir=os.path.join(folder, "eval"),
+    )
+    return Experiment(
+        config, folder, global_step, model, checkpoints, controller, progress if trains else None, evaluator
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What trainer, evaluator and checkpoints are made of."""
+
+    config: config_pb2.ExperimentOptions
+    folder: str
+    strategy: tf.distribute.Strategy
+    model: tf.keras.Model
+    loss: Callable
+    global_step: tf.Variable
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """The hardware a strategy computes on, in words."""
+    devices = sorted({device.split("/")[-1].replace("device:", "") for device in strategy.extended.worker_devices})
+    return f"{strategy.num_replicas_in_sync} replica(s) on {', '.join(devices)}"
+
+
+def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training: bool):
+    def make(input_context=None):
+        return build_dataset(options, is_training, input_context)
+
+    return orbit.utils.make_distributed_dataset(parts.strategy, make)
+
+
+def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) -> Trainer:
+    return Trainer(
+        model=parts.model,
+        loss=parts.loss,
+        loss_names=parts.loss.names,
+        optimizers=optimizers,
+        dataset=_distributed(parts, parts.config.train_dataset_options, is_training=True),
+        global_step=parts.global_step,
+        on_traced=progress.on_traced,
+    )
+
+
+def _shared_evenly(options: dataset_pb2.DatasetOptions, replicas: int) -> dataset_pb2.DatasetOptions:
+    """Options with the next larger batch that all replicas share evenly; evaluation gives the same figures with it."""
+    shared = dataset_pb2.DatasetOptions()
+    shared.CopyFrom(options)
+    shared.batch_size = -(-options.batch_size // replicas) * replicas
+    return shared
+
+
+def _build_evaluator(parts: _Parts) -> Evaluator:
+    options = _shared_evenly(parts.config.eval_dataset_options, parts.strategy.num_replicas_in_sync)
+    descriptor = load_dataset(options.dataset)
+    return Evaluator(
+        model=parts.model,
+        loss=parts.loss,
+        loss_names=parts.loss.names_for(0),
+        postprocess=build_postprocessor(parts.config),
+        descriptor=descriptor,
+        dataset=_distributed(parts, options, is_training=False),
+        global_step=parts.global_step,
+        output_folder=os.path.join(parts.folder, "eval"),
+        files=prediction_files(parts.config.evaluator_options, descriptor, parts.folder),
+        has_labels=options.decode_groundtruth_label,
+        use_tf_function=parts.config.evaluator_options.use_tf_function,
+        say=say,
+    )
+
+
+def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheckpoints:
+    trainer_options = parts.config.trainer_options
+    return RunCheckpoints(
+        parts.model,
+        parts.global_step,
+        parts.folder,
+        keep=trainer_options.num_checkpoints_to_keep,
+        interval=trainer_options.save_checkpoints_steps,
+        initialize=functools.partial(_start_training if optimizers else _start_evaluation, parts),
+        optimizers=optimizers.checkpoint_items if optimizers else None,
+    )
+
+
+def _start_training(parts: _Parts) -> str:
+    options = parts.config.model_options
+    return initial_weights(
+        parts.model,
+        options.initial_checkpoint,
+        keep_semantic_last_layer=options.restore_semantic_last_layer_from_initial_checkpoint,
+    )
+
+
+def _start_evaluation(parts: _Parts) -> str:
+    report = load_checkpoint(parts.model, parts.config.model_options.initial_checkpoint)
+    return f"no checkpoint in the model folder; evaluating initial_checkpoint {report.path}"
+
+
+# Modes ---------------------------------------------------------------------------------------------------------------
+
+
+def _train(experiment: Experiment) -> None:
+    write_config(experiment.config, experiment.folder)
+    _train_until(experiment, _total_steps(experiment))
+    say(f"training is complete at step {experiment.global_step.numpy()}: {experiment.checkpoints.latest_checkpoint}")
+
+
+def _train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
+    """Each evaluation is preceded by a checkpoint, so that it can be repeated and nothing is lost if it fails."""
+    write_config(experiment.config, experiment.folder)
+    total = _total_steps(experiment)
+    while True:
+        step = int(experiment.global_step.numpy())
+        _train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
+        results = _evaluate(experiment)
+        if experiment.global_step.numpy() >= total:
+            return results
+
+
+def _evaluate_once(experiment: Experiment) -> Mapping[str, float]:
+    experiment.checkpoints.restore_or_initialize()
+    return _evaluate(experiment)
+
+
+def _evaluate_continuously(experiment: Experiment) -> Mapping[str, float]:
+    """Evaluates each checkpoint as it appears, until the last step's or until none comes for the time allowed."""
+    timeout = experiment.config.evaluator_options.continuous_eval_timeout
+    results: Mapping[str, float] = {}
+    say(f"waiting for checkpoints in {os.path.abspath(experiment.folder)}")
+    paths = tf.train.checkpoints_iterator(experiment.folder, timeout=None if timeout < 0 else timeout)
+    for path in paths:
+        experiment.checkpoints.restore(path)
+        say(f"evaluating {path} at step {experiment.global_step.numpy()}")
+        results = _evaluate(experiment)
+        if experiment.global_step.numpy() >= _total_steps(experiment):
+            return results
+    say(f"no new checkpoint within {duration(timeout)}")
+    return results
+
+
+_RUN: dict[str, Callable[[Experiment], Mapping[str, float] | None]] = {
+    "train": _train,
+    "eval": _evaluate_once,
+    "train_and_eval": _train_and_evaluate,
+    "continuous_eval": _evaluate_continuously,
+}
+
+
+def _total_steps(experiment: Experiment) -> int:
+    return experiment.config.trainer_options.solver_options.training_number_of_steps
+
+
+def _train_until(experiment: Experiment, step: int) -> None:
+    """Trains up to `step` and saves a checkpoint there; an interruption by the user saves one too."""
+    if experiment.global_step.numpy() >= step:
+        return
+    try:
+        with experiment.progress.pulse(), data_errors(experiment.config.train_dataset_options, is_training=True):
+            experiment.controller.train(step)
+    except KeyboardInterrupt:
+        experiment.checkpoints.save(check_interval=False)
+        say(f"stopped by the user at step {experiment.global_step.numpy()}; the same command goes on from there")
+        raise
+
+
+def _evaluate(experiment: Experiment) -> Mapping[str, float]:
+    with data_errors(experiment.config.eval_dataset_options, is_training=False):
+        return experiment.controller.evaluate(experiment.config.evaluator_options.eval_steps)
