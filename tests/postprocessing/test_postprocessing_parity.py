@@ -27,7 +27,7 @@ def maskwise_config(size=(129, 161), thing_area_limit=400, stuff_area_limit=6400
 
 
 def pixelwise_config(size=(129, 161)):
-    config = maskwise_config(size, 256, 2048)
+    config = maskwise_config(size, 100, 1600)
     config.evaluator_options.ClearField("maskwise_postprocessing")
     config.evaluator_options.transformer_post_processing = "pixelwise"
     return config

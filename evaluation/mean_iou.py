@@ -1,0 +1,105 @@
+"""Mean intersection over union of semantic maps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanIoUResult:
+    """IoU of a data set.
+
+    Attributes:
+        descriptor: the data set; arrays below go by `descriptor.classes`.
+        iou: float64 [C], intersection over union of each class, 0..1; 0 where the class does not occur.
+        occurs: bool [C], classes that occur in truth or prediction.
+    """
+
+    descriptor: DatasetDescriptor
+    iou: np.ndarray
+    occurs: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean over the classes that occur, 0..1; 0 if none does."""
+        return float(self.iou[self.occurs].mean()) if self.occurs.any() else 0.0
+
+    def as_scalars(self) -> dict[str, float]:
+        """DeepLab2's TensorBoard scalar `evaluation/iou/IoU`."""
+        return {"evaluation/iou/IoU": self.mean}
+
+    def as_dict(self) -> dict:
+        """The result for a JSON file: "mean", "classes" (how many occur) and "per_class" by class name, 0..1."""
+        per_class = {
+            c.name: float(iou) for c, iou, occurs in zip(self.descriptor.classes, self.iou, self.occurs) if occurs
+        }
+        return {"mean": self.mean, "classes": int(self.occurs.sum()), "per_class": per_class}
+
+
+class MeanIoU:
+    """Accumulates a confusion matrix over images; mergeable like `PanopticQuality`."""
+
+    def __init__(self, descriptor: DatasetDescriptor):
+        self.descriptor = descriptor
+        self._classes = len(descriptor.classes)
+        # Class id -> row or column of the matrix; void has the last column, anything else is a mistake.
+        self._index = np.full(max(descriptor.num_classes, descriptor.ignore_label + 1), -1, np.int64)
+        self._index[[c.id for c in descriptor.classes]] = np.arange(self._classes)
+        self._index[descriptor.ignore_label] = self._classes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        self._confusion = np.zeros((self._classes + 1, self._classes + 1), np.int64)
+
+    @property
+    def state(self) -> np.ndarray:
+        """A copy of the confusion matrix: pixels, int64 [C+1,C+1], by true and predicted class; void comes last."""
+        return self._confusion.copy()
+
+    def merge(self, other: MeanIoU | np.ndarray) -> None:
+        """Adds what another one, or its `state`, has accumulated over other images of the same data set."""
+        self._confusion += other.state if isinstance(other, MeanIoU) else np.asarray(other)
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Adds one image or several.
+
+        Args:
+            truth: class ids, integer of any shape; pixels of the ignore label are left out.
+            prediction: class ids of the same shape; the ignore label is a wrong answer.
+
+        Raises:
+            DataError: shapes differ, or a class id is not in the data set. Nothing is added.
+        """
+        truth, prediction = np.asarray(truth), np.asarray(prediction)
+        if truth.shape != prediction.shape:
+            raise DataError(
+                "expected semantic maps of one shape; "
+                f"came truth {list(truth.shape)} and prediction {list(prediction.shape)}"
+            )
+        rows, columns = self._indices(truth, "truth"), self._indices(prediction, "prediction")
+        side = self._classes + 1
+        self._confusion += np.bincount(rows * side + columns, minlength=side * side).reshape(side, side)
+
+    def result(self) -> MeanIoUResult:
+        """The IoU over all images so far."""
+        confusion = self._confusion[:-1].astype(np.float64)
+        intersection = np.diagonal(confusion)
+        union = confusion.sum(1) + confusion.sum(0)[:-1] - intersection
+        return MeanIoUResult(self.descriptor, intersection / np.maximum(union, 1), union > 0)
+
+    def _indices(self, labels: np.ndarray, where: str) -> np.ndarray:
+        labels = labels.reshape(-1)
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(f"{where}: expected integer class ids, came {labels.dtype}")
+        inside = np.clip(labels, 0, len(self._index) - 1)
+        indices = self._index[inside]
+        wrong = (indices < 0) | (inside != labels)
+        if wrong.any():
+            raise DataError(f"{where}: class {labels[wrong][0]} is not in data set {self.descriptor.name!r}")
+        return indices

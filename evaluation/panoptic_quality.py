@@ -1,0 +1,285 @@
+"""Panoptic quality, equal to the official panopticapi script.
+
+"Panoptic Segmentation", Kirillov et al., CVPR 2019, arXiv:1801.00868. For each class
+
+    PQ = sum of IoU over matched pairs / (TP + FP / 2 + FN / 2) = SQ * RQ,
+
+where a predicted and a true segment of one class match if their IoU exceeds 1/2, void pixels of the truth taken out of
+the union. Predictions that lie mostly in void or in a crowd region of their class are not counted; crowd regions
+themselves are never matched and never missed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.errors import DataError
+
+# Class indices in `Segments` of what is neither matched nor counted: void, which excuses predictions, and regions that
+# do not even do that.
+VOID, UNCOUNTED = -1, -2
+_IOU, _TP, _FP, _FN = range(4)
+
+
+class Segments(NamedTuple):
+    """The segments of one label map.
+
+    Attributes:
+        ids: int64 [S], ascending; void may be among them.
+        classes: int64 [S], index of each segment's class, or `VOID`, or `UNCOUNTED`.
+        crowd: bool [S], crowd regions.
+    """
+
+    ids: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+
+
+class Averages(NamedTuple):
+    """Means over classes that occur in truth or prediction, 0..1 each, and how many classes those are."""
+
+    pq: float
+    sq: float
+    rq: float
+    classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PanopticQualityResult:
+    """Panoptic quality of a data set.
+
+    Attributes:
+        descriptor: the data set; arrays below go by `descriptor.classes`.
+        iou: float64 [C], sum of IoU over matched pairs.
+        tp: float64 [C], matched pairs.
+        fp: float64 [C], unmatched predicted segments.
+        fn: float64 [C], unmatched true segments.
+    """
+
+    descriptor: DatasetDescriptor
+    iou: np.ndarray
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+
+    @property
+    def occurs(self) -> np.ndarray:
+        """Classes with any segment counted, bool [C]; the others have no quality."""
+        return self.tp + self.fp + self.fn > 0
+
+    @property
+    def sq(self) -> np.ndarray:
+        """Segmentation quality (mean IoU of matched pairs) of each class, float64 [C], 0 where nothing matched."""
+        return self.iou / np.maximum(self.tp, 1)
+
+    @property
+    def rq(self) -> np.ndarray:
+        """Recognition quality (an F1 score) of each class, float64 [C]."""
+        return self.tp / np.maximum(self.tp + 0.5 * self.fp + 0.5 * self.fn, 0.5)
+
+    @property
+    def pq(self) -> np.ndarray:
+        """Panoptic quality of each class, float64 [C]."""
+        return self.iou / np.maximum(self.tp + 0.5 * self.fp + 0.5 * self.fn, 0.5)
+
+    @property
+    def all(self) -> Averages:
+        """Means over all classes."""
+        return self._averages(np.ones(len(self.tp), bool))
+
+    @property
+    def things(self) -> Averages:
+        """Means over thing classes."""
+        return self._averages(self._is_thing)
+
+    @property
+    def stuff(self) -> Averages:
+        """Means over stuff classes."""
+        return self._averages(~self._is_thing)
+
+    @property
+    def _is_thing(self) -> np.ndarray:
+        return np.array([c.is_thing for c in self.descriptor.classes])
+
+    def _averages(self, chosen: np.ndarray) -> Averages:
+        chosen = chosen & self.occurs
+        if not chosen.any():
+            return Averages(0.0, 0.0, 0.0, 0)
+        pq, sq, rq = (float(quality[chosen].mean()) for quality in (self.pq, self.sq, self.rq))
+        return Averages(pq, sq, rq, int(chosen.sum()))
+
+    def as_scalars(self) -> dict[str, float]:
+        """DeepLab2's TensorBoard scalars `evaluation/pq/{PQ,SQ,RQ,TP,FN,FP}` (0..1; counts are means over classes that
+        occur), and PQ, SQ and RQ of things and stuff under `evaluation/pq_things/` and `evaluation/pq_stuff/`."""
+        scalars = {}
+        for group, averages in (("pq", self.all), ("pq_things", self.things), ("pq_stuff", self.stuff)):
+            for name in ("pq", "sq", "rq"):
+                scalars[f"evaluation/{group}/{name.upper()}"] = getattr(averages, name)
+        for name in ("tp", "fn", "fp"):
+            counts = getattr(self, name)[self.occurs]
+            scalars[f"evaluation/pq/{name.upper()}"] = float(counts.mean()) if len(counts) else 0.0
+        return scalars
+
+    def as_dict(self) -> dict:
+        """The result for a JSON file: "all", "things", "stuff" and "per_class" by class name, qualities 0..1."""
+        rows = zip(self.descriptor.classes, self.pq, self.sq, self.rq, self.tp, self.fp, self.fn, self.occurs)
+        return {
+            **{group: getattr(self, group)._asdict() for group in ("all", "things", "stuff")},
+            "per_class": {
+                c.name: {
+                    "id": c.id,
+                    "is_thing": c.is_thing,
+                    "pq": float(pq),
+                    "sq": float(sq),
+                    "rq": float(rq),
+                    "tp": int(tp),
+                    "fp": int(fp),
+                    "fn": int(fn),
+                }
+                for c, pq, sq, rq, tp, fp, fn, occurs in rows
+                if occurs
+            },
+        }
+
+
+class PanopticQuality:
+    """Accumulates panoptic quality over images.
+
+    Its state is a sum over images, so workers can share a data set and be merged.
+    """
+
+    def __init__(self, descriptor: DatasetDescriptor):
+        self.descriptor = descriptor
+        self._class_index = {c.id: index for index, c in enumerate(descriptor.classes)}
+        self._is_thing = np.array([c.is_thing for c in descriptor.classes])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        self._sums = np.zeros((4, len(self.descriptor.classes)))
+
+    @property
+    def state(self) -> np.ndarray:
+        """A copy of what has been accumulated, float64 [4,C]: sum of IoU, TP, FP, FN of each class."""
+        return self._sums.copy()
+
+    def merge(self, other: PanopticQuality | np.ndarray) -> None:
+        """Adds what another one, or its `state`, has accumulated over other images of the same data set."""
+        self._sums += other.state if isinstance(other, PanopticQuality) else np.asarray(other)
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Adds one image, or a batch of images of one size.
+
+        Args:
+            truth: panoptic ids, integer [H,W] or [B,H,W]: class id * label divisor + instance id. Pixels of the ignore
+                label are void; a thing class with instance 0 is a crowd region, if the truth still has any (records
+                made with treat_crowd_as_ignore have void instead).
+            prediction: panoptic ids of the same shape. Pixels of the ignore label belong to no segment.
+
+        Raises:
+            DataError: shapes differ, values are no integers, or an id's class is not in the data set. Nothing is added.
+        """
+        truth, prediction = np.asarray(truth), np.asarray(prediction)
+        _check_maps(truth, prediction)
+        sums = np.zeros_like(self._sums)
+        size = truth.shape[-2:]
+        for true_map, predicted_map in zip(truth.reshape(-1, *size), prediction.reshape(-1, *size)):
+            true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
+            true_segments = self._segments(true_ids, "truth")
+            predicted_segments = self._segments(predicted_ids, "prediction")
+            sums += compare_segments(true_segments, predicted_segments, overlaps, len(self._is_thing))
+        self._sums += sums
+
+    def result(self) -> PanopticQualityResult:
+        """The panoptic quality over all images so far."""
+        iou, tp, fp, fn = self.state
+        return PanopticQualityResult(self.descriptor, iou, tp, fp, fn)
+
+    def _segments(self, ids: np.ndarray, where: str) -> Segments:
+        class_ids, instances = np.divmod(ids, self.descriptor.label_divisor)
+        indices = {self.descriptor.ignore_label: VOID, **self._class_index}
+        for panoptic_id, class_id in zip(ids.tolist(), class_ids.tolist()):
+            if class_id not in indices:
+                raise DataError(
+                    f"{where}: panoptic id {panoptic_id} has class {class_id}, which data set "
+                    f"{self.descriptor.name!r} does not have (label divisor {self.descriptor.label_divisor}, "
+                    f"ignore label {self.descriptor.ignore_label})"
+                )
+        classes = np.array([indices[class_id] for class_id in class_ids.tolist()], np.int64)
+        return Segments(ids, classes, (classes != VOID) & self._is_thing[classes] & (instances == 0))
+
+
+def _check_maps(truth: np.ndarray, prediction: np.ndarray) -> None:
+    if truth.shape != prediction.shape or truth.ndim not in (2, 3) or truth.size == 0:
+        raise DataError(
+            "expected label maps of one shape, [height, width] or [batch, height, width]; "
+            f"came truth {list(truth.shape)} and prediction {list(prediction.shape)}"
+        )
+    for name, labels in (("truth", truth), ("prediction", prediction)):
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(f"{name}: expected integer panoptic ids, came {labels.dtype}")
+
+
+def overlap_table(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts the pixels that each pair of segments shares.
+
+    Args:
+        truth: ids, integer [H,W], within int32.
+        prediction: ids of the same shape.
+
+    Returns:
+        The ids in truth, int64 [T] ascending; those in prediction, int64 [P]; shared pixels, float64 [T,P].
+    """
+    truth, prediction = truth.reshape(-1), prediction.reshape(-1)
+    # Neighbours mostly have the same pair of ids: runs are far fewer than pixels, and sorting is what costs.
+    changes = (truth[1:] != truth[:-1]) | (prediction[1:] != prediction[:-1])
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    lengths = np.diff(starts, append=len(truth))
+    true_ids, rows = np.unique(truth[starts].astype(np.int64), return_inverse=True)
+    predicted_ids, columns = np.unique(prediction[starts].astype(np.int64), return_inverse=True)
+    shape = len(true_ids), len(predicted_ids)
+    counts = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
+    return true_ids, predicted_ids, counts.reshape(shape)
+
+
+def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray, num_classes: int) -> np.ndarray:
+    """Sum of IoU, TP, FP and FN of each class in one image.
+
+    Args:
+        truth: true segments.
+        prediction: predicted segments; `crowd` is not looked at.
+        overlaps: float64 [T,P], pixels that a true and a predicted segment share.
+        num_classes: C.
+
+    Returns:
+        float64 [4,C].
+    """
+    void_overlap = overlaps[truth.classes == VOID].sum(0)
+    true_areas, predicted_areas = overlaps.sum(1), overlaps.sum(0)
+    same_class = truth.classes[:, np.newaxis] == prediction.classes
+    real = (truth.classes >= 0) & ~truth.crowd
+    matchable = same_class & real[:, np.newaxis] & (overlaps > 0)
+    # A pixel of a predicted segment that is void in truth counts neither for nor against it.
+    unions = true_areas[:, np.newaxis] + predicted_areas - overlaps - void_overlap
+    iou = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=matchable)
+    matched = iou > 0.5
+
+    crowd_overlap = (overlaps * (same_class & truth.crowd[:, np.newaxis])).sum(0)
+    excused = (void_overlap + crowd_overlap) / predicted_areas > 0.5
+    false_positive = ~matched.any(0) & ~excused & (prediction.classes >= 0)
+    missed = ~matched.any(1) & real
+
+    def per_class(classes, weights=None):
+        return np.bincount(classes, weights=weights, minlength=num_classes)
+
+    rows, columns = np.nonzero(matched)
+    sums = np.zeros((4, num_classes))
+    sums[_IOU] = per_class(truth.classes[rows], iou[rows, columns])
+    sums[_TP] = per_class(truth.classes[rows])
+    sums[_FP] = per_class(prediction.classes[false_positive])
+    sums[_FN] = per_class(truth.classes[missed])
+    return sums

@@ -1,0 +1,91 @@
+"""Results as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+
+from deeplab2_kmax.evaluation.mean_iou import MeanIoUResult
+from deeplab2_kmax.evaluation.panoptic_quality import PanopticQualityResult
+
+_NAME_WIDTH = 27
+
+
+def quality_table(
+    quality: PanopticQualityResult, mean_iou: MeanIoUResult | None = None, per_class: bool = False
+) -> str:
+    """A table of at most 80 columns, qualities in percent.
+
+    Args:
+        quality: panoptic quality of a data set.
+        mean_iou: adds the mean IoU.
+        per_class: adds a line for each class that occurs.
+
+    Returns:
+        Lines joined by newlines, with none at the end.
+    """
+    lines = [_row("", "PQ", "SQ", "RQ", "classes"), _rule()]
+    for name in ("All", "Things", "Stuff"):
+        averages = getattr(quality, name.lower())
+        lines.append(_row(name, *map(_percent, averages[:3]), str(averages.classes)))
+    if per_class:
+        lines += ["", *_class_lines(quality, mean_iou)]
+    if mean_iou is not None:
+        lines += [
+            "",
+            f"{'mean IoU':<{_NAME_WIDTH}}{_percent(mean_iou.mean):>8}  over {int(mean_iou.occurs.sum())} classes",
+        ]
+    return "\n".join(lines)
+
+
+def _class_lines(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None) -> list[str]:
+    iou = {} if mean_iou is None else mean_iou.as_dict()["per_class"]
+    lines = [_row("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", *(["IoU"] if iou else [])), _rule()]
+    for name, values in quality.as_dict()["per_class"].items():
+        cells = [_percent(values[key]) for key in ("pq", "sq", "rq")] + [str(values[key]) for key in ("tp", "fp", "fn")]
+        lines.append(_row(name, *cells, *([_percent(iou[name]) if name in iou else "-"] if iou else [])))
+    return lines
+
+
+def _row(name: str, *cells: str) -> str:
+    if len(name) >= _NAME_WIDTH:
+        name = name[: _NAME_WIDTH - 4] + "..."
+    return f"{name:<{_NAME_WIDTH}}" + "".join(f"{cell:>{8 if number < 4 else 7}}" for number, cell in enumerate(cells))
+
+
+def _rule() -> str:
+    return "-" * (_NAME_WIDTH + 4 * 8)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
+
+
+def quality_json(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None = None, **more) -> dict:
+    """Results as plain values for `write_json`: "panoptic_quality", "mean_iou" if given, and `more` as it is."""
+    content = {**more, "dataset": quality.descriptor.name, "panoptic_quality": quality.as_dict()}
+    if mean_iou is not None:
+        content["mean_iou"] = mean_iou.as_dict()
+    return content
+
+
+def write_json(content: dict, path: str | os.PathLike) -> None:
+    """Writes a JSON file that is either whole or not there; an older one is replaced.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        os.chmod(unfinished, 0o644)
+        os.replace(unfinished, path)
+    except BaseException:
+        os.unlink(unfinished)
+        raise

@@ -1,0 +1,60 @@
+"""Panoptic quality of COCO-format files against figures of the official script."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.coco_format import coco_panoptic_quality
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "pq_coco"
+
+
+def test_equals_the_official_script():
+    official = json.loads((GOLDEN / "official.json").read_text())
+    result = coco_panoptic_quality(GOLDEN / "gt.json", GOLDEN / "pred.json")
+    for group in ("All", "Things", "Stuff"):
+        averages = getattr(result, group.lower())
+        expected = official[group]
+        assert averages == pytest.approx((expected["pq"], expected["sq"], expected["rq"], expected["n"]), abs=1e-9)
+    ours = {c.id: (pq, sq, rq) for c, pq, sq, rq in zip(result.descriptor.classes, result.pq, result.sq, result.rq)}
+    for class_id, expected in official["per_class"].items():
+        assert ours[int(class_id)] == pytest.approx((expected["pq"], expected["sq"], expected["rq"]), abs=1e-9)
+
+
+@pytest.fixture
+def files(tmp_path):
+    shutil.copytree(GOLDEN, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["annotations"].pop(0), "pred.json: no prediction for image 1"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(id=7), "000000000001.png: segment 7 is in the JSON"),
+        (lambda c: c["annotations"][0]["segments_info"].pop(0), "segment 304 is in the PNG but not in its JSON"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(category_id=9999), "category 9999, which is unknown"),
+        (lambda c: c.pop("annotations"), 'without "annotations"'),
+        (lambda c: c["annotations"][0].update(file_name="none.png"), "none.png: cannot read the panoptic PNG"),
+    ],
+)
+def test_names_what_is_wrong(files, edit, message):
+    change(files / "pred.json", edit)
+    with pytest.raises(DataError, match=message):
+        coco_panoptic_quality(files / "gt.json", files / "pred.json")
+
+
+def test_truncated_png(files):
+    path = files / "pred" / "000000000001.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="000000000001.png: cannot read"):
+        coco_panoptic_quality(files / "gt.json", files / "pred.json")

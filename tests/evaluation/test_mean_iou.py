@@ -1,0 +1,48 @@
+"""Mean IoU: its definition, void, unknown classes, merging."""
+
+import numpy as np
+import pytest
+
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.mean_iou import MeanIoU
+
+
+def test_definition():
+    metric = MeanIoU(load_dataset("cityscapes_panoptic"))
+    truth = np.array([[0, 0, 0, 1, 1, 255, 255]])
+    metric.update(truth, np.array([[0, 0, 1, 1, 255, 0, 5]]))
+    result = metric.result()
+    assert result.iou[0] == pytest.approx(2 / 3)
+    assert result.iou[1] == pytest.approx(1 / 3)
+    assert result.mean == pytest.approx(1 / 2)
+    assert list(np.flatnonzero(result.occurs)) == [0, 1]  # 5 is predicted on void only
+    assert result.as_scalars() == {"evaluation/iou/IoU": result.mean}
+    assert result.as_dict()["per_class"].keys() == {"road", "sidewalk"}
+
+
+def test_merge_and_ids_from_one():
+    dataset = load_dataset("coco_panoptic")
+    rng = np.random.default_rng(0)
+    maps = rng.integers(0, 134, (2, 3, 20, 20))
+    together, one, other = MeanIoU(dataset), MeanIoU(dataset), MeanIoU(dataset)
+    together.update(*maps)
+    one.update(maps[0, 0], maps[1, 0])
+    other.update(maps[0, 1:], maps[1, 1:])
+    one.merge(other)
+    np.testing.assert_array_equal(one.state, together.state)
+    assert together.state.sum() == maps[0].size
+    assert 0 < together.result().mean < 0.1
+
+
+@pytest.mark.parametrize("wrong", [134, 255, -1])
+def test_unknown_class(wrong):
+    metric = MeanIoU(load_dataset("coco_panoptic"))
+    with pytest.raises(DataError, match=f"prediction: class {wrong} "):
+        metric.update(np.array([[1, 2]]), np.array([[1, wrong]]))
+    assert metric.state.sum() == 0
+
+
+def test_shapes_differ():
+    with pytest.raises(DataError, match=r"truth \[2\] and prediction \[3\]"):
+        MeanIoU(load_dataset("coco_panoptic")).update(np.zeros(2, int), np.zeros(3, int))

@@ -1,0 +1,51 @@
+"""Tables that fit a terminal, and JSON files that are whole or absent."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.evaluation import report
+from deeplab2_kmax.evaluation.mean_iou import MeanIoU
+from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
+
+
+@pytest.fixture(scope="module")
+def results():
+    dataset = load_dataset("coco_panoptic")
+    quality, mean_iou = PanopticQuality(dataset), MeanIoU(dataset)
+    classes = np.repeat(np.arange(1, 134), 20).reshape(1, -1)
+    truth = classes * 256 + np.isin(classes, dataset.thing_class_ids)
+    quality.update(truth, np.where(np.arange(truth.size) % 20 < 14, truth, 0))
+    mean_iou.update(classes, classes)
+    return quality.result(), mean_iou.result()
+
+
+def test_table(results):
+    lines = report.quality_table(*results, per_class=True).split("\n")
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split() for line in lines if line}
+    assert rows["All"] == ["All", "70.00", "70.00", "100.00", "133"]
+    assert rows["Things"][-1] == "80" and rows["Stuff"][-1] == "53"
+    assert rows["mean"] == ["mean", "IoU", "100.00", "133"]
+    assert rows["person"] == ["person", "70.00", "70.00", "100.00", "1", "0", "0", "100.00"]
+    assert len(report.quality_table(*results).split("\n")) == 7
+
+
+def test_json(results, tmp_path):
+    path = tmp_path / "new" / "results.json"
+    report.write_json(report.quality_json(*results, step=20), path)
+    content = json.loads(path.read_text())
+    assert (content["step"], content["dataset"]) == (20, "coco_panoptic")
+    assert content["panoptic_quality"]["all"]["pq"] == pytest.approx(0.7)
+    assert content["mean_iou"]["mean"] == 1
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "results.json"
+    report.write_json({"pq": 1}, path)
+    with pytest.raises(TypeError):
+        report.write_json({"pq": 2, "bad": object()}, path)
+    assert json.loads(path.read_text()) == {"pq": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
