@@ -1,0 +1,1 @@
+"""Panoptic quality, mean IoU, and the evaluator that measures a model with them."""
