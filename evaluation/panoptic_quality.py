@@ -23,6 +23,8 @@ from deeplab2_kmax.errors import DataError
 # do not even do that.
 VOID, UNCOUNTED = -1, -2
 _IOU, _TP, _FP, _FN = range(4)
+# Ids below this are numbered by a table of all possible ids rather than by sorting, which is slower.
+_LARGEST_TABLE = 2**19
 
 
 class Segments(NamedTuple):
@@ -239,11 +241,21 @@ def overlap_table(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray
     changes = (truth[1:] != truth[:-1]) | (prediction[1:] != prediction[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     lengths = np.diff(starts, append=len(truth))
-    true_ids, rows = np.unique(truth[starts].astype(np.int64), return_inverse=True)
-    predicted_ids, columns = np.unique(prediction[starts].astype(np.int64), return_inverse=True)
+    true_ids, rows = _numbered(truth[starts])
+    predicted_ids, columns = _numbered(prediction[starts])
     shape = len(true_ids), len(predicted_ids)
     counts = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
     return true_ids, predicted_ids, counts.reshape(shape)
+
+
+def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different ids, int64 ascending, and the place of each of `ids` among them."""
+    ids = ids.astype(np.int64)
+    if ids.min() < 0 or ids.max() >= _LARGEST_TABLE:
+        return np.unique(ids, return_inverse=True)
+    present = np.zeros(ids.max() + 1, bool)
+    present[ids] = True
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[ids]
 
 
 def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray, num_classes: int) -> np.ndarray:

@@ -26,23 +26,21 @@ def quality_table(
     Returns:
         Lines joined by newlines, with none at the end.
     """
-    lines = [_row("", "PQ", "SQ", "RQ", "classes"), _rule()]
+    lines = _heading("", "PQ", "SQ", "RQ", "classes")
     for name in ("All", "Things", "Stuff"):
         averages = getattr(quality, name.lower())
         lines.append(_row(name, *map(_percent, averages[:3]), str(averages.classes)))
     if per_class:
         lines += ["", *_class_lines(quality, mean_iou)]
     if mean_iou is not None:
-        lines += [
-            "",
-            f"{'mean IoU':<{_NAME_WIDTH}}{_percent(mean_iou.mean):>8}  over {int(mean_iou.occurs.sum())} classes",
-        ]
+        classes = str(int(mean_iou.occurs.sum()))
+        lines += ["", _row("mean IoU", _percent(mean_iou.mean), "", "", classes)]
     return "\n".join(lines)
 
 
 def _class_lines(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None) -> list[str]:
     iou = {} if mean_iou is None else mean_iou.as_dict()["per_class"]
-    lines = [_row("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", *(["IoU"] if iou else [])), _rule()]
+    lines = _heading("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", *(["IoU"] if iou else []))
     for name, values in quality.as_dict()["per_class"].items():
         cells = [_percent(values[key]) for key in ("pq", "sq", "rq")] + [str(values[key]) for key in ("tp", "fp", "fn")]
         lines.append(_row(name, *cells, *([_percent(iou[name]) if name in iou else "-"] if iou else [])))
@@ -55,8 +53,9 @@ def _row(name: str, *cells: str) -> str:
     return f"{name:<{_NAME_WIDTH}}" + "".join(f"{cell:>{8 if number < 4 else 7}}" for number, cell in enumerate(cells))
 
 
-def _rule() -> str:
-    return "-" * (_NAME_WIDTH + 4 * 8)
+def _heading(name: str, *cells: str) -> list[str]:
+    names = _row(name, *cells)
+    return [names, "-" * len(names)]
 
 
 def _percent(fraction: float) -> str:
