@@ -13,7 +13,7 @@ from deeplab2_kmax.losses.targets import GroundTruthMasks
 
 
 class MaskStatistics(NamedTuple):
-    """Of one output, with B images, P pixels, N slots.
+    """Of one output, with B images, P pixels, N slots; or of O outputs, stacked as a first axis.
 
     cross_entropy: [B, P] f32, of each pixel with its slot; 0 without a mask. For a mask that has no slot (more masks
         than slots) it is that of a slot with the constant logit -99999, as in DeepLab2.
@@ -40,7 +40,7 @@ def mask_statistics(mask_logits: tf.Tensor, log_probabilities: tf.Tensor, slots:
         probabilities = tf.exp(log_probabilities)
         log_partition = logits[:, :, 0] - log_probabilities[:, :, 0]
         cross_entropy = (log_partition - NEVER) * slots.pixel_is_left_over - tf.reduce_sum(
-            tf.math.multiply_no_nan(log_probabilities, target), axis=2
+            log_probabilities * target, axis=2
         )
         own = tf.reduce_sum(target * probabilities, axis=2)
         predicted_area = tf.einsum("bp,bpn->bn", has_mask, probabilities)
@@ -60,5 +60,5 @@ def mask_statistics(mask_logits: tf.Tensor, log_probabilities: tf.Tensor, slots:
 
 
 def mask_id_cross_entropy(statistics: MaskStatistics, masks: GroundTruthMasks, term: TermSettings) -> tf.Tensor:
-    """Mask-ID cross-entropy (MaX-DeepLab, section 3.4), averaged over labelled pixels. Returns [B] f32."""
+    """Mask-ID cross-entropy (MaX-DeepLab, section 3.4), averaged over labelled pixels. Returns [B] or [O, B] f32."""
     return term.weight * mean_of_non_zero(statistics.cross_entropy * masks.pixel_is_labelled, term.top_k)

@@ -9,16 +9,15 @@ NEVER = -99999.0
 
 
 def mean_of_non_zero(losses: tf.Tensor, top_k: float = 1.0) -> tf.Tensor:
-    """Mean over the elements of each image whose loss is not exactly 0; 0 where there are none.
+    """Mean over the elements of the last axis whose loss is not exactly 0; 0 where there are none.
 
-    losses: [B, E] f32. top_k: fraction (0, 1] of elements, those with the highest loss, that takes part.
-    Returns [B] f32. Elements of weight 0 (void pixels, say) drop out of the mean this way, as in DeepLab2.
+    losses: [..., E] f32. top_k: fraction (0, 1] of elements, those with the highest loss, that takes part.
+    Returns [...] f32. Elements of weight 0 (void pixels, say) drop out of the mean this way, as in DeepLab2.
     """
     if top_k < 1.0:
-        kept = int(round(top_k * losses.shape[1]))
-        losses = tf.math.top_k(losses, kept, sorted=False).values
-    counted = tf.math.count_nonzero(losses, axis=1, dtype=tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(losses, axis=1), counted)
+        losses = tf.math.top_k(losses, int(round(top_k * losses.shape[-1])), sorted=False).values
+    counted = tf.math.count_nonzero(losses, axis=-1, dtype=tf.float32)
+    return tf.reduce_sum(losses, axis=-1) / tf.maximum(counted, 1.0)
 
 
 def sample_pixels(pixel_area: tf.Tensor, labelled: tf.Tensor, count: int, temperature: float) -> tf.Tensor:

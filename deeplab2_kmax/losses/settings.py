@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2, trainer_pb2
@@ -41,10 +40,10 @@ class LossSettings:
     stuff_class_ids: tuple[int, ...]
     ignore_label: int
     num_classes: int
-    pq_style: Optional[TermSettings] = None
-    mask_id: Optional[TermSettings] = None
-    instance_discrimination: Optional[TermSettings] = None
-    semantic: Optional[TermSettings] = None
+    pq_style: TermSettings | None = None
+    mask_id: TermSettings | None = None
+    instance_discrimination: TermSettings | None = None
+    semantic: TermSettings | None = None
     instance_sample_k: int = 0
     instance_sample_temperature: float = 0.6
     instance_temperature: float = 0.3
@@ -55,7 +54,7 @@ class LossSettings:
     auxiliary_outputs: int = 0
 
 
-def _term(options: trainer_pb2.LossOptions, name: str) -> Optional[TermSettings]:
+def _term(options: trainer_pb2.LossOptions, name: str) -> TermSettings | None:
     if not options.HasField(name):
         return None
     single = getattr(options, name)

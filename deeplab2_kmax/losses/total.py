@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses.instance_discrimination import instance_discrimination_loss
-from deeplab2_kmax.losses.mask_id import mask_id_cross_entropy, mask_statistics
+from deeplab2_kmax.losses.mask_id import MaskStatistics, mask_id_cross_entropy, mask_statistics
 from deeplab2_kmax.losses.matching import resolve_backend
 from deeplab2_kmax.losses.pq_style import class_term, mask_dice_term
 from deeplab2_kmax.losses.semantic import semantic_loss
 from deeplab2_kmax.losses.settings import LossSettings, from_config
-from deeplab2_kmax.losses.slots import match_slots
+from deeplab2_kmax.losses.slots import SlotTargets, match_slots
 from deeplab2_kmax.losses.targets import ground_truth_masks
 from deeplab2_kmax.protos import config_pb2
 
@@ -50,14 +50,16 @@ class MaskTransformerLoss:
         terms = [prefix + name for prefix in prefixes for name in self._output_terms()]
         return (*terms, *([SEMANTIC] if self.settings.semantic else []), TOTAL)
 
+    # No Python condition here depends on a tensor; converting the code would take most of the tracing time.
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, targets: Mapping[str, tf.Tensor], outputs: Mapping[str, object]) -> dict[str, tf.Tensor]:
         """Losses per image, each term with its weight applied.
 
         targets: `semantic_gt`, `thing_id_mask_gt` [B, H, W] i32, `thing_id_class_gt` [B, T], and for the semantic loss
         `semantic_loss_weight` [B, H, W] f32. outputs: the model's, in any float type; auxiliary outputs are used
         where `auxiliary_outputs_pred` is there. Heights and widths must be static, the batch need not.
-        Returns {name: [B] f32} for `names_for(number of auxiliary outputs)`. Nothing is hidden: a prediction that is not
-        finite gives a loss that is not finite.
+        Returns {name: [B] f32} for `names_for(number of auxiliary outputs)`. A prediction that is not
+        finite gives a loss that is not finite; nothing is hidden.
 
         Raises:
           ConfigError: sizes of labels and outputs, or classes of heads and data set, do not fit.
@@ -93,26 +95,39 @@ class MaskTransformerLoss:
             )
 
     def _losses_of_outputs(self, all_outputs, masks) -> dict[str, tf.Tensor]:
-        settings, losses, slots = self.settings, {}, None
-        for index, output in enumerate(all_outputs):
-            prefix = f"aux_{index - 1}" if index else ""
-            if settings.pq_style or settings.mask_id:
-                mask_logits = _pixels_in_a_row(output[MASK_LOGITS])
-                class_logits = tf.cast(output[CLASS_LOGITS], tf.float32)
-                log_probabilities = tf.nn.log_softmax(tf.stop_gradient(mask_logits))
-                # The final output is matched; the auxiliary ones after it learn the same slots.
-                if slots is None:
-                    slots = match_slots(masks, tf.exp(log_probabilities), class_logits, self.matching_backend)
-                statistics = mask_statistics(mask_logits, log_probabilities, slots)
-            if settings.pq_style:
-                losses[prefix + CLASS_TERM] = class_term(class_logits, slots, settings)
-                losses[prefix + DICE_TERM] = mask_dice_term(statistics, slots, settings)
-            if settings.mask_id:
-                losses[prefix + MASK_ID] = mask_id_cross_entropy(statistics, masks, settings.mask_id)
-            if settings.instance_discrimination:
-                features = _pixels_in_a_row(output[FEATURE])
-                losses[prefix + INSTANCE_DISCRIMINATION] = instance_discrimination_loss(features, masks, settings)
-        return losses
+        """Terms of the final output, which comes first, and the auxiliary ones.
+
+        What has all pixels is worked on output by output; the small rest is stacked, which makes for a small graph.
+        """
+        settings, terms = self.settings, {}
+        if settings.pq_style or settings.mask_id:
+            class_logits = tf.stack([tf.cast(output[CLASS_LOGITS], tf.float32) for output in all_outputs])
+            slots, statistics = self._slots_and_statistics(all_outputs, class_logits[0], masks)
+        if settings.pq_style:
+            terms[CLASS_TERM] = class_term(class_logits, slots, settings)
+            terms[DICE_TERM] = mask_dice_term(statistics, slots, settings)
+        if settings.mask_id:
+            terms[MASK_ID] = mask_id_cross_entropy(statistics, masks, settings.mask_id)
+        if settings.instance_discrimination:
+            features = [_pixels_in_a_row(output[FEATURE]) for output in all_outputs]
+            terms[INSTANCE_DISCRIMINATION] = instance_discrimination_loss(features, masks, settings)
+        prefixes = ["", *(f"aux_{i}" for i in range(len(all_outputs) - 1))]
+        return {
+            prefix + name: loss
+            for name, losses in terms.items()
+            for prefix, loss in zip(prefixes, tf.unstack(losses, num=len(all_outputs)))
+        }
+
+    def _slots_and_statistics(self, all_outputs, class_logits, masks) -> tuple[SlotTargets, MaskStatistics]:
+        slots, statistics = None, []
+        for output in all_outputs:
+            mask_logits = _pixels_in_a_row(output[MASK_LOGITS])
+            log_probabilities = tf.nn.log_softmax(tf.stop_gradient(mask_logits))
+            # The final output is matched; the auxiliary ones after it learn the same slots.
+            if slots is None:
+                slots = match_slots(masks, tf.exp(log_probabilities), class_logits, self.matching_backend)
+            statistics.append(mask_statistics(mask_logits, log_probabilities, slots))
+        return slots, MaskStatistics(*(tf.stack(values) for values in zip(*statistics)))
 
 
 def _pixels_in_a_row(maps: tf.Tensor) -> tf.Tensor:
