@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import schema
-from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.input_pipeline.checks import message_of, reason
 from deeplab2_kmax.input_pipeline.decoding import decode_record
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.input_pipeline.shards import find_shards
@@ -25,7 +25,13 @@ from deeplab2_kmax.input_pipeline.targets import make_targets
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
 
-_DATA_FAULTS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError)
+# TensorFlow raises UnicodeDecodeError where its message quotes a broken record.
+_DATA_FAULTS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.DataLossError,
+    tf.errors.NotFoundError,
+    UnicodeDecodeError,
+)
 
 
 @contextlib.contextmanager
@@ -39,7 +45,7 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
     try:
         yield
     except _DATA_FAULTS as error:
-        if "IteratorGetNext" not in f"{error.message}{error}":
+        if "IteratorGetNext" not in message_of(error):
             raise
         logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
         found = diagnose(PipelineSettings.from_config(options, is_training))
@@ -58,6 +64,7 @@ def diagnose(settings: PipelineSettings) -> DataError | None:
 
 
 def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
+    @tf.autograph.experimental.do_not_convert
     def check(serialized: tf.Tensor) -> tf.Tensor:
         record = decode_record(serialized, settings.has_labels)
         if record.label is None:
@@ -70,7 +77,7 @@ def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
     try:
         for _ in checked:
             index += 1
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         name = _file_name(shard, index)
         return DataError(f"{shard}, record {index}{name}: {reason(error)}")
     return None

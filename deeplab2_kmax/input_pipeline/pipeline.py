@@ -13,7 +13,7 @@ from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.input_pipeline.decoding import decode_record
 from deeplab2_kmax.input_pipeline.samples import evaluation_padding, evaluation_sample, training_sample
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.input_pipeline.shards import find_shards
+from deeplab2_kmax.input_pipeline.shards import filled_shards, find_shards
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
@@ -62,7 +62,7 @@ def build_dataset(
 
 
 def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
-    files, records_share = _share(tf.data.Dataset.from_tensor_slices(shards), len(shards), input_context)
+    files, records_share = _share(shards, input_context)
     files = files.shuffle(len(shards), seed=settings.seed)
     records = files.interleave(
         tf.data.TFRecordDataset, cycle_length=_SHARDS_READ_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE
@@ -72,6 +72,7 @@ def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Da
     seed = settings.seed if settings.seed is not None else random.SystemRandom().randrange(2**31)
     pipeline_id = input_context.input_pipeline_id if input_context else 0
 
+    @tf.autograph.experimental.do_not_convert
     def sample(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         # A seed of its own for each sample keeps runs reproducible whatever the threads do.
         record_seed = tf.stack([tf.constant(seed + pipeline_id, tf.int64), index])
@@ -82,11 +83,13 @@ def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Da
 
 
 def _evaluation_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
-    files, records_share = _share(tf.data.Dataset.from_tensor_slices(shards), len(shards), input_context)
-    samples = records_share(tf.data.TFRecordDataset(files)).map(
-        lambda serialized: evaluation_sample(decode_record(serialized, settings.has_labels), settings),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    files, records_share = _share(shards, input_context)
+
+    @tf.autograph.experimental.do_not_convert
+    def sample(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return evaluation_sample(decode_record(serialized, settings.has_labels), settings)
+
+    samples = records_share(tf.data.TFRecordDataset(files)).map(sample, num_parallel_calls=tf.data.AUTOTUNE)
     chosen = evaluation_padding(settings)
     padding = {
         name: tf.constant(chosen[name], spec.dtype) if name in chosen else tf.zeros([], spec.dtype)
@@ -95,14 +98,16 @@ def _evaluation_batches(shards, batch_size, settings, input_context) -> tf.data.
     return samples.padded_batch(batch_size, padding_values=padding)
 
 
-def _share(files: tf.data.Dataset, count: int, input_context):
+def _share(shards: list[str], input_context):
     """This worker's files, and a function that picks its records from them where there are fewer files than workers."""
     if input_context is None or input_context.num_input_pipelines == 1:
-        return files, lambda records: records
+        return tf.data.Dataset.from_tensor_slices(shards), lambda records: records
+    # A worker must not be left with empty files only.
+    filled = tf.data.Dataset.from_tensor_slices(filled_shards(shards))
     share = (input_context.num_input_pipelines, input_context.input_pipeline_id)
-    if count >= share[0]:
-        return files.shard(*share), lambda records: records
-    return files, lambda records: records.shard(*share)
+    if filled.cardinality() >= share[0]:
+        return filled.shard(*share), lambda records: records
+    return filled, lambda records: records.shard(*share)
 
 
 def _replica_batch_size(settings: PipelineSettings, input_context) -> int:

@@ -101,4 +101,5 @@ def _ratios(bound: tuple[int, int], size: tf.Tensor) -> tf.Tensor:
 
 
 def _scaled(size: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.floor(tf.cast(size, tf.float32) * ratio), tf.int32)
+    # DeepLab2 has no lower limit and fails on images so thin that a side rounds down to nothing.
+    return tf.maximum(tf.cast(tf.floor(tf.cast(size, tf.float32) * ratio), tf.int32), 1)

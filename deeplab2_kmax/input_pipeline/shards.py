@@ -38,6 +38,11 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
     return shards
 
 
+def filled_shards(shards: Sequence[str]) -> list[str]:
+    """Those of the files that hold anything."""
+    return [shard for shard in shards if tf.io.gfile.stat(shard).length]
+
+
 def _remedy(dataset: str) -> str:
     if dataset in _COMMANDS:
         return f"make the records with: {_COMMANDS[dataset]}"

@@ -54,14 +54,14 @@ def find_segments(label: tf.Tensor, descriptor: DatasetDescriptor) -> Segments:
     checks = [
         require(
             ~tf.reduce_any(unknown),
-            *("label ids", ids[unknown], "have classes", semantic[unknown]),
-            f"which are not in the class list of {descriptor.name} (ids {_ranges(descriptor)},"
+            *("label id", ids[tf.argmax(unknown)], "has class", semantic[tf.argmax(unknown)]),
+            f"which is not in the class list of {descriptor.name} (ids {_ranges(descriptor)},"
             f" ignore {descriptor.ignore_label}; label = class * {descriptor.label_divisor} + instance)",
         ),
         require(
             ~tf.reduce_any(stuff_instance),
-            *("label ids", ids[stuff_instance], "give an instance number to stuff classes", semantic[stuff_instance]),
-            f"of {descriptor.name}; stuff has instance 0",
+            *("label id", ids[tf.argmax(stuff_instance)], "gives an instance number to class"),
+            *(semantic[tf.argmax(stuff_instance)], f"of {descriptor.name}, which is stuff and has instance 0 only"),
         ),
     ]
     with tf.control_dependencies(checks):

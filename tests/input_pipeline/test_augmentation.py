@@ -1,0 +1,107 @@
+"""Training crops: the one-step crop equals resize, pad, crop and flip done one after the other."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pipeline_records import labels, options, pixels
+
+from deeplab2_kmax.input_pipeline.augmentation import Window, crop_image, crop_label, draw_window
+from deeplab2_kmax.input_pipeline.resizing import resize_align_corners
+from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+
+CROP = (17, 21)
+VOID = 0
+
+
+def step_by_step(image, label, window):
+    """The crop as DeepLab2 makes it."""
+    size, origin = window.scaled_size.numpy(), window.origin.numpy()
+    image = resize_align_corners(image, size).numpy()
+    label = resize_align_corners(label[..., None], size, "nearest").numpy()[..., 0]
+    before = np.maximum(-origin, 0)
+    after = np.maximum(np.array(CROP) - size - before, 0)
+    around = list(zip(before, after))
+    image = np.pad(image, [*around, (0, 0)], constant_values=127.5)
+    label = np.pad(label, around, constant_values=VOID)
+    y, x = np.maximum(origin, 0)
+    image, label = image[y : y + CROP[0], x : x + CROP[1]], label[y : y + CROP[0], x : x + CROP[1]]
+    return (image[:, ::-1], label[:, ::-1]) if window.flip else (image, label)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("scaled", "origin"),
+    [
+        ((12, 16), (0, 0)),  # smaller than the crop, nothing resampled
+        ((12, 16), (-4, -3)),
+        ((40, 64), (0, 0)),  # larger: each corner, and the middle
+        ((40, 64), (23, 43)),
+        ((40, 64), (7, 20)),
+        ((8, 40), (-5, 11)),  # padded above and below only
+        ((17, 21), (0, 0)),  # exactly the crop
+        ((1, 1), (-2, -9)),
+    ],
+)
+def test_equals_the_steps(scaled, origin, flip):
+    image, label = tf.constant(pixels(12, 16)), tf.constant(labels(12, 16))
+    window = Window(tf.constant(scaled), tf.constant(origin), tf.constant(flip))
+    expected_image, expected_label = step_by_step(image, label, window)
+    crop = crop_image(image, window, CROP)
+    assert crop.dtype == tf.float32 and crop.shape == (*CROP, 3)
+    # The samples are drawn in from the edge by a millionth of the image.
+    np.testing.assert_allclose(crop, expected_image, atol=0.02)
+    np.testing.assert_array_equal(crop_label(label, window, CROP, VOID), expected_label)
+
+
+def test_no_padding_inside_the_image():
+    image, label = tf.fill([480, 640, 3], tf.constant(200, tf.uint8)), tf.fill([480, 640], 257)
+    cut_image = tf.function(lambda window: crop_image(image, window, CROP))
+    cut_label = tf.function(lambda window: crop_label(label, window, CROP, VOID))
+    for seed in range(40):
+        draw = np.random.RandomState(seed)
+        scaled = draw.randint(CROP, (1300, 1300))
+        # At the outermost positions rounding would be seen first.
+        origin = (scaled - CROP) * draw.randint(0, 2, 2)
+        window = Window(*(tf.constant(v, tf.int32) for v in (scaled, origin)), tf.constant(bool(seed % 2)))
+        assert tf.reduce_all(tf.abs(cut_image(window) - 200) < 1e-3), (scaled, origin)
+        assert tf.reduce_all(cut_label(window) == 257), (scaled, origin)
+
+
+def windows(count, size=(12, 16), **fields):
+    settings = PipelineSettings.from_config(options("x", **fields), is_training=True)
+    draw = tf.function(lambda index: draw_window(tf.stack([tf.constant(3, tf.int64), index]), size, settings))
+    drawn = [draw(tf.constant(i, tf.int64)) for i in range(count)]
+    return types.SimpleNamespace(
+        scaled=np.array([w.scaled_size for w in drawn]),
+        origin=np.array([w.origin for w in drawn]),
+        flip=np.array([w.flip for w in drawn]),
+    )
+
+
+def test_positions_cover_exactly_the_allowed_places():
+    small = windows(300)
+    # 12 x 16 in a crop of 17 x 21: 5 places each, as in DeepLab2, and none at the far edge.
+    assert set(small.origin[:, 0]) == set(small.origin[:, 1]) == {0, -1, -2, -3, -4}
+    large = windows(300, size=(20, 25))
+    assert set(large.origin[:, 0]) == {0, 1, 2, 3}
+    assert set(large.origin[:, 1]) == {0, 1, 2, 3, 4}
+    assert 0.4 < large.flip.mean() < 0.6
+
+
+def test_scales_in_steps_and_continuous():
+    steps = {"min_scale_factor": 0.5, "max_scale_factor": 2.0, "scale_factor_step_size": 0.5}
+    heights = set(windows(100, size=(40, 60), augmentations=steps).scaled[:, 0])
+    assert heights == {20, 40, 60, 80}
+    # Read as float32 from a config, 0.1 gives 15 factors, 0.1071 apart.
+    drawn = windows(300, size=(1000, 1000), augmentations={**steps, "scale_factor_step_size": 0.1}).scaled[:, 0]
+    assert sorted(set(drawn)) == pytest.approx([500 + 1500 * i / 14 for i in range(15)], abs=1)
+    continuous = windows(100, size=(1000, 1000), augmentations={**steps, "scale_factor_step_size": 0.0}).scaled[:, 0]
+    assert len(set(continuous)) > 80 and 500 <= continuous.min() < 700 < 1800 < continuous.max() <= 2000
+
+
+def test_first_resize_comes_before_the_scale():
+    fields = {"min_resize_value": [16], "max_resize_value": [17, 21], "augmentations": {"max_scale_factor": 1.0}}
+    # 12 x 16 to at least 16 is 16 x 21, which fits into 17 x 21.
+    assert (windows(3, **fields).scaled == [16, 21]).all()
