@@ -1,0 +1,321 @@
+"""Losses in situations that are not in the golden files: bad batches, sampling, XLA, odd types and sizes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.losses import LossSettings, MaskTransformerLoss, TermSettings
+from deeplab2_kmax.losses.instance_discrimination import _BLOCK_ROWS, instance_discrimination_loss, log_partition
+from deeplab2_kmax.losses.mask_id import mask_statistics
+from deeplab2_kmax.losses.reduction import mean_of_non_zero, sample_pixels
+from deeplab2_kmax.losses.settings import ONE
+from deeplab2_kmax.losses.slots import match_slots
+from deeplab2_kmax.losses.targets import ground_truth_masks, strided_downsample
+
+THINGS, STUFF, IGNORE = (1, 3), (2, 4), 0
+SETTINGS = LossSettings(
+    thing_class_ids=THINGS,
+    stuff_class_ids=STUFF,
+    ignore_label=IGNORE,
+    num_classes=5,
+    pq_style=TermSettings(3.0),
+    mask_id=TermSettings(0.3),
+    instance_discrimination=TermSettings(1.0),
+    semantic=TermSettings(1.0),
+    auxiliary_outputs=1,
+)
+
+
+def make_targets(semantic, thing_id, thing_class):
+    semantic = np.asarray(semantic, np.int32)
+    return {
+        "semantic_gt": tf.constant(semantic),
+        "thing_id_mask_gt": tf.constant(np.asarray(thing_id, np.int32)),
+        "thing_id_class_gt": tf.constant(np.asarray(thing_class, np.int32)),
+        "semantic_loss_weight": tf.ones(semantic.shape),
+    }
+
+
+def scene():
+    """Two images of 9x9: stuff 2 with things 0 (class 1) and 1 (class 3), a crowd and void; and one all void."""
+    semantic = np.zeros([2, 9, 9], np.int32)
+    thing_id = np.full([2, 9, 9], -1, np.int32)
+    semantic[0, :7] = 2
+    semantic[0, 1:4, 1:4], thing_id[0, 1:4, 1:4] = 1, 0
+    semantic[0, 4:6, 4:8], thing_id[0, 4:6, 4:8] = 3, 1
+    semantic[0, 6, :3] = 3
+    return make_targets(semantic, thing_id, [[1, 3, -1], [-1, -1, -1]])
+
+
+def make_outputs(batch=2, size=9, slots=6, auxiliary=1, seed=0, dtype=tf.float32):
+    rng = np.random.default_rng(seed)
+
+    def one():
+        feature = rng.normal(size=[batch, size, size, 8])
+        feature /= np.linalg.norm(feature, axis=-1, keepdims=True)
+        return {
+            "pixel_space_mask_logits": tf.constant(rng.normal(size=[batch, size, size, slots]) * 2, dtype),
+            "pixel_space_normalized_feature": tf.constant(feature, dtype),
+            "transformer_class_logits": tf.constant(rng.normal(size=[batch, slots, 5]) * 2, dtype),
+        }
+
+    outputs = {**one(), "semantic_logits": tf.constant(rng.normal(size=[batch, size, size, 5]), dtype)}
+    if auxiliary:
+        outputs["auxiliary_outputs_pred"] = tuple(one() for _ in range(auxiliary))
+    return outputs
+
+
+def loss_and_gradient(settings, backend="host"):
+    loss = MaskTransformerLoss(settings, backend)
+
+    def function(targets, outputs):
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            terms = loss(targets, outputs)
+            total = tf.reduce_mean(terms["total_loss"])
+        return terms, tape.gradient(total, outputs)
+
+    return function
+
+
+def flat(structure):
+    return [np.asarray(t) for t in tf.nest.flatten(structure)]
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_whole_loss_compiles_and_equals_the_host_path(sample):
+    # All pixels are drawn here, so that the draw changes nothing; the next test draws fewer.
+    settings = dataclasses.replace(SETTINGS, instance_sample_k=81 if sample else 0)
+    terms, gradients = loss_and_gradient(settings)(scene(), make_outputs())
+    compiled = tf.function(loss_and_gradient(settings, "xla"), jit_compile=True)
+    compiled_terms, compiled_gradients = compiled(scene(), make_outputs())
+    for name, value in terms.items():
+        np.testing.assert_allclose(compiled_terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    for ours, theirs in zip(flat(compiled_gradients), flat(gradients)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_samples_compile():
+    settings = dataclasses.replace(SETTINGS, instance_sample_k=20, semantic_sample_k=10)
+    terms, gradients = tf.function(loss_and_gradient(settings, "xla"), jit_compile=True)(scene(), make_outputs())
+    assert set(terms) == set(MaskTransformerLoss(settings).names)
+    assert all(np.isfinite(value).all() for value in flat([terms, gradients]))
+    # Twenty pixels were drawn of each image, and no others can have a gradient.
+    touched = np.any(gradients["pixel_space_normalized_feature"].numpy() != 0, axis=-1).sum(axis=(1, 2))
+    assert 0 < touched[0] <= 20
+
+
+def test_batch_may_be_unknown():
+    def unknown(tensor):
+        return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+    signature = tf.nest.map_structure(unknown, (scene(), make_outputs()))
+    function = tf.function(lambda t, o: loss_and_gradient(SETTINGS)(t, o)[0], input_signature=signature)
+    for name, value in loss_and_gradient(SETTINGS)(scene(), make_outputs())[0].items():
+        np.testing.assert_allclose(function(scene(), make_outputs())[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_auxiliary_outputs_are_used_where_they_are():
+    loss = MaskTransformerLoss(SETTINGS)
+    with_auxiliary, without = loss(scene(), make_outputs()), loss(scene(), make_outputs(auxiliary=0))
+    assert tuple(sorted(with_auxiliary)) == tuple(sorted(loss.names)) and loss.names[-1] == "total_loss"
+    assert set(without) == set(loss.names_for(0))
+    for name in set(without) - {"total_loss"}:
+        np.testing.assert_allclose(without[name], with_auxiliary[name], rtol=1e-6)
+    parts = sum(value for name, value in with_auxiliary.items() if name != "total_loss")
+    np.testing.assert_allclose(parts, with_auxiliary["total_loss"], rtol=1e-5)
+
+
+def test_terms_not_configured_are_left_out():
+    only_semantic = dataclasses.replace(SETTINGS, pq_style=None, mask_id=None, instance_discrimination=None)
+    assert set(MaskTransformerLoss(only_semantic)(scene(), make_outputs())) == {"semantic_loss", "total_loss"}
+    no_semantic = dataclasses.replace(SETTINGS, semantic=None)
+    outputs = make_outputs()
+    del outputs["semantic_logits"]
+    assert "semantic_loss" not in MaskTransformerLoss(no_semantic)(scene(), outputs)
+
+
+def test_bfloat16_outputs_are_worked_on_in_float32():
+    outputs = make_outputs(dtype=tf.bfloat16)
+    terms, gradients = loss_and_gradient(SETTINGS)(scene(), outputs)
+    as_float = tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), outputs)
+    expected, _ = loss_and_gradient(SETTINGS)(scene(), as_float)
+    for name, value in terms.items():
+        assert value.dtype == tf.float32
+        np.testing.assert_allclose(value, expected[name], rtol=1e-6, err_msg=name)
+    assert gradients["pixel_space_mask_logits"].dtype == tf.bfloat16
+
+
+@pytest.mark.parametrize("backend", ["host", "xla"])
+def test_bad_batches_give_finite_losses(backend):
+    nothing = np.full([2, 9, 9], -1)
+    cases = {
+        "all void": make_targets(np.zeros([2, 9, 9]), nothing, np.full([2, 3], -1)),
+        "stuff only": make_targets(np.full([2, 9, 9], 2), nothing, np.full([2, 3], -1)),
+        "crowd only": make_targets(np.full([2, 9, 9], 3), nothing, np.full([2, 3], -1)),
+    }
+    one_pixel = nothing.copy()
+    one_pixel[:, 4, 4] = 0
+    cases["one pixel"] = make_targets(np.where(one_pixel == 0, 1, 0), one_pixel, [[1, -1, -1]] * 2)
+    for name, targets in cases.items():
+        terms, gradients = loss_and_gradient(SETTINGS, backend)(targets, make_outputs())
+        assert all(np.isfinite(value).all() for value in flat([terms, gradients])), name
+    void = loss_and_gradient(SETTINGS, backend)(cases["all void"], make_outputs())[0]
+    for name in ("mask_id_cross_entropy_loss", "semantic_loss", "pq_style_loss_mask_dice_term"):
+        np.testing.assert_array_equal(void[name], [0.0, 0.0])
+
+
+def test_predictions_that_are_not_finite_show_and_do_not_crash():
+    outputs = make_outputs()
+    outputs["pixel_space_mask_logits"] *= np.nan
+    for backend in ("host", "xla"):
+        terms = MaskTransformerLoss(SETTINGS, backend)(scene(), outputs)
+        assert np.isnan(terms["total_loss"].numpy()[0]) and np.isfinite(terms["semantic_loss"].numpy()).all()
+
+
+def test_more_masks_than_slots():
+    """Eight stripes, each a thing of its own, and three slots; figures by the definition, pixel by pixel."""
+    thing_id = np.tile(np.minimum(np.arange(9), 7)[:, None], [1, 9])[None]
+    targets = make_targets(np.ones([1, 9, 9]), thing_id, [[1] * 8])
+    outputs = make_outputs(batch=1, slots=3, auxiliary=0)
+    masks = ground_truth_masks(targets, (9, 9), SETTINGS, crop_masks=True)
+    logits = tf.reshape(outputs["pixel_space_mask_logits"], [1, 81, 3])
+    slots = match_slots(masks, tf.nn.softmax(logits), outputs["transformer_class_logits"], "host")
+    assert slots.slot_is_matched.numpy().all() and (slots.left_over_area.numpy() > 0).sum() == 5
+    terms, _ = loss_and_gradient(SETTINGS)(targets, outputs)
+    padded = np.concatenate([logits.numpy()[0], np.full([81, 1], -99999.0)], axis=1).astype(np.float64)
+    log_probabilities = padded - np.log(np.exp(padded).sum(axis=1, keepdims=True))
+    expected = -log_probabilities[np.arange(81), slots.pixel_slot.numpy()[0]].mean() * 0.3
+    np.testing.assert_allclose(terms["mask_id_cross_entropy_loss"], [expected], rtol=1e-5)
+    compiled = tf.function(loss_and_gradient(SETTINGS, "xla"), jit_compile=True)(targets, outputs)[0]
+    np.testing.assert_allclose(compiled["total_loss"], terms["total_loss"], rtol=1e-4)
+
+
+def test_gradient_of_mask_statistics_equals_automatic_differentiation():
+    masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
+    logits = tf.reshape(make_outputs()["pixel_space_mask_logits"], [2, 81, 6])
+    class_logits = make_outputs()["transformer_class_logits"]
+    slots = match_slots(masks, tf.nn.softmax(logits), class_logits, "host")
+    # One mask loses its slot, so that the branch for left-over masks is used.
+    lost = slots.pixel_slot == tf.reduce_max(slots.pixel_slot)
+    pixel_slot = tf.where(lost, -1, slots.pixel_slot)
+    slots = slots._replace(pixel_slot=pixel_slot, pixel_is_left_over=tf.cast(lost, tf.float32))
+    factors = [tf.random.stateless_normal(shape, [1, 2]) for shape in ([2, 81], [2, 6], [2, 6])]
+
+    def plain(logits):
+        target, probabilities = tf.one_hot(pixel_slot, 6), tf.nn.softmax(logits)
+        log_partition = tf.reduce_logsumexp(logits, axis=2)
+        labelled = log_partition * tf.reduce_sum(target, 2) - tf.reduce_sum(logits * target, 2)
+        cross_entropy = labelled + slots.pixel_is_left_over * (log_partition + 99999.0)
+        area = tf.reduce_sum(probabilities * slots.pixel_has_mask[:, :, None], axis=1)
+        return cross_entropy, area, tf.reduce_sum(probabilities * target, axis=1)
+
+    results = []
+    for function in (lambda z: mask_statistics(z, tf.nn.log_softmax(tf.stop_gradient(z)), slots), plain):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            values = function(logits)
+            total = tf.add_n([tf.reduce_sum(v * f) for v, f in zip(values, factors)])
+        results.append((*values, tape.gradient(total, logits)))
+    for ours, expected in zip(*results):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_log_partition_over_several_blocks():
+    rows = tf.math.l2_normalize(tf.random.stateless_normal([2, _BLOCK_ROWS * 2 + 5, 4], [3, 4]), axis=-1)
+    upstream = tf.random.stateless_normal(rows.shape[:2], [5, 6])
+    results = []
+    for function in (log_partition, lambda x, t: tf.reduce_logsumexp(tf.matmul(x, x, transpose_b=True) / t, axis=2)):
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            value = function(rows, 0.3)
+            total = tf.reduce_sum(value * upstream)
+        results.append((value, tape.gradient(total, rows)))
+    for ours, expected in zip(*results):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pixel_contrast_equals_its_definition():
+    masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
+    features = tf.reshape(make_outputs()["pixel_space_normalized_feature"], [2, 81, 8])
+    settings = dataclasses.replace(SETTINGS, instance_sample_k=1000)
+    loss = instance_discrimination_loss([features], masks, settings).numpy()
+    one_hot, rows = masks.pixel_mask_one_hot.numpy()[0], features.numpy()[0].astype(np.float64)
+    same = one_hot @ one_hot.T
+    similarity = rows @ rows.T / 0.3
+    log_probability = similarity - np.log(np.exp(similarity).sum(axis=1, keepdims=True))
+    per_pixel = -(same / np.maximum(same.sum(axis=1, keepdims=True), 1.0) * log_probability).sum(axis=1)
+    np.testing.assert_allclose(loss, [[per_pixel[per_pixel != 0].mean(), 0.0]], rtol=1e-5)
+
+
+def test_sample_prefers_small_masks_and_spares_void():
+    area = tf.constant([[1.0] * 10 + [90.0] * 90 + [0.0] * 50])
+    labelled = tf.constant([[1.0] * 100 + [0.0] * 50])
+    tf.random.set_seed(1)
+    drawn = sample_pixels(area, labelled, 30, temperature=2.0).numpy()[0]
+    assert len(set(drawn)) == 30 and drawn.max() < 100
+    assert (drawn < 10).sum() == 10
+    assert (sample_pixels(area, labelled, 120, 2.0).numpy() >= 100).sum() == 20
+
+
+def test_sampled_semantic_loss_is_an_option():
+    settings = dataclasses.replace(SETTINGS, semantic_sample_k=5)
+    outputs = make_outputs()
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        total = tf.reduce_sum(MaskTransformerLoss(settings)(scene(), outputs)["semantic_loss"])
+    gradient = tape.gradient(total, outputs)["semantic_logits"].numpy()
+    assert (np.abs(gradient[0]).sum(axis=-1) > 0).sum() == 5
+
+
+def test_unmatched_slots_weigh_one_or_their_void():
+    semantic = np.full([1, 9, 9], 2)
+    targets = make_targets(semantic, np.full([1, 9, 9], -1), [[-1] * 3])
+    outputs = make_outputs(batch=1, auxiliary=0)
+
+    def void_gradient(settings):
+        gradient = loss_and_gradient(settings)(targets, outputs)[1]["transformer_class_logits"].numpy()[0]
+        return np.sort(np.abs(gradient[:, -1]))
+
+    # Without a void pixel DeepLab2 hardly teaches the five unmatched slots to say void.
+    assert void_gradient(SETTINGS)[:5].max() < 1e-4
+    assert void_gradient(dataclasses.replace(SETTINGS, unmatched_slot_weight=ONE))[:5].min() > 1e-3
+
+
+def test_mean_counts_what_is_not_zero():
+    losses = tf.constant([[4.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(mean_of_non_zero(losses), [7.0 / 3.0, 0.0])
+    np.testing.assert_allclose(mean_of_non_zero(losses, 0.5), [3.0, 0.0])
+
+
+def test_masks_of_a_scene():
+    for crop_masks in (True, False):
+        masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks)
+        assert masks.exists.shape == [2, 3 if crop_masks else 5] and masks.most_masks == 5
+        np.testing.assert_array_equal(masks.exists[:, :3], [[True] * 3, [False] * 3])
+        np.testing.assert_array_equal(masks.area[0, :3], [9, 8, 63 - 9 - 8 - 3])
+        # Classes in the order of the class head: things 1, 3, then stuff 2, 4.
+        np.testing.assert_array_equal(masks.class_index[0, :3], [0, 1, 2])
+        crowd = 6 * 9
+        assert masks.pixel_mask[0, crowd] == -1 and masks.pixel_is_labelled[0, crowd] == 1
+        assert masks.pixel_is_labelled[0, 80] == 0
+
+
+def test_labels_at_a_whole_stride_only():
+    labels = tf.reshape(tf.range(81), [1, 9, 9])
+    np.testing.assert_array_equal(strided_downsample(labels, (3, 3))[0], [[0, 4, 8], [36, 40, 44], [72, 76, 80]])
+    for size in ((4, 4), (5, 3), (3, 5), (10, 10)):
+        with pytest.raises(ConfigError, match="crop_size"):
+            strided_downsample(labels, size)
+
+
+def test_heads_of_another_data_set_are_named():
+    outputs = make_outputs(auxiliary=0)
+    with pytest.raises(ConfigError, match="auxiliary_semantic_head.output_channels: expected .* 5 .*, came 4"):
+        MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "semantic_logits": outputs["semantic_logits"][..., :4]})
+    narrow = outputs["transformer_class_logits"][..., :4]
+    with pytest.raises(ConfigError, match="expected 5 channels .*, came 4"):
+        MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": narrow})
