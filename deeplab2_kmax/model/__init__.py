@@ -32,9 +32,8 @@ def build_model(config: config_pb2.ExperimentOptions) -> MaskTransformer:
     """
     require_supported(config)
     model = _compose(config)
-    # Tracing creates the variables at a fraction of what an eager call costs.
-    images = tf.TensorSpec([None, _BUILD_SIZE, _BUILD_SIZE, 3], tf.float32)
-    tf.function(model, autograph=False).get_concrete_function(images, training=False)
+    # Variables are created when the layers see the shape of their input; a symbolic one is enough.
+    model(tf.keras.Input([_BUILD_SIZE, _BUILD_SIZE, 3]), training=False)
     return model
 
 

@@ -46,6 +46,8 @@ class MaskTransformer(tf.keras.Model):
         self.semantic_decoder = semantic_decoder
         self.semantic_head = semantic_head
 
+    # The network has no data-dependent control flow; converting its source would take longer than tracing it.
+    @tf.autograph.experimental.do_not_convert
     def call(self, images, training=False):
         encoder_features = self.pixel_encoder(images / 127.5 - 1.0, training=training)
         pixel_features = self.pixel_decoder(encoder_features, training=training)

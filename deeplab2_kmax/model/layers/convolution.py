@@ -54,9 +54,15 @@ class ConvNorm(tf.keras.layers.Layer):
 
     def call(self, x, training=False):
         if training:
-            return self.activate(self.norm(self._convolve(x, self.kernel), training=True))
+            return self.activate(self.norm(self._convolve_with_gradient(x), training=True))
         scale, shift = self.norm.affine()
         return self.activate(tf.nn.bias_add(self._convolve(x, self.kernel * scale), shift))
+
+    def _convolve_with_gradient(self, x):
+        if self.dilation == 1:
+            return self._convolve(x, self.kernel)
+        # On CPUs dilated kernels have no gradient; this one goes through space-to-batch there.
+        return tf.nn.convolution(x, self.kernel, padding="SAME", dilations=self.dilation)
 
     def _convolve(self, x, kernel):
         if self.stride == 1:

@@ -1,0 +1,207 @@
+"""Reading, overriding, completing and checking experiment configs."""
+
+import pytest
+from google.protobuf import text_format
+
+from deeplab2_kmax.config import ConfigError, config_to_text, load_config, parse_config, require_supported
+from deeplab2_kmax.losses import build_loss
+from deeplab2_kmax.model import build_model
+
+OWN = ("coco/kmax_r50", "cityscapes/kmax_r50", "ade20k/kmax_r50", "shapes/kmax_tiny")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_config(text):
+        path = tmp_path / "experiment.textproto"
+        path.write_text(text)
+        return str(path)
+
+    return write_config
+
+
+# A config as DeepLab2's users have them: nothing of ours in it.
+DEEPLAB2_STYLE = """
+experiment_name: "${EXPERIMENT_NAME}"
+model_options {
+  initial_checkpoint: "${INIT_CHECKPOINT}"
+  backbone { name: "kmax_resnet50" drop_path_keep_prob: 1.0 }
+  decoder { feature_key: "feature_semantic" atrous_rates: 6 atrous_rates: 12 atrous_rates: 18 }
+  max_deeplab {
+    pixel_space_head { output_channels: 128 head_channels: 256 }
+    auxiliary_semantic_head { output_channels: %d head_channels: 256 }
+  }
+}
+trainer_options { solver_options { optimizer: "adamw" } }
+train_dataset_options { dataset: "%s" file_pattern: "${TRAIN_SET}" crop_size: 641 crop_size: 641 }
+eval_dataset_options { dataset: "%s" file_pattern: "${VAL_SET}" crop_size: 641 crop_size: 641 }
+"""
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_configs_are_explicit_and_survive_printing(configs, name, write):
+    path = str(configs / f"{name}.textproto")
+    config = load_config(path)
+    assert load_config(write(config_to_text(config))) == config
+    stated = parse_config(path).model_options.max_deeplab
+    for field in (
+        "num_mask_slots",
+        "high_resolution_output_stride",
+        "use_auxiliary_semantic_decoder",
+        "transformer_decoder_drop_path_keep_prob",
+    ):
+        assert stated.HasField(field), field
+
+
+@pytest.mark.parametrize(
+    "dataset, classes, slots, stride, semantic_decoder, keep_prob, stages",
+    [
+        ("coco_panoptic", 134, 128, 4, True, 0.8, 4),
+        ("cityscapes_panoptic", 19, 256, 2, False, 0.8, 5),
+        ("ade20k_panoptic", 151, 128, 4, True, 1.0, 4),
+        ("shapes", 9, 128, 4, True, 0.8, 4),
+    ],
+)
+def test_what_deeplab2_infers_from_the_data_set_name(
+    write, dataset, classes, slots, stride, semantic_decoder, keep_prob, stages
+):
+    options = load_config(write(DEEPLAB2_STYLE % (classes, dataset, dataset))).model_options.max_deeplab
+    assert options.num_mask_slots == slots
+    assert options.high_resolution_output_stride == stride
+    assert options.use_auxiliary_semantic_decoder == semantic_decoder
+    assert options.transformer_decoder_drop_path_keep_prob == pytest.approx(keep_prob)
+    assert len(options.pixel_decoder.filters) == stages
+    assert list(options.transformer_decoder.num_blocks) == [2, 2, 2]
+
+
+def test_explicit_fields_win_over_inference(write):
+    text = DEEPLAB2_STYLE % (134, "coco_panoptic", "coco_panoptic")
+    config = load_config(write(text), ["model_options.max_deeplab.num_mask_slots=7"])
+    assert config.model_options.max_deeplab.num_mask_slots == 7
+
+
+def test_overrides_of_every_kind(configs):
+    config = load_config(
+        str(configs / "shapes" / "kmax_tiny.textproto"),
+        [
+            "train_dataset_options.crop_size=65,129",
+            "train_dataset_options.file_pattern=a b/*.tfrecord",
+            "trainer_options.solver_options.base_learning_rate=1e-2",
+            "trainer_options.solver_options.use_sync_batchnorm=false",
+            "trainer_options.loss_options.unmatched_slot_weight=VOID_OVERLAP",
+            "train_dataset_options.seed=5",
+        ],
+    )
+    assert list(config.train_dataset_options.crop_size) == [65, 129]
+    assert list(config.train_dataset_options.file_pattern) == ["a b/*.tfrecord"]
+    assert config.trainer_options.solver_options.base_learning_rate == pytest.approx(1e-2)
+    assert not config.trainer_options.solver_options.use_sync_batchnorm
+    assert config.trainer_options.loss_options.unmatched_slot_weight == 0
+    assert config.train_dataset_options.seed == 5
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("no_equals_sign", ["no_equals_sign", "field.sub_field=value"]),
+        ("trainer_options.sovler=1", ["TrainerOptions has no field 'sovler'", "solver_options"]),
+        ("trainer_options.steps_per_loop=many", ["steps_per_loop expects an integer", "'many'"]),
+        ("trainer_options.solver_options=adam", ["solver_options is a SolverOptions", "base_learning_rate"]),
+        ("experiment_name.x=1", ["experiment_name has no sub-fields"]),
+    ],
+)
+def test_wrong_overrides(configs, override, words):
+    with pytest.raises(ConfigError) as error:
+        load_config(str(configs / "shapes" / "kmax_tiny.textproto"), [override])
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('model_options {\n  backbnoe { name: "x" }\n}', [":2:", "ModelOptions", "backbnoe"]),
+        ("trainer_options {\n\n  steps_per_loop: yes\n}", [":3:", "steps_per_loop: yes"]),
+        ('experiment_name: "a', [":1:"]),
+    ],
+)
+def test_syntax_errors_name_file_line_and_source(write, text, words):
+    path = write(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert path in str(error.value)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="no_such.textproto"):
+        load_config(str(tmp_path / "no_such.textproto"))
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("train_dataset_options.dataset=coko_panoptic", ["train_dataset_options.dataset", "coko", "coco_panoptic"]),
+        ("train_dataset_options.crop_size=100,97", ["crop_size", "100", "97 and 101"]),
+        ("train_dataset_options.crop_size=97", ["crop_size", "height and width"]),
+        ("train_dataset_options.max_resize_value=129", ["max_resize_value", "exceeds crop_size [97, 97]"]),
+        ("train_dataset_options.augmentations.min_scale_factor=3", ["min_scale_factor"]),
+        ("model_options.max_deeplab.auxiliary_semantic_head.output_channels=8", ["9 classes", "output_channels is 8"]),
+        ("model_options.max_deeplab.high_resolution_output_stride=8", ["high_resolution_output_stride", "got 8"]),
+        ("model_options.max_deeplab.pixel_decoder.filters=8,8,8", ["pixel_decoder.filters", "expected 4"]),
+        ("model_options.max_deeplab.transformer_decoder.update_rule=mean", ["update_rule", "'mean'"]),
+        ("model_options.max_deeplab.transformer_decoder.key_channels=12", ["key_channels", "num_heads 8"]),
+        ("trainer_options.solver_options.optimizer=lion", ["optimizer", "'lion'", "adamw"]),
+        ("trainer_options.solver_options.learning_policy=step", ["learning_policy", "'step'"]),
+        ("evaluator_options.transformer_post_processing=nms", ["transformer_post_processing", "'nms'"]),
+    ],
+)
+def test_contradictions_are_found_before_anything_is_built(configs, override, words):
+    path = str(configs / "shapes" / "kmax_tiny.textproto")
+    with pytest.raises(ConfigError) as error:
+        load_config(path, [override])
+    assert path in str(error.value)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_all_contradictions_are_listed_at_once(configs):
+    with pytest.raises(ConfigError) as error:
+        load_config(
+            str(configs / "shapes" / "kmax_tiny.textproto"),
+            ["trainer_options.solver_options.optimizer=lion", "train_dataset_options.batch_size=0"],
+        )
+    assert "optimizer" in str(error.value) and "batch_size" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model, name",
+    [
+        ('backbone { name: "resnet50" } panoptic_deeplab { }', "Panoptic-DeepLab"),
+        ('backbone { name: "resnet50" } motion_deeplab { }', "Motion-DeepLab"),
+        ('backbone { name: "resnet50" } vip_deeplab { }', "ViP-DeepLab"),
+        ('backbone { name: "resnet50" } deeplab_v3_plus { }', "DeepLabV3+"),
+        ('backbone { name: "max_deeplab_s" } max_deeplab { }', "max_deeplab_s"),
+        ('backbone { name: "kmax_vit" } max_deeplab { }', "kmax_vit"),
+    ],
+)
+@pytest.mark.parametrize("build", [require_supported, build_model, build_loss])
+def test_other_families_parse_and_are_refused_by_name(write, model, name, build):
+    config = load_config(write(f'model_options {{ {model} }} train_dataset_options {{ dataset: "kitti_step" }}'))
+    with pytest.raises(ConfigError) as error:
+        build(config)
+    assert name in str(error.value) and "kmax_resnet50" in str(error.value)
+
+
+def test_deeplab2s_own_configs_parse(request):
+    folder = request.config.rootpath.parent / "shared" / "deeplab2_configs"
+    if not folder.is_dir():
+        pytest.skip(f"no DeepLab2 configs at {folder}")
+    paths = sorted(folder.rglob("*.textproto"))
+    assert len(paths) == 62
+    bare_model_options = "example_kitti-step_motion_deeplab"
+    for path in paths:
+        if path.stem == bare_model_options:
+            from deeplab2_kmax.protos import model_pb2
+
+            text_format.Parse(path.read_text(), model_pb2.ModelOptions())
+        else:
+            load_config(str(path))

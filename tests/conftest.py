@@ -1,0 +1,147 @@
+"""Fixtures shared by all tests."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden() -> pathlib.Path:
+    """Folder of figures computed by DeepLab2 and by panopticapi (see tests/golden/README.md)."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def configs() -> pathlib.Path:
+    """Folder of the project's own experiment configs."""
+    return ROOT / "configs"
+
+
+@pytest.fixture(scope="session")
+def coco_sample() -> pathlib.Path:
+    """Two real COCO images with their annotations; they lie beside the project, not in it."""
+    folder = ROOT.parent / "shared" / "coco_sample"
+    if not folder.is_dir():
+        pytest.skip(f"no COCO sample at {folder}")
+    return folder
+
+
+def golden_value(key: str, shape):
+    """The float32 value that golden runs gave the variable with DeepLab2 checkpoint key `key`.
+
+    Seeded by the key, scaled so that activations neither vanish nor explode.
+    """
+    import zlib
+
+    import numpy as np
+
+    random = np.random.RandomState(zlib.crc32(key.encode()))
+    leaf = key.rsplit("/", 1)[-1]
+    if leaf == "gamma":
+        return random.uniform(0.3, 0.7, shape).astype(np.float32)
+    if leaf == "moving_variance":
+        return random.uniform(0.8, 1.6, shape).astype(np.float32)
+    value = random.standard_normal(shape)
+    if not leaf.endswith("kernel"):
+        return (0.1 * value).astype(np.float32)
+    inputs = shape[:2] if "depthwise" in leaf else shape[:-1]
+    return (value * np.sqrt(1.0 / max(int(np.prod(inputs)), 1))).astype(np.float32)
+
+
+def write_golden_checkpoint(keys: dict, prefix: str) -> str:
+    """Writes {key: shape} with their golden values as an object-based checkpoint; knows nothing of our models."""
+    import tensorflow as tf
+
+    tree: dict = {}
+    for key, shape in keys.items():
+        *parents, leaf = key.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = tf.Variable(golden_value(key, shape))
+
+    def checkpoint(node):
+        if isinstance(node, dict):
+            return tf.train.Checkpoint(**{name: checkpoint(child) for name, child in node.items()})
+        return node
+
+    return checkpoint(tree).write(prefix)
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(golden, tmp_path_factory):
+    """case name -> prefix of a DeepLab2 checkpoint with golden values for the keys of tests/golden/<case>.keys.json."""
+    import functools
+    import json
+
+    @functools.lru_cache(maxsize=None)
+    def write(case: str) -> str:
+        keys = json.loads((golden / f"{case}.keys.json").read_text())
+        return write_golden_checkpoint(keys, str(tmp_path_factory.mktemp(case) / "ckpt"))
+
+    return write
+
+
+CROP_65_97 = (
+    "train_dataset_options.crop_size=65,97",
+    "train_dataset_options.min_resize_value=",
+    "train_dataset_options.max_resize_value=",
+    "eval_dataset_options.crop_size=65,97",
+    "eval_dataset_options.min_resize_value=",
+    "eval_dataset_options.max_resize_value=",
+)
+
+
+@pytest.fixture(scope="session")
+def golden_config(configs):
+    """data set -> config of kMaX-R50 on it at the crop size of the golden cases."""
+    from deeplab2_kmax.config import load_config
+
+    return lambda dataset: load_config(str(configs / dataset / "kmax_r50.textproto"), CROP_65_97)
+
+
+@pytest.fixture(scope="session")
+def coco_r50(golden_config, golden_checkpoint):
+    """The full-size COCO model, restored strictly from the golden checkpoint. Tests leave its variables as they are."""
+    from deeplab2_kmax.checkpoints import load_checkpoint
+    from deeplab2_kmax.model import build_model
+
+    model = build_model(golden_config("coco"))
+    load_checkpoint(model, golden_checkpoint("kmax_r50_coco"))
+    return model
+
+
+TINY = (
+    "train_dataset_options.crop_size=65,65",
+    "eval_dataset_options.crop_size=65,65",
+    "model_options.backbone.stem_channels=8",
+    "model_options.backbone.stage_filters=4,4,8,8",
+    "model_options.max_deeplab.pixel_decoder.filters=8,8,4,4",
+    "model_options.max_deeplab.transformer_decoder.num_blocks=1,1,1",
+    "model_options.max_deeplab.transformer_decoder.center_channels=16",
+    "model_options.max_deeplab.transformer_decoder.bottleneck_channels=16",
+    "model_options.max_deeplab.transformer_decoder.key_channels=8",
+    "model_options.max_deeplab.transformer_decoder.value_channels=16",
+    "model_options.max_deeplab.transformer_decoder.feed_forward_channels=16",
+    "model_options.max_deeplab.pixel_space_head.head_channels=8",
+    "model_options.max_deeplab.pixel_space_head.output_channels=8",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides() -> tuple[str, ...]:
+    """Overrides that make configs/shapes/kmax_tiny.textproto as narrow as tests like it."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_config(configs):
+    """The shapes experiment with a few thousand weights at 65 x 65."""
+    from deeplab2_kmax.config import load_config
+
+    return load_config(str(configs / "shapes" / "kmax_tiny.textproto"), TINY)

@@ -1,0 +1,51 @@
+"""The forward pass equals DeepLab2's."""
+
+import json
+
+import numpy as np
+
+from deeplab2_kmax.checkpoints import load_checkpoint
+from deeplab2_kmax.model import build_model
+
+OUTPUTS = (
+    "pixel_space_mask_logits",
+    "transformer_class_logits",
+    "semantic_logits",
+    "pixel_space_normalized_feature",
+)
+
+
+def assert_outputs_equal(outputs, expected):
+    for name in OUTPUTS:
+        actual = outputs[name].numpy()
+        assert actual.shape == expected[name].shape, name
+        tolerance = 1e-4 * np.abs(expected[name]).max()
+        assert np.abs(actual - expected[name]).max() <= tolerance, name
+
+
+def images_of(case):
+    image = case["image"]
+    return (image if image.ndim == 4 else image[np.newaxis]).astype(np.float32)
+
+
+def test_coco_r50(coco_r50, golden):
+    case = np.load(golden / "kmax_r50_coco.npz")
+    outputs = coco_r50(images_of(case), training=False)
+    assert_outputs_equal(outputs, case)
+    assert "auxiliary_outputs_pred" not in outputs
+
+
+def test_cityscapes_r50_with_stride_2_masks(golden_config, golden_checkpoint, golden):
+    model = build_model(golden_config("cityscapes"))
+    report = load_checkpoint(model, golden_checkpoint("kmax_r50_cityscapes"))
+    keys = json.loads((golden / "kmax_r50_cityscapes.keys.json").read_text())
+    assert report.complete and set(report.loaded) == set(keys)
+    case = np.load(golden / "kmax_r50_cityscapes.npz")
+    assert_outputs_equal(model(images_of(case), training=False), case)
+
+
+def test_batch_members_do_not_influence_each_other_in_inference(coco_r50, golden):
+    case = np.load(golden / "kmax_r50_coco.npz")
+    outputs = coco_r50(np.concatenate([images_of(case)] * 2), training=False)
+    first = {name: outputs[name][1:] for name in OUTPUTS}
+    assert_outputs_equal(first, case)

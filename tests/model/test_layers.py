@@ -1,0 +1,91 @@
+"""Properties of single layers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.model.heads import HeadSettings, Prediction
+from deeplab2_kmax.model.layers.axial_attention import AxialAttention
+from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
+from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
+from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BottleneckBlock
+from deeplab2_kmax.model.layers.resize import resize_bilinear
+from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering, hard_assignment
+
+NORMALIZATION = Normalization(momentum=0.9)
+
+
+def random(*shape):
+    return tf.random.stateless_normal(shape, [len(shape), 7])
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4, 5])
+def test_batch_norm_whitens_each_channel(rank):
+    x = 3.0 * random(*([5] * (rank - 1)), 4) + 2.0
+    y = BatchNorm(NORMALIZATION)(x, training=True)
+    axes = list(range(rank - 1))
+    np.testing.assert_allclose(tf.reduce_mean(y, axes), np.zeros(4), atol=1e-4)
+    np.testing.assert_allclose(tf.math.reduce_std(y, axes), np.ones(4), atol=1e-3)
+
+
+def test_summed_batch_norm_adds_whitened_tensors():
+    layer = SummedBatchNorm(NORMALIZATION, 2, [1, 3, 1, 1])
+    tensors = [5.0 * random(4, 3, 6, 6), random(4, 3, 6, 6) + 1.0]
+    whitened = [(x - tf.reduce_mean(x, [0, 2, 3], True)) / tf.math.reduce_std(x, [0, 2, 3], True) for x in tensors]
+    np.testing.assert_allclose(layer(tensors, training=True), whitened[0] + whitened[1], atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "block", [BottleneckBlock(4, NORMALIZATION), AxialBlock(8, NORMALIZATION)], ids=["bottleneck", "axial"]
+)
+def test_new_residual_block_is_its_shortcut(block):
+    x = random(2, 5, 7, block.output_channels)
+    np.testing.assert_allclose(block(x, training=False), block.activate(x), atol=1e-6)
+
+
+def test_axial_attention_takes_any_length():
+    layer = AxialAttention(8, 16, NORMALIZATION)
+    layer(random(1, 3, 8))
+    apply = tf.function(layer).get_concrete_function(tf.TensorSpec([None, None, 8]))
+    for length in (1, 4, 300):
+        x = random(2, length, 8)
+        np.testing.assert_allclose(apply(x), layer(x), atol=1e-4)
+
+
+def test_resize_keeps_the_corners_and_doubles_exactly():
+    x = random(1, 3, 4, 2)
+    y = resize_bilinear(x, [5, 7]).numpy()
+    np.testing.assert_allclose(y[:, ::2, ::2], x, atol=1e-6)
+    np.testing.assert_allclose(y[:, 1, 0], (x[:, 0, 0] + x[:, 1, 0]) / 2, atol=1e-6)
+
+
+def test_drop_path_keeps_the_expectation_and_whole_images():
+    x = tf.ones([4000, 2, 2, 1])
+    assert drop_path(x, 0.8, training=False) is x
+    y = drop_path(x, 0.8, training=True).numpy()
+    assert set(np.round(np.unique(y), 4)) == {0.0, 1.25}
+    assert (y.std(axis=(1, 2, 3)) == 0).all()
+    assert abs(y.mean() - 1.0) < 0.05
+    assert linear_keep_prob(0.8, 4, 4) == pytest.approx(0.8)
+
+
+def test_kmeans_assigns_every_pixel_to_exactly_one_center_without_gradient():
+    logits = tf.Variable(random(2, 5, 6, 4))
+    with tf.GradientTape() as tape:
+        assignment = hard_assignment(Prediction(logits, None, None))
+        total = tf.reduce_sum(assignment)
+    np.testing.assert_array_equal(tf.reduce_sum(assignment, -1), np.ones([2, 5, 6]))
+    np.testing.assert_array_equal(tf.argmax(assignment, -1), tf.argmax(logits, -1))
+    assert tape.gradient(total, logits) is None
+
+
+def test_kmeans_update_sums_the_values_of_each_clusters_pixels():
+    layer = KMeansClustering(8, 8, 6, HeadSettings(8, 4, 3), NORMALIZATION)
+    pixels, centers = random(1, 4, 4, 8), random(1, 5, 8)
+    layer(pixels, centers)
+    update, prediction = layer(pixels, centers)
+    assert update.shape == [1, 5, 6]
+    values = layer.value(tf.reshape(pixels, [1, 16, 8])).numpy()[0]
+    nearest = tf.reshape(tf.argmax(prediction.mask_logits, -1), [16]).numpy()
+    sums = np.stack([values[nearest == center].sum(0) for center in range(5)])[np.newaxis].astype(np.float32)
+    np.testing.assert_allclose(update, layer.projection(layer.value_norm(sums)), atol=1e-5)

@@ -1,0 +1,57 @@
+"""The checked-in *_pb2.py files are what the *.proto files give, and the contract with DeepLab2's numbers holds."""
+
+import re
+
+import pytest
+
+from deeplab2_kmax import protos
+from deeplab2_kmax.protos import config_pb2
+
+
+def test_pb2_files_are_up_to_date(tmp_path):
+    pytest.importorskip("grpc_tools")
+    import pathlib
+
+    from deeplab2_kmax.protos import generate
+
+    generate.generate(tmp_path)
+    for generated in tmp_path.glob("*_pb2.py"):
+        checked_in = pathlib.Path(protos.__path__[0]) / generated.name
+        assert checked_in.read_text() == generated.read_text(), f"run python protos/generate.py ({generated.name})"
+
+
+def test_additions_are_numbered_from_1000():
+    own_messages = {"PixelDecoderOptions", "TransformerDecoderOptions"}
+
+    def numbers(message, seen):
+        for field in message.fields:
+            yield message.name, field.name, field.number
+            if field.message_type and field.message_type.full_name not in seen:
+                seen.add(field.message_type.full_name)
+                yield from numbers(field.message_type, seen)
+
+    own = {
+        (message, name)
+        for message, name, number in numbers(config_pb2.ExperimentOptions.DESCRIPTOR, set())
+        if number >= 1000 and message not in own_messages
+    }
+    assert own == {
+        ("BackboneOptions", "stage_blocks"),
+        ("BackboneOptions", "stage_filters"),
+        ("BackboneOptions", "stem_channels"),
+        ("MaXDeepLabOptions", "transformer_decoder_drop_path_keep_prob"),
+        ("MaXDeepLabOptions", "num_mask_slots"),
+        ("MaXDeepLabOptions", "high_resolution_output_stride"),
+        ("MaXDeepLabOptions", "use_auxiliary_semantic_decoder"),
+        ("MaXDeepLabOptions", "pixel_decoder"),
+        ("MaXDeepLabOptions", "transformer_decoder"),
+        ("MaXDeepLabOptions", "sample_semantic_loss"),
+        ("LossOptions", "unmatched_slot_weight"),
+        ("DatasetOptions", "seed"),
+        ("DatasetOptions", "shuffle_buffer_size"),
+    }
+
+
+def test_files_live_under_a_path_and_package_of_their_own():
+    assert config_pb2.DESCRIPTOR.name == "deeplab2_kmax/protos/config.proto"
+    assert re.fullmatch("deeplab2_kmax", config_pb2.DESCRIPTOR.package)
