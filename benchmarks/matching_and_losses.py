@@ -3,8 +3,8 @@
     python benchmarks/matching_and_losses.py --deeplab2_path=DIR [--rounds=7]
 
 DIR is the folder that holds DeepLab2's `deeplab2` package. Two cases: one image's matching of 181 ground-truth masks
-with 128 slots (COCO), and the whole loss with its gradient at crop 321x321 (outputs 81x81), batch 1, for the final and six
-auxiliary outputs, with the published recipe's 4096 pixels in the instance discrimination loss and without sampling.
+with 128 slots (COCO), and the whole loss with its gradient at crop 321x321 (outputs 81x81), batch 1, for the final and
+six auxiliary outputs, with the published recipe's 4096 pixels in the instance discrimination loss and without sampling.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def _pixel_contrast(features: tf.Tensor, masks: GroundTruthMasks, settings: Loss
     means = tf.matmul(one_hot, features, transpose_a=True) / tf.maximum(sizes, 1.0)[:, :, None]
     attraction = tf.reduce_sum(tf.matmul(one_hot, means) * features, axis=2) / settings.instance_temperature
     losses = log_partition(features, settings.instance_temperature) - attraction
-    return tf.where(pixel_mask >= 0, losses, 0.0)
+    # As in DeepLab2, a sampled pixel without a mask has no loss and yet a gradient, away from all others.
+    return losses - tf.where(pixel_mask >= 0, 0.0, tf.stop_gradient(losses))
 
 
 def log_partition(features: tf.Tensor, temperature: float) -> tf.Tensor:

@@ -29,6 +29,9 @@ class MaskStatistics(NamedTuple):
 def mask_statistics(mask_logits: tf.Tensor, log_probabilities: tf.Tensor, slots: SlotTargets) -> MaskStatistics:
     """Statistics of one output with their gradient in one pass over pixels x slots.
 
+    As in DeepLab2, a pixel without a mask has no loss and yet a gradient, that of -log of a slot it has no logit for:
+    weighted (crowds are, void is not), it lowers the logits of the slots that claim it.
+
     mask_logits: [B, P, N] f32, what the gradient flows to. log_probabilities: its log-softmax over slots.
     """
     depth = mask_logits.shape[2]
@@ -50,7 +53,7 @@ def mask_statistics(mask_logits: tf.Tensor, log_probabilities: tf.Tensor, slots:
             # d own / d logits = own * (target - p); d p_s / d logits_k = p_s * ([s = k] - p_k).
             by_own = own * tf.einsum("bpn,bn->bp", target, by_overlap)
             mean_by_area = tf.einsum("bpn,bn->bp", probabilities, by_area)
-            row = has_mask * (by_cross_entropy - mean_by_area) - by_own
+            row = by_cross_entropy - has_mask * mean_by_area - by_own
             scale = row[:, :, None] + has_mask[:, :, None] * by_area[:, None, :]
             return probabilities * scale + target * (by_own - by_cross_entropy)[:, :, None]
 

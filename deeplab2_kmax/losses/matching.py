@@ -36,7 +36,7 @@ def resolve_backend(backend: str) -> str:
     """ "host" or "xla" for "auto", according to the distribution strategy in scope."""
     if backend != "auto":
         return backend
-    on_tpu = isinstance(tf.distribute.get_strategy(), (tf.distribute.TPUStrategy,))
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
     return "xla" if on_tpu else "host"
 
 

@@ -17,7 +17,7 @@ def mean_of_non_zero(losses: tf.Tensor, top_k: float = 1.0) -> tf.Tensor:
     if top_k < 1.0:
         losses = tf.math.top_k(losses, int(round(top_k * losses.shape[-1])), sorted=False).values
     counted = tf.math.count_nonzero(losses, axis=-1, dtype=tf.float32)
-    return tf.reduce_sum(losses, axis=-1) / tf.maximum(counted, 1.0)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses, axis=-1), counted)
 
 
 def sample_pixels(pixel_area: tf.Tensor, labelled: tf.Tensor, count: int, temperature: float) -> tf.Tensor:

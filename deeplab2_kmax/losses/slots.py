@@ -65,6 +65,8 @@ def match_slots(
     """Matches by the similarity of MaX-DeepLab (section 3.3): mask dice times probability of the right class.
 
     mask_probabilities: [B, P, N] f32 and class_logits: [B, N, C + 1] f32 of the final output. No gradient flows.
+    Masks that are left over teach no slot a class. (DeepLab2 adds their classes to the target of slot 0; this is the
+    one place where the losses differ from it on purpose.)
     """
     dice, void_ratio = mask_similarity(masks, tf.stop_gradient(mask_probabilities))
     class_probabilities = tf.nn.softmax(tf.stop_gradient(class_logits), axis=-1)
