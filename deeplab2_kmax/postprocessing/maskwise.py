@@ -16,8 +16,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from deeplab2_kmax.postprocessing import segments
+from deeplab2_kmax.postprocessing.cells import Cells
+from deeplab2_kmax.postprocessing.peaks import SlotPeaks
 from deeplab2_kmax.postprocessing.settings import MaskwiseSettings, PostprocessingSettings
-from deeplab2_kmax.postprocessing.slot_peaks import SlotPeaks, slot_peaks
+from deeplab2_kmax.postprocessing.slot_peaks import slot_peaks
 
 
 class Painting(NamedTuple):
@@ -90,7 +92,11 @@ def _by_confidence(
 def _mask_confidence(mask_logits: tf.Tensor, peaks: SlotPeaks, settings: PostprocessingSettings) -> tf.Tensor:
     """Mean probability over each slot's mask at the resolution of the logits, float32 [B,N]; 0 for an empty mask."""
     height, width, slots = mask_logits.shape[1:]
-    grid = slot_peaks(mask_logits, (height, width), settings.pixel_confidence)
+    cells = Cells.between((height, width), settings.size)
+    if cells is None:
+        grid = slot_peaks(mask_logits, (height, width), settings.pixel_confidence)
+    else:
+        grid = SlotPeaks(*(part[:, :: cells.rows, :: cells.columns] for part in peaks))
     first = tf.where(grid.score > settings.pixel_confidence, grid.first, slots)
     entries, scores = tf.stack([first, grid.second], 1), tf.stack([grid.score, grid.second_score], 1)
     areas = segments.sum_by_image(tf.ones_like(scores), entries, slots + 1)
