@@ -1,0 +1,191 @@
+"""A trained model as one function from pixels to panoptic maps, for every image size and batch size."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoints import load_checkpoint, resolve_checkpoint
+from deeplab2_kmax.config import require_supported
+from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
+from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, fitted_size, resize_align_corners
+from deeplab2_kmax.input_pipeline.settings import size_bound
+from deeplab2_kmax.model import build_model
+from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.protos import config_pb2
+
+_MAPS = {
+    "panoptic_pred": tf.int32,
+    "semantic_pred": tf.int32,
+    "instance_pred": tf.int32,
+    "semantic_scores": tf.float32,
+    "instance_scores": tf.float32,
+}
+
+
+def inference_config(config: config_pb2.ExperimentOptions) -> config_pb2.ExperimentOptions:
+    """The config of the same network without what only training needs.
+
+    No residual branch is dropped, in the encoder or the transformer decoder; no loss is sampled; no file of pretrained
+    weights is asked for. `config` itself stays as it is.
+    """
+    result = config_pb2.ExperimentOptions()
+    result.CopyFrom(config)
+    model = result.model_options
+    model.ClearField("initial_checkpoint")
+    model.backbone.ClearField("pretrained_weights")
+    model.backbone.drop_path_keep_prob = 1.0
+    model.max_deeplab.transformer_decoder_drop_path_keep_prob = 1.0
+    model.max_deeplab.instance_discrimination_sample_k = 0
+    model.max_deeplab.semantic_sample_k = 0
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """How pictures are brought to the network's input size; fields as in `PipelineSettings`."""
+
+    crop_size: tuple[int, int]
+    min_size: tuple[int, int] | None = None
+    max_size: tuple[int, int] | None = None
+    resize_factor: int = 0
+
+    @classmethod
+    def from_config(cls, config: config_pb2.ExperimentOptions) -> InputOptions:
+        """The options of evaluation, so that what is served is what was evaluated."""
+        options = config.eval_dataset_options
+        return cls(
+            crop_size=tuple(options.crop_size),
+            min_size=size_bound(options.min_resize_value, "min_resize_value"),
+            max_size=size_bound(options.max_resize_value, "max_resize_value"),
+            resize_factor=options.resize_factor,
+        )
+
+
+class InferenceModel(tf.Module):
+    """Resizes and pads pictures as evaluation does, runs the network and maps its answer back to the pictures' pixels.
+
+    Calling it takes [H, W, 3] (as DeepLab2's exports do; the maps then have a batch of 1) or [B, H, W, 3] uint8 RGB.
+    The result is a dict of `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and `semantic_scores`,
+    `instance_scores` ([B, H, W] float32, 0..1).
+    """
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        postprocess: Callable[[dict], dict],
+        input_options: InputOptions,
+        dataset: DatasetDescriptor,
+    ):
+        super().__init__(name="inference_model")
+        self._input_options = input_options
+        self.dataset = dataset
+        network = tf.function(lambda images: _maps(postprocess(model(images, training=False))), autograph=False)
+        # Traced here once; a function without this would be traced again by each of its callers and by saving.
+        self._network = network.get_concrete_function(tf.TensorSpec([None, *input_options.crop_size, 3], tf.float32))
+        # Saving needs the variables. The Keras model is not kept, or saving would trace each of its layers as well.
+        used = {id(handle) for handle in self._network.captured_inputs}
+        self._weights = [variable for variable in model.variables if id(variable.handle) in used]
+
+    @classmethod
+    def from_checkpoint(
+        cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
+    ) -> InferenceModel:
+        """Builds the model of a training config and loads its weights (None: leaves them random).
+
+        Raises:
+          ConfigError: the model of `config` is not supported.
+          CheckpointError: no checkpoint there, or one that does not fit the model.
+        """
+        require_supported(config)
+        prefix = None if checkpoint is None else resolve_checkpoint(os.fspath(checkpoint))
+        config = inference_config(config)
+        model = build_model(config)
+        if prefix is not None:
+            load_checkpoint(model, prefix)
+        dataset = load_dataset(config.eval_dataset_options.dataset)
+        return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset)
+
+    @tf.function(autograph=False)
+    def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps of one picture [H, W, 3] or of a batch [B, H, W, 3], uint8 RGB."""
+        if input_tensor.shape.rank == 3:
+            return self.segment(input_tensor[None])
+        return self.segment(input_tensor)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
+    def segment(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps of a batch of pictures of one size."""
+        images, resized_size = self._prepare(input_tensor)
+        return undo_resize(self._network(images), resized_size, tf.shape(input_tensor)[1:3])
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    def segment_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps of a batch of picture files (JPEG, PNG, GIF or BMP), which may differ in size.
+
+        Maps of smaller pictures are padded on the right and at the bottom, with void and score 0, to the size of the
+        largest; `image_size` ([B, 2] int32: height, width) tells where each one ends.
+        """
+        images, resized_sizes, image_sizes = tf.map_fn(
+            self._decode,
+            encoded,
+            fn_output_signature=(
+                tf.TensorSpec([*self._input_options.crop_size, 3], tf.float32),
+                tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+            ),
+        )
+        maps = self._network(images)
+        largest = tf.reduce_max(image_sizes, 0)
+        result = tf.map_fn(
+            lambda one: self._undo_and_pad(*one, largest),
+            (maps, resized_sizes, image_sizes),
+            fn_output_signature={name: tf.TensorSpec([None, None], dtype) for name, dtype in _MAPS.items()},
+        )
+        return {**result, "image_size": image_sizes}
+
+    def signatures(self) -> dict[str, Callable]:
+        """What a server offers: `serving_default` (batch), `image` (one picture, as DeepLab2) and `encoded` (files)."""
+        image = tf.TensorSpec([None, None, 3], tf.uint8, name="input_tensor")
+        # Also traces the two forms of __call__ that the saved object then has.
+        return {
+            "serving_default": self.__call__.get_concrete_function(self.segment.input_signature[0]),
+            "image": self.__call__.get_concrete_function(image),
+            "encoded": self.segment_encoded.get_concrete_function(),
+        }
+
+    def _prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """[B, H, W, 3] uint8 -> network input [B, h, w, 3] float32, and [2] int32, the size the pictures have in it.
+
+        A batch at a time, with the sizes and the interpolation of `resize_for_inference`.
+        """
+        options = self._input_options
+        size = fitted_size(
+            tf.shape(images)[1:3], options.min_size, options.max_size or options.crop_size, options.resize_factor
+        )
+        missing = tf.constant(options.crop_size) - size
+        padding = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]
+        images = tf.pad(resize_align_corners(images, size), padding, constant_values=PADDING_GREY)
+        return tf.ensure_shape(images, [None, *options.crop_size, 3]), size
+
+    def _decode(self, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        image.set_shape([None, None, 3])
+        images, resized_size = self._prepare(image[None])
+        return images[0], resized_size, tf.shape(image)[:2]
+
+    def _undo_and_pad(self, maps: dict, resized_size: tf.Tensor, image_size: tf.Tensor, largest: tf.Tensor) -> dict:
+        """Maps [h, w] of one picture at its own size, padded to `largest`."""
+        maps = undo_resize({name: value[None] for name, value in maps.items()}, resized_size, image_size)
+        fill = {"panoptic_pred": self.dataset.void_id, "semantic_pred": self.dataset.ignore_label}
+        missing = largest - image_size
+        paddings = [[0, missing[0]], [0, missing[1]]]
+        return {name: tf.pad(value[0], paddings, constant_values=fill.get(name, 0)) for name, value in maps.items()}
+
+
+def _maps(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What is served; the graph behind other outputs is then never run."""
+    return {name: outputs[name] for name in _MAPS}

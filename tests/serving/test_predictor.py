@@ -1,0 +1,99 @@
+"""Pictures in, segments out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
+from deeplab2_kmax.serving import Predictor
+from deeplab2_kmax.serving.predictor import list_segments
+
+
+def test_prediction_has_the_size_of_the_picture(predictor, picture):
+    prediction = predictor(picture)
+    assert prediction.panoptic_map.shape == picture.shape[:2]
+    assert prediction.panoptic_map.dtype == np.int32
+    assert prediction.overlay().shape == picture.shape
+    assert prediction.segments
+    ids, areas = np.unique(prediction.panoptic_map, return_counts=True)
+    expected = {int(i): int(area) for i, area in zip(ids, areas) if i != prediction.dataset.void_id}
+    assert {segment.id: segment.area for segment in prediction.segments} == expected
+    assert all(0 < segment.score <= 1 for segment in prediction.segments)
+
+
+def test_from_checkpoint_equals_from_saved_model(predictor, config, checkpoint, picture):
+    from_folder = Predictor.from_checkpoint(config, checkpoint)
+    expected = predictor(picture)
+    prediction = from_folder(picture)
+    np.testing.assert_array_equal(prediction.panoptic_map, expected.panoptic_map)
+    assert [segment.id for segment in prediction.segments] == [segment.id for segment in expected.segments]
+
+
+def test_segments_are_listed_by_size_with_their_mean_score():
+    dataset = load_dataset("shapes")
+    thing, stuff = dataset.thing_class_ids[0], dataset.stuff_class_ids[0]
+    panoptic = np.zeros((4, 5), np.int32)
+    panoptic[:, 2:] = stuff * dataset.label_divisor
+    panoptic[0, :2] = thing * dataset.label_divisor + 3
+    scores = np.full((4, 5), 0.5)
+    scores[0, :2] = 0.25, 0.75
+    large, small = list_segments(panoptic, scores + 0.125, dataset)
+    assert (large.area, large.is_thing, large.class_id) == (12, False, stuff)
+    assert (small.area, small.is_thing, small.score) == (2, True, 0.625)
+    assert small.id == thing * dataset.label_divisor + 3
+    assert small.class_name == dataset.by_id[thing].name
+
+
+def test_greyscale_and_rgba_are_taken_as_rgb(predictor, picture):
+    grey = picture[..., 0]
+    expected = predictor(np.stack([grey] * 3, -1)).panoptic_map
+    np.testing.assert_array_equal(predictor(grey).panoptic_map, expected)
+    np.testing.assert_array_equal(predictor(grey[..., None]).panoptic_map, expected)
+    opaque = np.concatenate([picture, np.full_like(picture[..., :1], 255)], -1)
+    np.testing.assert_array_equal(predictor(opaque).panoptic_map, predictor(picture).panoptic_map)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "uint8.*float32"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"\(1, 4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+    ],
+)
+def test_other_arrays_are_refused(predictor, image, message):
+    with pytest.raises(DataError, match=message):
+        predictor(image)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path, config):
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        Predictor.from_saved_model(tmp_path)
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        Predictor.from_checkpoint(config, tmp_path)
+
+
+class _DeepLab2Export(tf.Module):
+    """What DeepLab2's exports look like from outside: single pictures in, maps with a batch of 1 out."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8, name="input_tensor")])
+    def __call__(self, input_tensor):
+        panoptic = tf.cast(input_tensor[None, ..., 0] > 100, tf.int32) * 257
+        score = tf.ones_like(panoptic, tf.float32)
+        return {"panoptic_pred": panoptic, "semantic_scores": score, "instance_scores": score}
+
+
+def test_exports_of_deeplab2_work_once_told_their_classes(tmp_path, picture):
+    module = _DeepLab2Export()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__.get_concrete_function())
+    with pytest.raises(CheckpointError, match="data set"):
+        Predictor.from_saved_model(tmp_path)
+    with pytest.raises(ConfigError, match="coco_panoptic"):
+        Predictor.from_saved_model(tmp_path, "no_such_data")
+    prediction = Predictor.from_saved_model(tmp_path, "shapes")(picture)
+    assert [segment.id for segment in prediction.segments] == [257]
+    assert prediction.segments[0].score == 1

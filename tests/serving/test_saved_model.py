@@ -1,0 +1,172 @@
+"""What is exported is what was evaluated: for every batch size, image size and form of input."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.config import load_config
+from deeplab2_kmax.errors import CheckpointError, UserError
+from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
+from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.serving import export, inference_config
+
+IDS, SCORES = ("panoptic_pred", "semantic_pred", "instance_pred"), ("semantic_scores", "instance_scores")
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(exported)
+
+
+@pytest.fixture(scope="module")
+def serve(loaded):
+    """The default signature, from a batch of pictures to maps."""
+    return lambda images: loaded.signatures["serving_default"](input_tensor=images)
+
+
+@pytest.fixture(scope="module")
+def evaluate(config, model):
+    """What evaluation does with a batch of pictures: its own functions, one after the other."""
+    crop_size, postprocess = tuple(config.eval_dataset_options.crop_size), build_postprocessor(config)
+    network = tf.function(lambda images: model(images, training=False), autograph=False, reduce_retracing=True)
+
+    def maps(images):
+        prepared = [resize_for_inference(image, crop_size) for image in images]
+        outputs = network(tf.stack([image for image, _ in prepared]))
+        return undo_resize(postprocess(outputs), prepared[0][1], tf.shape(images)[1:3])
+
+    return maps
+
+
+def _batch(size: int, height: int, width: int) -> tf.Tensor:
+    """[size, height, width, 3] uint8, smooth so that resizing does not level it to grey."""
+    noise = np.random.RandomState(5).randint(0, 256, (size, 4, 5, 3)).astype(np.float32)
+    return tf.cast(tf.image.resize(noise, (height, width)), tf.uint8)
+
+
+def _assert_same(maps: dict, expected: dict) -> None:
+    assert set(maps) == set(IDS + SCORES)
+    for name in IDS:
+        assert maps[name].dtype == tf.int32
+        assert maps[name].shape == expected[name].shape
+        # Graphs and single operations round differently, which may turn a tie.
+        assert np.mean(maps[name].numpy() == expected[name].numpy()) > 0.995
+    for name in SCORES:
+        assert maps[name].dtype == tf.float32
+        assert np.mean(np.abs(maps[name].numpy() - expected[name].numpy()) < 1e-4) > 0.995
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 65, 65), (3, 65, 65), (3, 40, 90), (1, 171, 120)])
+def test_saved_model_equals_evaluation(serve, evaluate, batch, height, width):
+    images = _batch(batch, height, width)
+    expected = evaluate(images)
+    assert len(np.unique(expected["panoptic_pred"])) > 2
+    _assert_same(serve(images), expected)
+
+
+def test_loaded_object_takes_batches_and_single_images(loaded, serve):
+    images = _batch(2, 50, 70)
+    _assert_same(loaded(images), serve(images))
+    _assert_same(loaded(images[1]), serve(images[1:]))
+
+
+def test_image_signature_is_that_of_deeplab2(loaded, serve):
+    image = _batch(1, 50, 70)
+    _assert_same(loaded.signatures["image"](input_tensor=image[0]), serve(image))
+
+
+def test_encoded_images_equal_their_pixels(loaded, serve):
+    first, second = _batch(2, 50, 70)
+    files = tf.stack([tf.io.encode_png(first), tf.io.encode_jpeg(second)])
+    pixels = tf.stack([first, tf.io.decode_image(files[1])])
+    maps = dict(loaded.signatures["encoded"](encoded=files))
+    assert maps.pop("image_size").numpy().tolist() == [[50, 70]] * 2
+    _assert_same(maps, serve(pixels))
+
+
+def test_encoded_images_of_different_sizes_are_padded_with_void(loaded, serve):
+    wide, tall = _batch(1, 30, 70), _batch(1, 60, 40)
+    maps = loaded.signatures["encoded"](encoded=tf.stack([tf.io.encode_png(wide[0]), tf.io.encode_png(tall[0])]))
+    assert maps["image_size"].numpy().tolist() == [[30, 70], [60, 40]]
+    panoptic = maps["panoptic_pred"].numpy()
+    assert panoptic.shape == (2, 60, 70)
+    assert (panoptic[0, 30:] == 0).all()
+    assert (panoptic[1, :, 40:] == 0).all()
+    assert np.mean(panoptic[0, :30] == serve(wide)["panoptic_pred"][0].numpy()) > 0.995
+    assert np.mean(panoptic[1, :, :40] == serve(tall)["panoptic_pred"][0].numpy()) > 0.995
+
+
+def test_export_carries_classes_and_config(exported, config, tmp_path):
+    extra = os.path.join(exported, "assets.extra")
+    with open(os.path.join(extra, "dataset.json"), encoding="utf-8") as file:
+        assert [c["name"] for c in json.load(file)["classes"]][:1] == ["circle"]
+    assert load_config(os.path.join(extra, "config.textproto")) == config
+
+
+def test_inference_config_needs_no_training_files_and_drops_nothing(config):
+    training = type(config)()
+    training.CopyFrom(config)
+    training.model_options.initial_checkpoint = "imagenet"
+    training.model_options.backbone.pretrained_weights = "imagenet"
+    training.model_options.backbone.drop_path_keep_prob = 0.8
+    training.model_options.max_deeplab.transformer_decoder_drop_path_keep_prob = 0.8
+    before = training.SerializeToString(deterministic=True)
+    options = inference_config(training).model_options
+    assert not options.initial_checkpoint
+    assert not options.backbone.pretrained_weights
+    assert options.backbone.drop_path_keep_prob == 1
+    assert options.max_deeplab.transformer_decoder_drop_path_keep_prob == 1
+    assert training.SerializeToString(deterministic=True) == before
+
+
+def test_export_leaves_a_foreign_folder_alone(config, checkpoint, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="no earlier export"):
+        export(config, checkpoint, tmp_path)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_export_to_a_place_that_cannot_be_written(config, checkpoint, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export(config, checkpoint, tmp_path / "file" / "export")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_failed_export_leaves_nothing_behind(config, tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere"):
+        export(config, str(tmp_path / "nowhere"), tmp_path / "export")
+    assert os.listdir(tmp_path) == []
+
+
+class _SmallModel(tf.Module):
+    """Stands in for the network where only files matter."""
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.dataset = dataset
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def __call__(self, x):
+        return x
+
+    def signatures(self):
+        return self.__call__
+
+
+def test_an_earlier_export_is_replaced(config, tmp_path, monkeypatch):
+    from deeplab2_kmax.datasets import load_dataset
+    from deeplab2_kmax.serving.inference import InferenceModel
+
+    monkeypatch.setattr(InferenceModel, "from_checkpoint", lambda *_: _SmallModel(load_dataset("shapes")))
+    export(config, None, tmp_path / "export")
+    (tmp_path / "export" / "stale").write_text("")
+    export(config, None, tmp_path / "export")
+    assert os.listdir(tmp_path) == ["export"]
+    assert not (tmp_path / "export" / "stale").exists()
+    tf.saved_model.load(str(tmp_path / "export"))

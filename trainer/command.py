@@ -1,0 +1,168 @@
+"""The console command `deeplab2-kmax`. Modules that need TensorFlow are imported only by the sub-command that runs."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+
+from deeplab2_kmax.errors import UserError, user_errors_as_one_line
+
+# Data set -> module that converts it when run.
+_CONVERTERS = {
+    "coco": "deeplab2_kmax.converters.coco",
+    "shapes": "deeplab2_kmax.converters.shapes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake prints one line and ends with exit status 1."""
+    options, rest = _parser().parse_known_args(argv)
+    if rest and options.run is not _convert:
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    from deeplab2_kmax.trainer.train import quiet_libraries
+
+    quiet_libraries()
+    with user_errors_as_one_line():
+        try:
+            status = options.run(options, rest)
+        except KeyboardInterrupt:
+            status = 130
+    sys.exit(status or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="deeplab2-kmax", description="Panoptic segmentation with mask transformers.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for mode in ("train", "eval"):
+        _add_run(commands, mode)
+    _add_predict(commands)
+    _add_export(commands)
+    _add_convert(commands)
+    shown = _add(commands, "config", _config, "print a config with every inferred field made explicit")
+    _add_config_flags(shown, required=True)
+    _add(commands, "doctor", _doctor, "print versions, devices and what is missing")
+    return parser
+
+
+def _add(commands, name: str, run, summary: str, **options) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", **options)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_config_flags(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument("--config_file", metavar="FILE", required=required, help="config of the experiment (textproto)")
+    parser.add_argument(
+        "--override", metavar="FIELD=VALUE", action="append", default=[], help="change a config field; repeatable"
+    )
+
+
+def _add_run(commands, mode: str) -> None:
+    summary = {"train": "train a model", "eval": "evaluate the latest checkpoint of a model"}[mode]
+    parser = _add(commands, mode, _run, summary)
+    _add_config_flags(parser, required=True)
+    modes = {"train": ["train", "train_and_eval"], "eval": ["eval", "continuous_eval"]}[mode]
+    parser.add_argument("--mode", choices=modes, default=mode)
+    parser.add_argument(
+        "--model_dir", metavar="DIR", default="runs", help="results go to DIR/<experiment_name> (default: runs)"
+    )
+    parser.add_argument("--num_gpus", type=int, default=0, help="number of GPUs; 0 runs on the CPU")
+    parser.add_argument("--master", help="address of a TPU")
+
+
+def _add_predict(commands) -> None:
+    parser = _add(commands, "predict", _predict, "segment pictures: overlay, panoptic map and segment table of each")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write to; made where missing")
+    parser.add_argument("--model", metavar="DIR", help="an exported model")
+    parser.add_argument("--dataset", help="data set of --model, where the export does not say it (DeepLab2's)")
+    _add_config_flags(parser, required=False)
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="instead of --model: a checkpoint of --config_file, or a folder of them"
+    )
+
+
+def _add_export(commands) -> None:
+    parser = _add(commands, "export", _export, "write a trained model as a SavedModel")
+    _add_config_flags(parser, required=True)
+    parser.add_argument("--checkpoint", metavar="PATH", required=True, help="a checkpoint, or a folder: its latest one")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the SavedModel")
+
+
+def _add_convert(commands) -> None:
+    summary = "convert a data set to TFRecords; `convert NAME --help` tells its flags"
+    # Each converter has flags of its own, --help among them: they are passed on.
+    parser = _add(commands, "convert", _convert, summary, add_help=False)
+    parser.add_argument("data", choices=sorted(_CONVERTERS), metavar="NAME", help=" or ".join(sorted(_CONVERTERS)))
+
+
+def _run(options, _) -> None:
+    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.trainer import train
+
+    config = load_config(options.config_file, options.override)
+    train.run(config, options.mode, options.model_dir, num_gpus=options.num_gpus, master=options.master)
+
+
+def _predict(options, _) -> int:
+    predictor = _predictor(options)
+    from deeplab2_kmax.serving.picture_files import predict_files
+
+    return 1 if predict_files(predictor, options.images, options.output, report=_print, complain=_print_error) else 0
+
+
+def _predictor(options):
+    from_export, from_checkpoint = bool(options.model), bool(options.config_file and options.checkpoint)
+    if from_export == from_checkpoint or (from_export and (options.config_file or options.checkpoint)):
+        raise UserError("predict: say where the model is: --model DIR, or --config_file FILE with --checkpoint PATH")
+    if from_export and options.override:
+        raise UserError("predict: --override changes a config; an exported model (--model) has its own built in")
+    from deeplab2_kmax.serving import Predictor
+
+    if from_export:
+        return Predictor.from_saved_model(options.model, options.dataset)
+    from deeplab2_kmax.config import load_config
+
+    return Predictor.from_checkpoint(load_config(options.config_file, options.override), options.checkpoint)
+
+
+def _export(options, _) -> None:
+    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.serving import export
+
+    config = load_config(options.config_file, options.override)
+    print(f"exported to {export(config, options.checkpoint, options.output)}")
+
+
+def _convert(options, rest: list[str]) -> None:
+    # Converters are commands of their own, with DeepLab2's flags.
+    sys.argv = [f"deeplab2-kmax convert {options.data}", *rest]
+    runpy.run_module(_CONVERTERS[options.data], run_name="__main__", alter_sys=True)
+
+
+def _config(options, _) -> None:
+    from deeplab2_kmax.config import config_to_text, load_config
+
+    print(config_to_text(load_config(options.config_file, options.override)), end="")
+
+
+def _doctor(options, _) -> int:
+    from deeplab2_kmax.trainer.doctor import diagnose
+
+    report, well = diagnose()
+    print(report)
+    return 0 if well else 1
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _print_error(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
