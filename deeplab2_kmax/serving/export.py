@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from absl import logging
@@ -44,10 +44,40 @@ def export(
     output_path = os.fspath(output_path).rstrip("/")
     with _whole_folder(output_path) as folder:
         model = InferenceModel.from_checkpoint(config, checkpoint)
-        tf.saved_model.save(model, folder, signatures=model.signatures())
+        servable = _Servable(model)
+        tf.saved_model.save(servable, folder, signatures=servable.signatures())
         assets.write_assets(folder, config, model.dataset)
     logging.info("exported to %s", output_path)
     return output_path
+
+
+class _Servable(tf.Module):
+    """What a SavedModel holds: the weights, and the three ways to call the model.
+
+    Everything a tf.Module refers to is saved as an object of its own, layers and functions included, which takes long
+    to save and to load. So this one refers to the variables only; the model is hidden in plain functions.
+    """
+
+    def __init__(self, model: InferenceModel):
+        super().__init__(name="servable")
+        self._weights = model.weights
+        self._segment = lambda images: model.segment(images)
+        self._segment_encoded = lambda files: model.segment_encoded(files)
+
+    @tf.function(autograph=False)
+    def __call__(self, input_tensor):
+        return self._segment(input_tensor if input_tensor.shape.rank == 4 else input_tensor[None])
+
+    def signatures(self) -> dict[str, Callable]:
+        """The signatures of the SavedModel; makes them, and with them the two forms of `__call__`."""
+        batch = tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")
+        image = tf.TensorSpec([None, None, 3], tf.uint8, name="input_tensor")
+        encoded = tf.function(lambda encoded: self._segment_encoded(encoded), autograph=False)
+        return {
+            "serving_default": self.__call__.get_concrete_function(batch),
+            "image": self.__call__.get_concrete_function(image),
+            "encoded": encoded.get_concrete_function(tf.TensorSpec([None], tf.string, name="encoded")),
+        }
 
 
 @contextlib.contextmanager

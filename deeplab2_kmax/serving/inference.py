@@ -65,12 +65,15 @@ class InputOptions:
         )
 
 
-class InferenceModel(tf.Module):
+class InferenceModel:
     """Resizes and pads pictures as evaluation does, runs the network and maps its answer back to the pictures' pixels.
 
-    Calling it takes [H, W, 3] (as DeepLab2's exports do; the maps then have a batch of 1) or [B, H, W, 3] uint8 RGB.
-    The result is a dict of `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and `semantic_scores`,
+    The maps are a dict of `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and `semantic_scores`,
     `instance_scores` ([B, H, W] float32, 0..1).
+
+    Attributes:
+      dataset: the classes in the maps.
+      weights: the variables the maps depend on.
     """
 
     def __init__(
@@ -80,15 +83,13 @@ class InferenceModel(tf.Module):
         input_options: InputOptions,
         dataset: DatasetDescriptor,
     ):
-        super().__init__(name="inference_model")
         self._input_options = input_options
         self.dataset = dataset
         network = tf.function(lambda images: _maps(postprocess(model(images, training=False))), autograph=False)
-        # Traced here once; a function without this would be traced again by each of its callers and by saving.
+        # Traced here once and for all: saving would otherwise trace it again.
         self._network = network.get_concrete_function(tf.TensorSpec([None, *input_options.crop_size, 3], tf.float32))
-        # Saving needs the variables. The Keras model is not kept, or saving would trace each of its layers as well.
         used = {id(handle) for handle in self._network.captured_inputs}
-        self._weights = [variable for variable in model.variables if id(variable.handle) in used]
+        self.weights = [variable for variable in model.variables if id(variable.handle) in used]
 
     @classmethod
     def from_checkpoint(
@@ -108,13 +109,6 @@ class InferenceModel(tf.Module):
             load_checkpoint(model, prefix)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset)
-
-    @tf.function(autograph=False)
-    def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps of one picture [H, W, 3] or of a batch [B, H, W, 3], uint8 RGB."""
-        if input_tensor.shape.rank == 3:
-            return self.segment(input_tensor[None])
-        return self.segment(input_tensor)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def segment(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -146,16 +140,6 @@ class InferenceModel(tf.Module):
             fn_output_signature={name: tf.TensorSpec([None, None], dtype) for name, dtype in _MAPS.items()},
         )
         return {**result, "image_size": image_sizes}
-
-    def signatures(self) -> dict[str, Callable]:
-        """What a server offers: `serving_default` (batch), `image` (one picture, as DeepLab2) and `encoded` (files)."""
-        image = tf.TensorSpec([None, None, 3], tf.uint8, name="input_tensor")
-        # Also traces the two forms of __call__ that the saved object then has.
-        return {
-            "serving_default": self.__call__.get_concrete_function(self.segment.input_signature[0]),
-            "image": self.__call__.get_concrete_function(image),
-            "encoded": self.segment_encoded.get_concrete_function(),
-        }
 
     def _prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """[B, H, W, 3] uint8 -> network input [B, h, w, 3] float32, and [2] int32, the size the pictures have in it.

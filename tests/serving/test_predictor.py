@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
-from deeplab2_kmax.serving import Predictor
+from deeplab2_kmax.serving import Predictor, inference
 from deeplab2_kmax.serving.predictor import list_segments
 
 
@@ -24,7 +24,9 @@ def test_prediction_has_the_size_of_the_picture(predictor, picture):
     assert all(0 < segment.score <= 1 for segment in prediction.segments)
 
 
-def test_from_checkpoint_equals_from_saved_model(predictor, config, checkpoint, picture):
+def test_from_checkpoint_equals_from_saved_model(predictor, config, model, checkpoint, picture, monkeypatch):
+    # Building takes seconds; the fixture has done it from the same config.
+    monkeypatch.setattr(inference, "build_model", lambda _: model)
     from_folder = Predictor.from_checkpoint(config, checkpoint)
     expected = predictor(picture)
     prediction = from_folder(picture)
