@@ -1,7 +1,7 @@
 """The network: pixel encoder, pixel decoder, transformer decoder and heads.
 
-    image -> pixel encoder -> pixel decoder -> transformer decoder -> masks and classes of the cluster centers
-                        \\-> semantic branch (an auxiliary loss)
+image -> pixel encoder -> pixel decoder -> transformer decoder -> masks and classes of the cluster centers
+                    \\-> semantic branch (an auxiliary loss)
 """
 
 from __future__ import annotations

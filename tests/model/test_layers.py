@@ -89,3 +89,18 @@ def test_kmeans_update_sums_the_values_of_each_clusters_pixels():
     nearest = tf.reshape(tf.argmax(prediction.mask_logits, -1), [16]).numpy()
     sums = np.stack([values[nearest == center].sum(0) for center in range(5)])[np.newaxis].astype(np.float32)
     np.testing.assert_allclose(update, layer.projection(layer.value_norm(sums)), atol=1e-5)
+
+
+def test_batch_norm_gradient_is_that_of_its_formula():
+    layer = BatchNorm(NORMALIZATION)
+    x, weight = tf.Variable(2.0 * random(3, 4, 5, 6) + 1.0), random(3, 4, 5, 6)
+    layer.build(x.shape)
+    layer.gamma.assign(random(6))
+    with tf.GradientTape(persistent=True) as tape:
+        written_out = tf.reduce_sum(layer(x, training=True) * weight)
+        mean, variance = tf.nn.moments(x, [0, 1, 2])
+        derived = tf.nn.batch_normalization(x, mean, variance, layer.beta, layer.gamma, NORMALIZATION.epsilon)
+        derived = tf.reduce_sum(derived * weight)
+    for variable in (x, layer.gamma, layer.beta):
+        actual, expected = tape.gradient(written_out, variable), tape.gradient(derived, variable)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)

@@ -1,6 +1,7 @@
-"""The model in training mode and its losses equal DeepLab2's, up to DeepLab2's own run-to-run spread."""
+"""The model in training mode and its losses equal DeepLab2's."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import load_checkpoint
@@ -18,7 +19,9 @@ OVERRIDES = (
 )
 
 
-def test_losses_in_training_mode(configs, golden, golden_checkpoint):
+@pytest.fixture(scope="module")
+def golden_step(configs, golden, golden_checkpoint):
+    """(outputs, loss terms, golden case) of kMaX-R50 with golden weights in training mode."""
     config = load_config(str(configs / "coco" / "kmax_r50.textproto"), OVERRIDES)
     model = build_model(config)
     load_checkpoint(model, golden_checkpoint("kmax_r50_coco"))
@@ -27,14 +30,43 @@ def test_losses_in_training_mode(configs, golden, golden_checkpoint):
     loss = build_loss(config)
 
     @tf.function(autograph=False)
-    def losses(images):
-        return loss(targets, model(images, training=True))
+    def step(images):
+        outputs = model(images, training=True)
+        return outputs, loss(targets, outputs)
 
-    terms = losses(tf.constant(case["image"].astype(np.float32)))
-    expected = {name[len("loss/") :]: case[name] for name in case.files if name.startswith("loss/")}
-    assert set(terms) == set(expected)
-    for name, value in expected.items():
-        np.testing.assert_allclose(terms[name].numpy(), value, rtol=0.01, err_msg=name)
+    return *step(tf.constant(case["image"].astype(np.float32))), case
+
+
+def test_outputs(golden_step, golden):
+    """Every 101st value of every output, final and auxiliary, of DeepLab2 run on the same weights and images.
+
+    k-means decides by argmax: rounding differences grow from layer to layer, to 2e-3 where this was recorded.
+    """
+    outputs, _, _ = golden_step
+    actual = {
+        name: value for name, value in outputs.items() if name not in ("semantic_logits", "auxiliary_outputs_pred")
+    }
+    for layer, prediction in enumerate(outputs["auxiliary_outputs_pred"]):
+        actual.update({f"auxiliary{layer}/{name}": value for name, value in prediction.items()})
+    expected = np.load(golden / "train_mode_outputs_kmax_r50_coco.npz")
+    assert set(actual) == set(expected.files)
+    for name in expected.files:
+        sampled = actual[name].numpy().reshape(-1)[::101]
+        np.testing.assert_allclose(sampled, expected[name], atol=1e-2 * np.abs(expected[name]).max(), err_msg=name)
+
+
+def test_losses(golden_step):
+    """The golden loss terms, where they are well defined.
+
+    With these weights all slots look alike, and DeepLab2 rounds matching costs to 2^-14, so its matching is decided by
+    rounding: DeepLab2's own terms that depend on it differ by up to 25 % from the golden ones when run on another
+    machine. Their sum hardly feels it; the terms themselves are tested on given predictions in tests/losses.
+    """
+    _, terms, case = golden_step
+    assert set(terms) == {name[len("loss/") :] for name in case.files if name.startswith("loss/")}
+    for name, value in terms.items():
+        if "instance_discrimination" in name or name in ("semantic_loss", "total_loss"):
+            np.testing.assert_allclose(value, case[f"loss/{name}"], rtol=0.01, err_msg=name)
 
 
 def test_training_outputs_have_one_auxiliary_prediction_a_layer(tiny_config):

@@ -97,23 +97,14 @@ class BatchNorm(_MovingStatistics):
             return x * tf.reshape(scale, [-1]) + tf.reshape(shift, [-1])
         if self._replicas() > 1:
             return self._normalize_across_replicas(x)
-        return self._normalize_fused(x)
-
-    def _normalize_fused(self, x):
-        channels = x.shape[-1]
-        rows = tf.reshape(x, [-1, 1, 1, channels])
-        y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            rows,
-            tf.reshape(self.gamma, [-1]),
-            tf.reshape(self.beta, [-1]),
-            epsilon=self.settings.epsilon,
-            is_training=True,
-        )
-        # The kernel returns the unbiased variance; the moving variance is that of the batch itself.
-        count = tf.cast(tf.shape(rows)[0], variance.dtype)
-        stored = tf.shape(self.gamma)
-        self._update_moving(tf.reshape(mean, stored), tf.reshape(variance * ((count - 1.0) / count), stored))
-        return tf.reshape(y, tf.shape(x))
+        gamma, beta = self.gamma, self.beta
+        if self.stored_shape:
+            gamma, beta = tf.reshape(gamma, [-1]), tf.reshape(beta, [-1])
+        y, mean, variance = _normalize_batch(x, gamma, beta, self.settings.epsilon)
+        if self.stored_shape:
+            mean, variance = tf.reshape(mean, self.stored_shape), tf.reshape(variance, self.stored_shape)
+        self._update_moving(mean, variance)
+        return y
 
     def _normalize_across_replicas(self, x):
         axes = list(range(x.shape.rank - 1))
@@ -124,6 +115,36 @@ class BatchNorm(_MovingStatistics):
         self._update_moving(mean, variance)
         scale, shift = self._affine(mean, variance)
         return x * tf.reshape(scale, [-1]) + tf.reshape(shift, [-1])
+
+
+def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float):
+    """Batch normalization of `x` [..., C] with gamma, beta [C]: (y [..., C], mean [C], variance [C]).
+
+    The variance is E[x^2] - E[x]^2, rounded as DeepLab2 rounds it: k-means decides by argmax, so a more accurate
+    formula (TensorFlow's fused kernel) can send a pixel to another cluster and training another way. The gradient is
+    written out because the one derived from the forward pass keeps and reads several times as much memory.
+    """
+
+    @tf.custom_gradient
+    def normalize(x, gamma, beta):
+        axes = list(range(x.shape.rank - 1))
+        mean = tf.reduce_mean(x, axes)
+        variance = tf.maximum(tf.reduce_mean(tf.square(x), axes) - tf.square(mean), 0.0)
+        inverse_stddev = tf.math.rsqrt(variance + epsilon)
+        scale = gamma * inverse_stddev
+
+        def gradient(dy, *_):
+            # dx = scale (dy - mean(dy) - x^ mean(dy x^)), with x^ = (x - mean) inverse_stddev
+            mean_dy = tf.reduce_mean(dy, axes)
+            mean_dy_whitened = (tf.reduce_mean(dy * x, axes) - mean_dy * mean) * inverse_stddev
+            along_x = scale * inverse_stddev * mean_dy_whitened
+            dx = dy * scale - x * along_x + (mean * along_x - scale * mean_dy)
+            count = tf.cast(tf.size(x) // tf.size(gamma), x.dtype)
+            return dx, mean_dy_whitened * count, mean_dy * count
+
+        return (x * scale + (beta - mean * scale), mean, variance), gradient
+
+    return normalize(x, gamma, beta)
 
 
 class SummedBatchNorm(_MovingStatistics):
@@ -145,7 +166,9 @@ class SummedBatchNorm(_MovingStatistics):
 
     def call(self, tensors, training=False):
         if training:
-            moments = [(tf.reduce_mean(x, self.averaged, True), tf.reduce_mean(x * x, self.averaged, True)) for x in tensors]
+            moments = [
+                (tf.reduce_mean(x, self.averaged, True), tf.reduce_mean(x * x, self.averaged, True)) for x in tensors
+            ]
             mean, variance = self._across_replicas(*(tf.stack(moment) for moment in zip(*moments)))
             self._update_moving(mean, variance)
             scale, shift = self._affine(mean, variance)
