@@ -46,13 +46,13 @@ class Cells:
         return self.rows * self.columns
 
     def corners(self, cells: tf.Tensor) -> tf.Tensor:
-        """The logit pixels at the corners of cells int32 [...]: int32 [...,4], upper left first, then upper right.
+        """The logit pixels at the corners of cells int32 [M]: int32 [4,M], upper left first, then upper right.
 
         At the right and lower border a corner outside is replaced by the one beside it.
         """
         right = tf.cast(cells % self.width < self.width - 1, tf.int32)
         below = tf.where(cells // self.width % self.height < self.height - 1, self.width, 0)
-        return tf.stack([cells, cells + right, cells + below, cells + right + below], -1)
+        return tf.stack([cells, cells + right, cells + below, cells + right + below])
 
     def inside(self) -> tf.Tensor:
         """Pixels that are part of the map, bool [h*w,K]: cells at the right and lower border reach beyond it."""
@@ -62,14 +62,11 @@ class Cells:
         return tf.reshape(inside, [self.height * self.width, self.pixels])
 
     def interpolate(self, corners: tf.Tensor) -> tf.Tensor:
-        """Values at the pixels of cells, [M,K,N], from those at their corners, [M,4,N]."""
-        down = tf.range(self.rows, dtype=tf.float32)[:, tf.newaxis] / self.rows
-        across = tf.range(self.columns, dtype=tf.float32)[:, tf.newaxis] / self.columns
-        left, right = corners[:, tf.newaxis, 0], corners[:, tf.newaxis, 1]
-        left += (corners[:, tf.newaxis, 2] - left) * down
-        right += (corners[:, tf.newaxis, 3] - right) * down
-        left, right = left[:, :, tf.newaxis], right[:, :, tf.newaxis]
-        return tf.reshape(left + (right - left) * across, [-1, self.pixels, corners.shape[-1]])
+        """Values at the pixels of cells, [K,M,N], from those at their corners, [4,M,N]."""
+        left = _steps(corners[0], corners[2], self.rows)
+        right = _steps(corners[1], corners[3], self.rows)
+        columns = [_steps(a, b, self.columns) for a, b in zip(left, right)]
+        return tf.stack([value for row in columns for value in row])
 
     def as_map(self, values: tf.Tensor) -> tf.Tensor:
         """Values at the pixels of all cells, [B*h*w,K], as maps [B,H,W]."""
@@ -77,3 +74,9 @@ class Cells:
         values = tf.transpose(values, [0, 1, 3, 2, 4])
         values = tf.reshape(values, [-1, self.height * self.rows, self.width * self.columns])
         return values[:, : (self.height - 1) * self.rows + 1, : (self.width - 1) * self.columns + 1]
+
+
+def _steps(begin: tf.Tensor, end: tf.Tensor, steps: int) -> list[tf.Tensor]:
+    """`steps` evenly spaced values from `begin` up to, but without, `end`."""
+    difference = end - begin
+    return [begin] + [begin + difference * (step / steps) for step in range(1, steps)]

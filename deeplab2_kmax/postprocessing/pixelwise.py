@@ -17,27 +17,29 @@ _NEVER = -99999.0
 
 
 def pixelwise_maps(
-    mask_logits: tf.Tensor, classes: segments.SlotClasses, peaks: SlotPeaks, settings: PostprocessingSettings
+    mask_logits: tf.Tensor, classes: segments.SlotClasses, settings: PostprocessingSettings
 ) -> dict[str, tf.Tensor]:
-    """Panoptic, instance and score maps by an argmax over slots.
+    """Panoptic, instance, semantic and score maps by an argmax over slots.
 
     Args:
         mask_logits: float32 [B,h,w,N].
         classes: the class of each slot.
-        peaks: the peaks of `mask_logits` over all slots at `settings.size`.
         settings: size of the maps and thresholds.
 
     Returns:
-        `panoptic_pred` and `instance_pred` int32, `instance_scores` and `semantic_scores` float32, all [B,H,W].
+        `panoptic_pred`, `instance_pred` and `semantic_pred` int32, `instance_scores` and `semantic_scores` float32,
+        all [B,H,W].
     """
+    slots = mask_logits.shape[-1]
+    best = _best_slots(mask_logits, settings).pair // (slots + 2)
     detected = classes.confidence >= settings.class_confidence
     kept = tf.cast(detected, tf.float32)[:, tf.newaxis, tf.newaxis, :]
-    among_detected = slot_peaks(mask_logits * kept + _NEVER * (1.0 - kept), settings.size, threshold=1.0)
+    peaks = _best_slots(mask_logits * kept + _NEVER * (1.0 - kept), settings)
+    best_detected = peaks.pair // (slots + 2)
 
     # A pixel whose best slot is not a detected one stays void rather than going to the runner-up.
-    confident = (among_detected.score > settings.pixel_confidence) & segments.look_up(detected, peaks.first)
-    slots = mask_logits.shape[-1]
-    owner = tf.where(confident, among_detected.first, slots)
+    confident = (peaks.score > settings.pixel_confidence) & segments.look_up(detected, best)
+    owner = tf.where(confident, best_detected, slots)
     areas = segments.count_by_image(owner, slots + 1)[:, :-1]
     instance_ids = tf.broadcast_to(tf.range(1, slots + 1), tf.shape(areas))
     panoptic_ids = segments.panoptic_id_of_slots(classes, areas, instance_ids, settings)
@@ -45,7 +47,12 @@ def pixelwise_maps(
     found = tf.reduce_any(detected, -1)[:, tf.newaxis, tf.newaxis]
     return {
         "panoptic_pred": tf.where(found, segments.look_up(panoptic_ids, owner), panoptic_ids[:, -1:, tf.newaxis]),
-        "instance_pred": tf.where(found, among_detected.first + 1, 1),
-        "instance_scores": tf.where(found, among_detected.score, 0.0),
-        "semantic_scores": tf.where(found, segments.look_up(classes.confidence, among_detected.first), 0.0),
+        "instance_pred": tf.where(found, best_detected + 1, 1),
+        "semantic_pred": segments.look_up(classes.class_id, best),
+        "instance_scores": tf.where(found, peaks.score, 0.0),
+        "semantic_scores": tf.where(found, segments.look_up(classes.confidence, best_detected), 0.0),
     }
+
+
+def _best_slots(mask_logits: tf.Tensor, settings: PostprocessingSettings) -> SlotPeaks:
+    return slot_peaks(mask_logits, settings.size, settings.pixel_confidence, seconds=False)

@@ -8,7 +8,6 @@ from deeplab2_kmax.postprocessing import segments
 from deeplab2_kmax.postprocessing.maskwise import maskwise_maps
 from deeplab2_kmax.postprocessing.pixelwise import pixelwise_maps
 from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
-from deeplab2_kmax.postprocessing.slot_peaks import slot_peaks
 from deeplab2_kmax.protos import config_pb2
 
 
@@ -43,11 +42,8 @@ class Postprocessor:
         settings = self.settings
         mask_logits = tf.cast(mask_logits, tf.float32)
         classes = segments.classify_slots(tf.cast(class_logits, tf.float32), settings)
-        peaks = slot_peaks(mask_logits, settings.size, settings.pixel_confidence)
         method = pixelwise_maps if settings.maskwise is None else maskwise_maps
-        maps = method(mask_logits, classes, peaks, settings)
-        maps["semantic_pred"] = segments.look_up(classes.class_id, peaks.first)
-        return maps
+        return method(mask_logits, classes, settings)
 
 
 def build_postprocessor(config: config_pb2.ExperimentOptions) -> Postprocessor:

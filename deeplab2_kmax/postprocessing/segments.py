@@ -1,6 +1,6 @@
 """From "which slot has which pixel" to panoptic, instance and semantic maps.
 
-All decisions are taken on numbers per slot, [B,N]; a map is then one table look-up per pixel.
+All decisions are taken on numbers per slot, [B,N], or pair of slots; a map is then one table look-up per pixel.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def look_up(table: tf.Tensor, entries: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, entries, batch_dims=1)
 
 
-def sum_by_image(values: tf.Tensor, entries: tf.Tensor, size: int) -> tf.Tensor:
-    """Sums of values float32 [B,...] by entries int32 [B,...] in 0..size-1, image by image: float32 [B,size]."""
-    batch = tf.shape(entries)[0]
-    separate = tf.reshape(entries, [batch, -1]) + size * tf.range(batch)[:, tf.newaxis]
-    values = tf.reshape(values, [batch, -1])
-    return tf.reshape(tf.math.unsorted_segment_sum(values, separate, size * batch), [batch, size])
+def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor) -> dict[str, tf.Tensor]:
+    """`look_up` in several tables [B,K] of int32 or float32 at the same entries [B,H,W], for the cost of one."""
+    columns = [tf.bitcast(table, tf.int32) for table in tables.values()]
+    rows = tf.gather(tf.stack(columns, -1), entries, batch_dims=1)
+    values = zip(tables.items(), tf.unstack(rows, axis=-1))
+    return {name: tf.bitcast(column, table.dtype) for (name, table), column in values}
 
 
 def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
@@ -89,4 +89,6 @@ def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
 
     Counts are exact up to 2**24 pixels.
     """
-    return sum_by_image(tf.ones_like(entries, tf.float32), entries, size)
+    flat = tf.reshape(entries, [tf.shape(entries)[0], -1])
+    counts = tf.math.bincount(flat, minlength=size, maxlength=size, axis=-1)
+    return tf.cast(tf.ensure_shape(counts, [None, size]), tf.float32)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax.postprocessing.cells import Cells
 
 # Logit pixels worked on at once: their slots should fit a processor's cache, and few steps should be many pixels.
-_PIXELS_AT_ONCE = 1024
+_PIXELS_AT_ONCE = 700
 # Chunks in flight at once, each working on one thread most of the time.
 _IN_PARALLEL = 2
 
@@ -33,21 +33,27 @@ def softmax_sums(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Te
     """
     width, slots = cells.width, mask_logits.shape[-1]
     logits = tf.reshape(mask_logits, [-1, width, slots])
-    last = tf.shape(logits)[0] - 1
-    rows = max(1, _PIXELS_AT_ONCE // width)
+    count = tf.shape(logits)[0] - 1
+    rows = min(max(1, _PIXELS_AT_ONCE // width), cells.height - 1)
+    chunks = (count + rows - 1) // rows
 
+    # All rows but the very last have a row below. Slices along the first axis are not copied, unlike gathered rows;
+    # so that all are of one size, the last chunk overlaps the one before.
     def chunk(index):
-        with_next = tf.gather(logits, tf.minimum(index * rows + tf.range(rows + 1), last))
+        with_next = tf.slice(logits, [tf.minimum(index * rows, count - rows), 0, 0], [rows + 1, width, slots])
         return _sums_of_rows(tf.reshape(with_next, [-1, slots]), cells, rows * width)
 
     specs = tf.TensorSpec([rows * width, cells.pixels]), tf.TensorSpec([rows * width], tf.int32)
-    sums, top = tf.map_fn(
-        chunk, tf.range(last // rows + 1), fn_output_signature=specs, parallel_iterations=_IN_PARALLEL
+    by_chunk = tf.map_fn(chunk, tf.range(chunks), fn_output_signature=specs, parallel_iterations=_IN_PARALLEL)
+    last_row = _sums_of_rows(tf.tile(logits[-1], [2, 1]), cells, width)
+
+    overlap = (chunks * rows - count) * width
+    sums, top = (
+        tf.concat([tf.reshape(part[:-1], [-1, *part.shape[2:]]), part[-1][overlap:], last], 0)
+        for part, last in zip(by_chunk, last_row)
     )
-    count = (last + 1) * width
-    sums = tf.reshape(sums, [-1, cells.pixels])[:count]
-    outside = tf.tile(~cells.inside(), [(last + 1) // cells.height, 1])
-    return tf.where(outside, 1.0, sums), tf.reshape(top, [-1])[:count]
+    outside = tf.tile(~cells.inside(), [(count + 1) // cells.height, 1])
+    return tf.where(outside, 1.0, sums), top
 
 
 def _sums_of_rows(logits: tf.Tensor, cells: Cells, count: int) -> tuple[tf.Tensor, tf.Tensor]:
