@@ -1,4 +1,7 @@
 """pip install . | pip install -e .   (no protoc, PYTHONPATH or compiled op needed)"""
+
+import pathlib
+
 from setuptools import find_packages, setup
 
 # Folders that lie beside deeplab2_kmax/ in a checkout and inside it once installed.
@@ -14,7 +17,7 @@ setup(
     name="deeplab2_kmax",
     version="0.1.0",
     description="kMaX-DeepLab, CMT-DeepLab and MaX-DeepLab in TensorFlow, compatible with DeepLab2",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.9,<3.12",

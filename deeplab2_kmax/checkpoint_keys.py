@@ -1,22 +1,22 @@
 """The one map between this package's variables and the keys of DeepLab2's checkpoints.
 
 A variable's path is the chain of public attributes that leads to it from the model, such as
-`pixel_encoder/stages/0/2/conv1/norm/gamma`; DeepLab2 calls the same variable `encoder/_stage2/_block3/_conv1_bn_act/_batch_norm/gamma`.
+`pixel_encoder/stages/0/2/conv1/norm/gamma`; DeepLab2 calls the same variable
+`encoder/_stage2/_block3/_conv1_bn_act/_batch_norm/gamma`.
 `RULES` rewrites the first into the second, one level of the model at a time.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-Replacement = "str | Callable[[re.Match], str]"
-
 _PREDICTOR = r"(?:prediction_head|predictor)"
 
-RULES: list[tuple[str, Replacement]] = [
+# (pattern, replacement as re.sub takes it)
+RULES = [
     # Pixel encoder
     (r"^pixel_encoder/stages/(\d+)/(\d+)/", lambda m: f"encoder/_stage{int(m[1]) + 2}/_block{int(m[2]) + 1}/"),
     (r"^pixel_encoder/stem/", "encoder/_stem/"),

@@ -1,7 +1,7 @@
 """Checkpoints in DeepLab2's layout: on disk they are DeepLab2 checkpoints, in both directions.
 
-    report = load_checkpoint(model, "model_dir/ckpt-150000")    # strict: every variable is found, every key is used
-    save_checkpoint(model, "out/ckpt")                          # DeepLab2 restores it
+report = load_checkpoint(model, "model_dir/ckpt-150000")    # strict: every variable is found, every key is used
+save_checkpoint(model, "out/ckpt")                          # DeepLab2 restores it
 """
 
 from __future__ import annotations

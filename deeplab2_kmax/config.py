@@ -29,8 +29,8 @@ FAMILY_NAMES = {
 }
 KMAX_PREFIX = "kmax_"
 SUPPORTED_BACKBONES = ("kmax_resnet50",)
-SUPPORTED = (
-    f"supported are max_deeplab models on the kMaX skeleton, with backbone.name one of: {', '.join(SUPPORTED_BACKBONES)}"
+SUPPORTED = "supported are max_deeplab models on the kMaX skeleton, with backbone.name one of: " + ", ".join(
+    SUPPORTED_BACKBONES
 )
 UPDATE_RULES = ("kmax",)
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -340,7 +340,5 @@ def _trainer_problems(config) -> list[str]:
             problems.append(f"trainer_options.{name}: expected at least 1")
     post = config.evaluator_options.transformer_post_processing
     if post not in ("pixelwise", "maskwise"):
-        problems.append(
-            f"evaluator_options.transformer_post_processing: expected pixelwise or maskwise, got {post!r}"
-        )
+        problems.append(f"evaluator_options.transformer_post_processing: expected pixelwise or maskwise, got {post!r}")
     return problems

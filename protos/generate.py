@@ -2,6 +2,7 @@
 
 The files are checked in so that users need no protoc; tests/protos/test_generated.py fails where they fall behind.
 """
+
 import pathlib
 import shutil
 import sys

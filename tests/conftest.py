@@ -79,7 +79,7 @@ def golden_checkpoint(golden, tmp_path_factory):
     import functools
     import json
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def write(case: str) -> str:
         keys = json.loads((golden / f"{case}.keys.json").read_text())
         return write_golden_checkpoint(keys, str(tmp_path_factory.mktemp(case) / "ckpt"))

@@ -18,7 +18,8 @@ from deeplab2_kmax.model.transformer_decoder import TransformerDecoder
 class MaskTransformer(tf.keras.Model):
     """Images to the masks and classes of cluster centers.
 
-    `model(images, training=False)` takes float32 RGB [B, H, W, 3] in 0 .. 255 and returns a dict, with h, w at the output stride:
+    `model(images, training=False)` takes float32 RGB [B, H, W, 3] in 0 .. 255 and returns a dict, with h, w at the
+    output stride:
 
         pixel_space_mask_logits         [B, h, w, N]
         transformer_class_logits        [B, N, classes + 1]: thing classes, stuff classes, void

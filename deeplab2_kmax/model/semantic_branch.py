@@ -70,7 +70,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 
 
 class SemanticDecoder(tf.keras.layers.Layer):
-    """Encoder features (including the activated "res2", "res3") -> [B, h, w, decoder_channels] at the last skip's stride."""
+    """Last stage and activated skips ("res3", "res2") -> [B, h, w, decoder_channels] at the last skip's stride."""
 
     def __init__(self, settings: SemanticDecoderSettings, normalization: Normalization, name: str = "semantic_decoder"):
         super().__init__(name=name)

@@ -13,7 +13,7 @@ from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 
 
 class ConvNorm(tf.keras.layers.Layer):
-    """[B, H, W, C] -> convolution (no bias) -> batch norm -> activation -> [B, ceil(H / stride), ceil(W / stride), filters].
+    """Convolution (no bias), batch norm, activation: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters].
 
     Strided kernels are padded alike on all sides ((kernel_size - 1) / 2), which keeps features centred on the same
     pixels whatever the parity of the image size.

@@ -79,7 +79,7 @@ class BottleneckBlock(_ResidualBlock):
 
 
 class AxialBlock(_ResidualBlock):
-    """[B, H, W, C] -> [B, H, W, 4 * filters] by axial attention with keys of `filters` and values of twice as many channels.
+    """[B, H, W, C] -> [B, H, W, 4 * filters] by axial attention: keys of `filters`, values of 2 * `filters` channels.
 
     Args:
         filters: key channels, a multiple of eight.

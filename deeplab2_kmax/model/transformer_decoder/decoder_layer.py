@@ -1,6 +1,7 @@
 """One layer of the transformer decoder: clustering, self-attention among centers, feed-forward network.
 
-The rule by which centers gather from pixels is a layer of its own (`kmeans_clustering.py`); this file is what the rules share.
+The rule by which centers gather from pixels is a layer of its own (`kmeans_clustering.py`); this file is what all rules
+share.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 class KMeansClustering(tf.keras.layers.Layer):
     """One step of k-means: assigns every pixel to one center, then sums the values of each center's pixels.
 
-    Inputs are pixels [B, h, w, D] and centers [B, N, D], both projected to the layer's bottleneck. Returns what is to be
-    added to the centers, [B, N, center_channels], and the `Prediction` behind the assignment, which is supervised. A
-    center without pixels receives the same constant whatever the image: zero, normalized.
+    Inputs are pixels [B, h, w, D] and centers [B, N, D], both projected to the layer's bottleneck. Returns what is to
+    be added to the centers, [B, N, center_channels], and the `Prediction` behind the assignment, which is supervised.
+    What a center without pixels receives is the same whatever the image: a sum of zero, normalized.
     """
 
     def __init__(
