@@ -16,9 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import argparse
 import multiprocessing
 import pathlib
-import resource
 import statistics
 import sys
+import threading
 import time
 
 import numpy as np
@@ -101,9 +101,25 @@ def _peak_memory(which: str, size: int, path: str | None) -> float:
 
     outputs = {name: tf.constant(values) for name, values in synthetic_outputs(size).items()}
     function = our_postprocessor(size) if which == "ours" else deeplab2_postprocessor(size, path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    function(outputs)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    done, before, peak = threading.Event(), resident_memory(), [0.0]
+
+    def watch():
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], resident_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(2):
+        function(outputs)
+    done.set()
+    watcher.join()
+    return peak[0] - before
+
+
+def resident_memory() -> float:
+    """GB of main memory this process holds."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def compare(size: int, repeats: int, path: str | None) -> None:

@@ -1,0 +1,208 @@
+"""Post-processing against a plain, slow painting of every mask on a canvas, over sizes, thresholds and hard inputs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.postprocessing import (
+    MaskwiseSettings,
+    PostprocessingSettings,
+    Postprocessor,
+    build_postprocessor,
+    softmax_sums,
+    undo_resize,
+)
+from deeplab2_kmax.protos import config_pb2
+
+SLOTS, CLASSES, THINGS, DIVISOR, IGNORE = 12, 6, 3, 256, 0
+MASKWISE = MaskwiseSettings(0.6, 0.5, free_fraction=0.7, class_weight=1.0, mask_weight=1.0)
+SETTINGS = PostprocessingSettings(
+    (33, 41), tuple(range(1, CLASSES + 1)), THINGS, IGNORE, DIVISOR, 6, 15, 0.4, 0.7, MASKWISE
+)
+
+
+def random_outputs(shape=(9, 11), batch=2, seed=0, spread=1.0):
+    """Logits with a few smooth masks that overlap, over noise; half of the slots have a class."""
+    rng = np.random.default_rng(seed)
+    rows, columns = (axis / axis.max() for axis in np.mgrid[: shape[0], : shape[1]])
+    centers = rng.random((2, batch, 1, 1, SLOTS))
+    distance = (rows[..., None] - centers[0]) ** 2 + (columns[..., None] - centers[1]) ** 2
+    masks = 9 * np.exp(-distance / rng.uniform(0.02, 0.2, (batch, 1, 1, SLOTS))) + rng.normal(
+        0, 0.7, (batch, *shape, SLOTS)
+    )
+    classes = rng.normal(0, 1, (batch, SLOTS, CLASSES + 1))
+    classes[:, ::2, :CLASSES] += 5 * np.eye(CLASSES)[rng.integers(CLASSES, size=(batch, (SLOTS + 1) // 2))]
+    return {
+        "pixel_space_mask_logits": (spread * masks).astype(np.float32),
+        "transformer_class_logits": classes.astype(np.float32),
+    }
+
+
+def probabilities_of(logits, size=None):
+    if size is not None:
+        logits = tf.compat.v1.image.resize_bilinear(logits, size, align_corners=True)
+    return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
+
+
+def painted(outputs, settings):
+    """Mask-wise post-processing of one image, as the papers tell it."""
+    logits = outputs["pixel_space_mask_logits"]
+    full, coarse = probabilities_of(logits, settings.size)[0], probabilities_of(logits)[0]
+    class_probabilities = probabilities_of(outputs["transformer_class_logits"])[0, :, :-1]
+    index, confidence = class_probabilities.argmax(-1), class_probabilities.max(-1)
+    in_mask = coarse > settings.pixel_confidence
+    mask_confidence = (coarse * in_mask).sum((0, 1)) / np.maximum(in_mask.sum((0, 1)), 1)
+    options = settings.maskwise
+    order = np.argsort(-(confidence**options.class_weight) * mask_confidence**options.mask_weight, kind="stable")
+
+    canvas = np.full(settings.size, -1)
+    for place, slot in enumerate(order):
+        lowest = options.thing_confidence if index[slot] < settings.num_thing_classes else options.stuff_confidence
+        mask = full[..., slot] > settings.pixel_confidence
+        free = mask & (canvas < 0)
+        if confidence[slot] >= lowest and free.sum() > mask.sum() * options.free_fraction:
+            canvas[free] = place
+    return maps_of_canvas(canvas, order, index, confidence, full, settings)
+
+
+def maps_of_canvas(canvas, order, index, confidence, full, settings):
+    class_ids = np.array(settings.index_to_class_id)
+    owner = order[canvas]
+    is_thing = index[owner] < settings.num_thing_classes
+    semantic = np.where(canvas >= 0, class_ids[index[owner]], -1)
+    panoptic = np.full(settings.size, settings.ignore_label * settings.label_divisor)
+    for place in np.unique(canvas[canvas >= 0]):
+        segment = canvas == place
+        if is_thing[segment][0]:
+            large = segment.sum() >= settings.thing_area_limit
+        else:
+            large = ((semantic == semantic[segment][0]) & ~is_thing).sum() >= settings.stuff_area_limit
+        if large:
+            instance = place + 1 if is_thing[segment][0] else 0
+            panoptic[segment] = semantic[segment][0] * settings.label_divisor + instance
+    return {
+        "panoptic_pred": panoptic,
+        "instance_pred": np.maximum(canvas, 0) + 1,
+        "semantic_pred": class_ids[index[full.argmax(-1)]],
+        "semantic_scores": np.where(canvas >= 0, confidence[owner], 0),
+        "instance_scores": full.max(-1),
+    }
+
+
+def assert_painted(outputs, settings, tolerance=1e-5):
+    maps = Postprocessor(settings)(outputs)
+    for image in range(len(maps["panoptic_pred"])):
+        expected = painted({name: values[image : image + 1] for name, values in outputs.items()}, settings)
+        assert len(np.unique(expected["panoptic_pred"])) > 1
+        for name, values in expected.items():
+            ours = maps[name][image].numpy()
+            assert ours.shape == settings.size
+            if ours.dtype == np.int32:
+                np.testing.assert_array_equal(ours, values, err_msg=name)
+            else:
+                np.testing.assert_allclose(ours, values, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((9, 11), (33, 41)), ((9, 11), (9, 11)), ((9, 11), (17, 61)), ((9, 11), (30, 47)), ((9, 11), (145, 121))],
+    ids=["stride 4", "stride 1", "strides 2 and 6", "no whole stride", "a stride too large for powers"],
+)
+def test_sizes(shape, size):
+    assert_painted(random_outputs(shape), dataclasses.replace(SETTINGS, size=size))
+
+
+@pytest.mark.parametrize(
+    ("pixel_confidence", "free_fraction"), [(0.34, 0.0), (0.45, 0.9), (0.5, 0.9), (0.3, 0.9), (0.08, 0.3)]
+)
+def test_thresholds(pixel_confidence, free_fraction):
+    maskwise = dataclasses.replace(MASKWISE, free_fraction=free_fraction)
+    settings = dataclasses.replace(SETTINGS, pixel_confidence=pixel_confidence, maskwise=maskwise)
+    assert_painted(random_outputs(seed=3), settings)
+
+
+@pytest.mark.parametrize(("class_weight", "mask_weight"), [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
+def test_order_of_painting(class_weight, mask_weight):
+    maskwise = dataclasses.replace(MASKWISE, class_weight=class_weight, mask_weight=mask_weight)
+    assert_painted(random_outputs(seed=1), dataclasses.replace(SETTINGS, maskwise=maskwise))
+
+
+def test_flat_logits():
+    assert_painted(random_outputs(spread=0.05), dataclasses.replace(SETTINGS, pixel_confidence=0.08))
+
+
+def test_steep_logits():
+    # Exponentials underflow between pixels; such cells are worked out by a softmax of their own. Logits of thousands
+    # are themselves rounded to 1e-4.
+    assert_painted(random_outputs(spread=400.0), SETTINGS, tolerance=2e-3)
+
+
+def test_underflow_is_met():
+    cells = softmax_sums.Cells.between((9, 11), (33, 41))
+    sums, _ = softmax_sums.softmax_sums(random_outputs(spread=400.0)["pixel_space_mask_logits"], cells)
+    assert 0 <= np.min(sums) < 1e-30
+
+
+def test_equal_slots_share_their_pixels():
+    outputs = random_outputs(seed=2)
+    outputs["pixel_space_mask_logits"][..., 2] = outputs["pixel_space_mask_logits"][..., 0] + 3
+    outputs["pixel_space_mask_logits"][..., 4] = outputs["pixel_space_mask_logits"][..., 2]
+    assert_painted(outputs, SETTINGS)
+
+
+def test_batch_of_unknown_size_equals_single_images():
+    outputs = random_outputs(batch=3, seed=5)
+    postprocessor = Postprocessor(SETTINGS)
+    specs = {name: tf.TensorSpec([None, *values.shape[1:]]) for name, values in outputs.items()}
+    together = tf.function(postprocessor, input_signature=[specs])(outputs)
+    for image in range(3):
+        alone = postprocessor({name: values[image : image + 1] for name, values in outputs.items()})
+        for name, values in alone.items():
+            np.testing.assert_allclose(together[name][image], values[0], atol=1e-6, err_msg=name)
+
+
+def test_an_image_without_detections_is_void():
+    outputs = random_outputs()
+    outputs["transformer_class_logits"][1, :, -1] += 20
+    for maskwise in (MASKWISE, None):
+        maps = Postprocessor(dataclasses.replace(SETTINGS, maskwise=maskwise))(outputs)
+        assert np.all(maps["panoptic_pred"][1] == IGNORE * DIVISOR)
+        assert np.all(maps["instance_pred"][1] == 1)
+        assert not np.any(maps["instance_scores"][1]) and not np.any(maps["semantic_scores"][1])
+        assert np.all(maps["semantic_pred"][1] > 0)
+        assert np.any(maps["panoptic_pred"][0])
+
+
+def test_undo_resize():
+    ids = tf.reshape(tf.range(2 * 6 * 8), [2, 6, 8])
+    maps = {"panoptic_pred": ids, "instance_scores": tf.cast(ids, tf.float32), "other": tf.constant(1)}
+    undone = undo_resize(maps, tf.constant([[3, 5], [3, 5]]), tf.constant([5, 9]))
+    assert undone["panoptic_pred"].dtype == tf.int32
+    np.testing.assert_array_equal(undone["panoptic_pred"][1, ::2, ::2], ids[1, :3, :5])
+    np.testing.assert_array_equal(undone["instance_scores"], tf.cast(undone["panoptic_pred"], tf.float32))
+    assert undone["other"] is maps["other"]
+    same = undo_resize({"semantic_probs": tf.ones([1, 6, 8, 3])}, [6, 8], [12, 16])
+    assert same["semantic_probs"].shape == (1, 12, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.eval_dataset_options.ClearField("crop_size"), r"crop_size: expected two sizes.*came \[\]"),
+        (lambda c: c.eval_dataset_options.__setattr__("dataset", "coca"), "coca"),
+        (
+            lambda c: c.evaluator_options.__setattr__("transformer_post_processing", "mask"),
+            "transformer_post_processing: expected one of pixelwise, maskwise; came 'mask'",
+        ),
+    ],
+)
+def test_wrong_config(change, message):
+    config = config_pb2.ExperimentOptions()
+    config.eval_dataset_options.dataset = "coco_panoptic"
+    config.eval_dataset_options.crop_size[:] = [33, 41]
+    change(config)
+    with pytest.raises(ConfigError, match=message):
+        build_postprocessor(config)
