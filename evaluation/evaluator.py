@@ -86,13 +86,16 @@ class Evaluator(orbit.StandardEvaluator):
         return tf.nest.map_structure(self._strategy.experimental_local_results, results)
 
     def _replica_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        outputs = self._model(batch["image"], training=False)
+        images = tf.shape(batch["image"])[0]
+        # The last images of a data set may be too few for all replicas.
+        filled = _at_least_one(batch) if self._strategy.num_replicas_in_sync > 1 else batch
+        outputs = self._model(filled["image"], training=False)
         if self._loss_means:
-            terms = self._loss(batch, outputs)
+            terms = self._loss(filled, outputs)
             for name, mean in self._loss_means.items():
-                mean.update_state(terms[name])
+                mean.update_state(terms[name][:images])
         maps = self._postprocess(outputs)
-        needed = {name: maps[name] for name in _PREDICTIONS}
+        needed = {name: maps[name][:images] for name in _PREDICTIONS}
         needed.update({name: batch[name] for name in (*_SIZES, *(_LABELS if self._has_labels else ()))})
         if self._files is not None and self._files.pictures:
             needed["image"] = batch["image"]
@@ -136,6 +139,18 @@ class Evaluator(orbit.StandardEvaluator):
         write_json(quality_json(quality, mean_iou, step=step, images=images, losses=losses), path)
         self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {images} images; per class in {path}")
         return {**losses, **mean_iou.as_scalars(), **quality.as_scalars()}
+
+
+def _at_least_one(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The batch, with a row of zeros where it has none."""
+
+    def fill(values: tf.Tensor) -> tf.Tensor:
+        if values.dtype == tf.string:
+            return values
+        missing = tf.maximum(0, 1 - tf.shape(values)[0])
+        return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
+
+    return {name: fill(values) for name, values in batch.items()}
 
 
 class _Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -39,7 +39,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         keep: int = 5,
         interval: int = 1000,
         initialize: Callable[[], str],
-        optimizers: Mapping[str, tf.Module] | None = None,
+        optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer] | None = None,
     ):
         super().__init__(
             tf.train.Checkpoint(**checkpoint_items(model), **(optimizers or {}), global_step=global_step),
@@ -52,7 +52,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         self._interval = interval
         self._initialize = initialize
         self._model = model
-        self._optimizer_names = tuple(optimizers or ())
+        self._optimizers = dict(optimizers or {})
         self._last_step = 0
 
     def restore_or_initialize(self) -> str | None:
@@ -66,14 +66,13 @@ class RunCheckpoints(tf.train.CheckpointManager):
             say(self._initialize())
             return None
         self.restore(path)
-        training = bool(self._optimizer_names)
-        say(f"{'resumed from' if training else 'evaluating'} {path} at step {self._global_step.numpy()}")
+        say(f"{'resumed from' if self._optimizers else 'evaluating'} {path} at step {self._global_step.numpy()}")
         return path
 
     def restore(self, path: str) -> None:
         """Restores `path`: all of the model, and all of the optimizers where the run trains."""
         load_checkpoint(self._model, path)
-        _require_slots(path, self._optimizer_names)
+        _require_slots(path, self._optimizers)
         try:
             # What is not matched is the optimizers' part of the file, which evaluation leaves alone.
             self.checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
@@ -96,18 +95,21 @@ class RunCheckpoints(tf.train.CheckpointManager):
         return path
 
 
-def _require_slots(path: str, optimizer_names: Sequence[str]) -> None:
+def _require_slots(path: str, optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer]) -> None:
+    """Raises CheckpointError where the file has no state of an optimizer, or that of an optimizer of another kind."""
     reader = tf.train.load_checkpoint(path)
     if not reader.has_tensor(_STEP) or reader.get_tensor(_STEP) == 0:
         return  # Optimizers have no state before their first step.
     keys = reader.get_variable_to_shape_map()
-    for name in optimizer_names:
-        if not any(f"{_SLOT}{name}/" in key for key in keys):
-            raise CheckpointError(
-                f"{path} holds no state of `{name}`, so training cannot go on from it as if it had not stopped; the"
-                " config's optimizer settings may have changed. Choose another experiment_name, with this checkpoint as"
-                " model_options.initial_checkpoint, to start anew from its weights"
-            )
+    for name, optimizer in optimizers.items():
+        for slot in optimizer.get_slot_names():
+            if not any(f"{_SLOT}{name}/{slot}/" in key for key in keys):
+                raise CheckpointError(
+                    f"{path} holds no {slot!r} of `{name}` ({type(optimizer).__name__}), so training cannot go on from"
+                    " it as if it had not stopped; the config's optimizer settings may have changed. To start anew from"
+                    " its weights, choose another experiment_name, with this checkpoint as"
+                    " model_options.initial_checkpoint"
+                )
 
 
 def _first_line(error: BaseException) -> str:

@@ -93,13 +93,11 @@ def build_experiment(
     global_step = orbit.utils.create_global_step()
     parts = _Parts(config, folder, strategy, model, build_loss(config), global_step)
     progress = Progress(global_step, config.trainer_options.solver_options.training_number_of_steps)
-    optimizers = build_optimizers(
-        solver_settings(config.trainer_options.solver_options), model.pixel_encoder.trainable_variables
-    )
     trains = "train" in mode
+    optimizers = _build_optimizers(parts) if trains else None
     trainer = _build_trainer(parts, optimizers, progress) if trains else None
     evaluator = _build_evaluator(parts) if "eval" in mode else None
-    checkpoints = _build_checkpoints(parts, optimizers if trains else None)
+    checkpoints = _build_checkpoints(parts, optimizers)
     controller = orbit.Controller(
         strategy=strategy,
         trainer=trainer,
@@ -142,6 +140,11 @@ def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training
     return orbit.utils.make_distributed_dataset(parts.strategy, make)
 
 
+def _build_optimizers(parts: _Parts) -> Optimizers:
+    settings = solver_settings(parts.config.trainer_options.solver_options)
+    return build_optimizers(settings, parts.model.trainable_variables, parts.model.pixel_encoder.trainable_variables)
+
+
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) -> Trainer:
     return Trainer(
         model=parts.model,
@@ -151,6 +154,7 @@ def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) ->
         dataset=_distributed(parts, parts.config.train_dataset_options, is_training=True),
         global_step=parts.global_step,
         on_traced=progress.on_traced,
+        on_step=progress.on_step,
     )
 
 
@@ -267,7 +271,8 @@ def _train_until(experiment: Experiment, step: int) -> None:
     if experiment.global_step.numpy() >= step:
         return
     try:
-        with experiment.progress.pulse(), data_errors(experiment.config.train_dataset_options, is_training=True):
+        experiment.progress.start()
+        with data_errors(experiment.config.train_dataset_options, is_training=True):
             experiment.controller.train(step)
     except KeyboardInterrupt:
         experiment.checkpoints.save(check_interval=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ Loss = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str,
 
 
 class Trainer(orbit.StandardTrainer):
-    """Trains a model with orbit's loop; all steps of a loop run without returning to Python.
+    """Trains a model with orbit's loop.
 
     A step minimises the mean of `total_loss` over the global batch. A step whose loss or gradient is not finite stops
     training before it touches a weight.
@@ -32,7 +33,9 @@ class Trainer(orbit.StandardTrainer):
         optimizers: made in the strategy's scope.
         dataset: distributed data set of batches, dicts with `image` and what the loss reads.
         global_step: int64 scalar variable, one more after each step.
-        on_traced: called with the seconds it took to trace the training graph, once, before the first step.
+        on_traced: called once, before the first step, with the seconds it took to trace the training graph and the
+            names of trainable variables the loss does not depend on; these are left as they are.
+        on_step: called after each step (not on TPUs); it must not wait for the device.
     """
 
     def __init__(
@@ -44,18 +47,30 @@ class Trainer(orbit.StandardTrainer):
         optimizers: Optimizers,
         dataset,
         global_step: tf.Variable,
-        on_traced: Callable[[float], None] | None = None,
+        on_traced: Callable[[float, Sequence[str]], None] | None = None,
+        on_step: Callable[[], None] | None = None,
     ):
-        super().__init__(dataset)
         self._strategy = tf.distribute.get_strategy()
+        # Only TPUs gain from a loop in the graph. Elsewhere it takes longer to trace and to optimize, and makes the
+        # process deaf to Ctrl-C.
+        in_graph = isinstance(self._strategy, tf.distribute.TPUStrategy)
+        super().__init__(dataset, orbit.StandardTrainerOptions(use_tf_while_loop=in_graph))
         self._model = model
         self._loss = loss
         self._optimizers = optimizers
         self._global_step = global_step
         self._on_traced = on_traced
-        self._means = {name: tf.keras.metrics.Mean(f"train_{name}") for name in loss_names}
-        self._gradient_norm = tf.keras.metrics.Mean("gradient_norm")
-        self.variables_without_gradient: list[str] = []
+        self._on_step = on_step
+        self._loss_names = tuple(loss_names)
+        # The sums of all terms since the loop began, of the gradient norm, and the count: one variable, because a Keras
+        # metric for each would add hundreds of operations to every step.
+        self._sums = tf.Variable(
+            tf.zeros([len(self._loss_names) + 2]),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+        self._without_gradient: list[str] = []
 
     def train(self, num_steps: tf.Tensor):
         """Runs `num_steps` steps; returns the scalars of `train_loop_end`.
@@ -72,15 +87,29 @@ class Trainer(orbit.StandardTrainer):
 
     def _trace(self, num_steps: tf.Tensor) -> None:
         start = time.monotonic()
-        self._train_loop_fn = self.create_train_loop_fn()
         self._train_iter = tf.nest.map_structure(iter, self.train_dataset)
-        self._train_loop_fn.get_concrete_function(self._train_iter, num_steps)
+        self._train_loop_fn = self.create_train_loop_fn()
+        if self._train_options.use_tf_while_loop:
+            self._train_loop_fn.get_concrete_function(self._train_iter, num_steps)
         if self._on_traced is not None:
-            self._on_traced(time.monotonic() - start)
+            self._on_traced(time.monotonic() - start, self._without_gradient)
+
+    def create_train_loop_fn(self):
+        if self._train_options.use_tf_while_loop:
+            return super().create_train_loop_fn()
+        step_fn = tf.function(self.train_step)
+        step_fn.get_concrete_function(self._train_iter)
+
+        def run(iterator, num_steps):
+            for _ in range(int(num_steps)):
+                step_fn(iterator)
+                if self._on_step is not None:
+                    self._on_step()
+
+        return run
 
     def train_loop_begin(self):
-        for mean in (*self._means.values(), self._gradient_norm):
-            mean.reset_state()
+        self._sums.assign(tf.zeros_like(self._sums))
 
     def train_step(self, iterator):
         self._strategy.run(self._replica_step, args=(next(iterator),))
@@ -98,13 +127,11 @@ class Trainer(orbit.StandardTrainer):
             gradients = [tf.identity(gradient) for gradient in self._clipped(gradients, norm)]
             self._optimizers.apply(zip(gradients, variables))
             self._global_step.assign_add(1)
-            self._gradient_norm.update_state(norm)
-            for name, mean in self._means.items():
-                mean.update_state(terms[name])
+            self._sums.assign_add(tf.stack([*(terms[name] for name in self._loss_names), norm, 1.0]))
 
     def _with_gradient(self, gradients) -> list[tuple[tf.Tensor, tf.Variable]]:
         variables = self._model.trainable_variables
-        self.variables_without_gradient = [v.name for g, v in zip(gradients, variables) if g is None]
+        self._without_gradient = [v.name for g, v in zip(gradients, variables) if g is None]
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         if not pairs:
             raise TrainingError("the loss does not depend on any weight of the model")
@@ -131,11 +158,13 @@ class Trainer(orbit.StandardTrainer):
 
     def train_loop_end(self) -> dict[str, tf.Tensor]:
         """Means over the loop: `losses/train_<term>`, `gradient_norm`, and the current `learning_rate`."""
-        logs = {f"losses/{mean.name}": mean.result() for mean in self._means.values()}
-        bad = [name for name, value in logs.items() if not tf.math.is_finite(value)]
+        *sums, count = self._sums.numpy()
+        *losses, norm = (value / count for value in sums)
+        bad = [name for name, value in zip(self._loss_names, losses) if not math.isfinite(value)]
         if bad:
             raise TrainingError(_explain(f"in the loop that ended at step {self._global_step.numpy()}", ", ".join(bad)))
-        logs["gradient_norm"] = self._gradient_norm.result()
+        logs = {f"losses/train_{name}": value for name, value in zip(self._loss_names, losses)}
+        logs["gradient_norm"] = norm
         logs["learning_rate"] = self._optimizers.learning_rate(self._global_step)
         return logs
 

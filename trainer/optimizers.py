@@ -167,18 +167,36 @@ class Optimizers:
 
     def apply(self, gradients_and_variables: Iterable[tuple[tf.Tensor, tf.Variable]]) -> None:
         """Updates the variables once, in replica context; gradients are summed over replicas."""
-        pairs = list(gradients_and_variables)
+        for optimizer, group in self.split(gradients_and_variables):
+            optimizer.apply_gradients(group)
+
+    def split(self, pairs):
+        """Yields each optimizer with those of the (gradient, variable) pairs it is for."""
+        pairs = list(pairs)
         if self.backbone is None:
-            self.main.apply_gradients(pairs)
+            yield self.main, pairs
             return
         of_backbone = {id(variable) for variable in self.backbone_variables}
-        self.main.apply_gradients([pair for pair in pairs if id(pair[1]) not in of_backbone])
-        self.backbone.apply_gradients([pair for pair in pairs if id(pair[1]) in of_backbone])
+        yield self.main, [pair for pair in pairs if id(pair[1]) not in of_backbone]
+        yield self.backbone, [pair for pair in pairs if id(pair[1]) in of_backbone]
 
 
-def build_optimizers(settings: SolverSettings, backbone_variables: Sequence[tf.Variable] = ()) -> Optimizers:
-    """The optimizers of a model whose pixel encoder has `backbone_variables`; call it in the strategy's scope."""
+def build_optimizers(
+    settings: SolverSettings, variables: Iterable[tf.Variable], backbone_variables: Sequence[tf.Variable] = ()
+) -> Optimizers:
+    """The optimizers of a model, with their state; call it in the strategy's scope.
+
+    Args:
+        settings: how weights are updated.
+        variables: all trainable variables of the model.
+        backbone_variables: those of its pixel encoder.
+    """
     backbone = None
     if settings.backbone_multiplier is not None and backbone_variables:
         backbone = build_optimizer(settings, settings.backbone_multiplier)
-    return Optimizers(build_optimizer(settings), backbone, tuple(backbone_variables), settings.clip_norm)
+    optimizers = Optimizers(build_optimizer(settings), backbone, tuple(backbone_variables), settings.clip_norm)
+    # Left to themselves optimizers make their variables in their first step, and a tf.function that makes variables is
+    # traced twice.
+    for optimizer, pairs in optimizers.split((None, variable) for variable in variables):
+        optimizer._create_all_weights([variable for _, variable in pairs])
+    return optimizers

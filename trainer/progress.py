@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import orbit.controller
 import tensorflow as tf
@@ -22,6 +21,7 @@ _SHORT = {
     "mask_id_cross_entropy_loss": "mask id",
     "instance_discrimination_loss": "discrimination",
 }
+_NAMED_AT_MOST = 5
 # Seconds between signs of life while a loop runs.
 _PULSE_TERMINAL = 1.0
 _PULSE_LOG = 60.0
@@ -78,17 +78,21 @@ class Progress:
         self._total = total_steps
         self._terminal = sys.stdout.isatty()
         self._width = len(str(total_steps))
-        self._step = int(global_step.numpy())
-        self._time = time.monotonic()
+        self.start()
 
     def start(self) -> None:
         """Starts the clock; call it before each block of loops, so that evaluations in between do not count."""
         self._step = int(self._global_step.numpy())
-        self._time = time.monotonic()
+        self._count = 0
+        self._time = self._shown = time.monotonic()
 
-    def on_traced(self, seconds: float) -> None:
-        """Says how long tracing took, and keeps it out of the speed."""
+    def on_traced(self, seconds: float, without_gradient: Sequence[str]) -> None:
+        """Says how long tracing took, and keeps it out of the speed; names weights that are not trained."""
         say(f"training graph built in {duration(seconds)}")
+        if without_gradient:
+            more = ", ..." if len(without_gradient) > _NAMED_AT_MOST else ""
+            named = ", ".join(without_gradient[:_NAMED_AT_MOST]) + more
+            say(f"{len(without_gradient)} weights have no part in the loss and are not trained: {named}")
         self.start()
 
     def __call__(self, logs: Mapping[str, tf.Tensor]) -> None:
@@ -107,25 +111,16 @@ class Progress:
         self._print(" | ".join(parts), final=True)
         self.start()
 
-    @contextlib.contextmanager
-    def pulse(self) -> Iterator[None]:
-        """Shows step and speed now and then while loops of many steps run."""
-        stop = threading.Event()
-        interval = _PULSE_TERMINAL if self._terminal else _PULSE_LOG
-        thread = threading.Thread(target=self._pulse, args=(stop, interval), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def _pulse(self, stop: threading.Event, interval: float) -> None:
-        while not stop.wait(interval):
-            step = int(self._global_step.numpy())
-            if step > self._step and time.monotonic() - self._time >= interval:
-                speed = self._speed(step)
-                self._print(f"{self._where(step)} | {rate(speed)} | {self._left(step, speed)}", final=False)
+    def on_step(self) -> None:
+        """Counts a step, and within long loops shows step and speed now and then."""
+        self._count += 1
+        now = time.monotonic()
+        if now - self._shown < (_PULSE_TERMINAL if self._terminal else _PULSE_LOG):
+            return
+        self._shown = now
+        step = self._step + self._count
+        speed = self._speed(step)
+        self._print(f"{self._where(step)} | {rate(speed)} | {self._left(step, speed)}", final=False)
 
     def _speed(self, step: int) -> float:
         return (step - self._step) / max(time.monotonic() - self._time, 1e-9)

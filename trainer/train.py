@@ -67,6 +67,7 @@ def quiet_libraries() -> None:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    std_logging.getLogger("tensorflow").setLevel(std_logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="google")
 
 

@@ -83,14 +83,15 @@ def test_sgd_has_momentum():
 
 def test_backbone_learns_at_its_own_rate():
     encoder, head = tf.Variable([0.0], name="encoder/kernel"), tf.Variable([0.0], name="head/kernel")
-    optimizers = build_optimizers(_settings("adam", backbone_multiplier=0.1), [encoder])
+    optimizers = build_optimizers(_settings("adam", backbone_multiplier=0.1), [encoder, head], [encoder])
     optimizers.apply([(tf.constant([1.0]), encoder), (tf.constant([1.0]), head)])
     assert float(encoder[0]) == pytest.approx(0.1 * float(head[0]), rel=1e-4)
     assert set(optimizers.checkpoint_items) == {"optimizer", "backbone_optimizer"}
 
 
 def test_without_multiplier_there_is_one_optimizer():
-    assert set(build_optimizers(_settings(), [tf.Variable(0.0)]).checkpoint_items) == {"optimizer"}
+    encoder = [tf.Variable(0.0)]
+    assert set(build_optimizers(_settings(), encoder, encoder).checkpoint_items) == {"optimizer"}
 
 
 def test_settings_come_from_the_solver_options():

@@ -1,0 +1,149 @@
+"""The evaluator with a stand-in model whose answers are known."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.evaluation.evaluator import Evaluator
+from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
+
+DESCRIPTOR = DatasetDescriptor(
+    name="two",
+    classes=(SegmentClass(1, "thing", True, (255, 0, 0), 17), SegmentClass(2, "stuff", False, (0, 255, 0), 42)),
+    num_classes=3,
+    ignore_label=0,
+    label_divisor=256,
+)
+CROP = 9
+# Original sizes of the three images; the first two make up a batch, so the second is padded there.
+SIZES = ((17, 9), (9, 17), (9, 9))
+RESIZED = ((9, 5), (5, 9), (9, 9))
+
+
+def truth(height, width):
+    """Left half stuff, right half an instance."""
+    labels = np.full((height, width), 2 * 256, np.int32)
+    labels[:, width // 2 + 1 :] = 1 * 256 + 1
+    return labels
+
+
+def sample(index):
+    (height, width), (rows, columns) = SIZES[index], RESIZED[index]
+    panoptic = truth(height, width)
+    prediction = np.zeros((CROP, CROP), np.int32)
+    # What undoing the resize, nearest pixel and corners aligned, turns into the truth.
+    y = np.rint(np.linspace(0, height - 1, rows)).astype(int)
+    x = np.rint(np.linspace(0, width - 1, columns)).astype(int)
+    prediction[:rows, :columns] = panoptic[y][:, x]
+    image = np.full((CROP, CROP, 3), 100.0, np.float32)
+    image[..., 0] = prediction
+    return {
+        "image": image,
+        "image_name": f"picture{index}.jpg",
+        "size_raw": np.array([height, width], np.int32),
+        "size_resized": np.array([rows, columns], np.int32),
+        "panoptic_raw": panoptic,
+        "semantic_raw": panoptic // 256,
+    }
+
+
+def samples(labels=True):
+    entries = [sample(index) for index in range(len(SIZES))]
+    names = [name for name in entries[0] if labels or name not in ("panoptic_raw", "semantic_raw")]
+    arrays = {name: [np.asarray(entry[name]) for entry in entries] for name in names}
+    return tf.data.Dataset.from_generator(
+        lambda: ({name: entry[name] for name in names} for entry in entries),
+        output_signature={
+            name: tf.TensorSpec(
+                [None] * values[0].ndim if name in ("panoptic_raw", "semantic_raw") else values[0].shape,
+                tf.string if name == "image_name" else values[0].dtype,
+            )
+            for name, values in arrays.items()
+        },
+    )
+
+
+class Answers(tf.keras.Model):
+    """Has no weights: the answer is the image's red channel."""
+
+    def call(self, images, training=False):
+        return {"answer": tf.cast(images[..., 0], tf.int32)}
+
+
+def make_evaluator(folder, wrong=False, files=None, labels=True):
+    def postprocess(outputs):
+        panoptic = outputs["answer"]
+        if wrong:
+            panoptic = tf.where(panoptic == 2 * 256, 0, panoptic)
+        return {"panoptic_pred": panoptic, "semantic_pred": panoptic // 256}
+
+    said = []
+    evaluator = Evaluator(
+        model=Answers(),
+        loss=lambda batch, outputs: {"total_loss": tf.cast(batch["size_raw"][:, 0], tf.float32)},
+        loss_names=("total_loss",),
+        postprocess=postprocess,
+        descriptor=DESCRIPTOR,
+        dataset=samples(labels).padded_batch(2),
+        global_step=tf.Variable(120, dtype=tf.int64),
+        output_folder=str(folder),
+        files=files,
+        has_labels=labels,
+        say=said.append,
+    )
+    return evaluator, said
+
+
+def test_perfect_answers_score_one_at_original_size(tmp_path):
+    evaluator, said = make_evaluator(tmp_path)
+    results = evaluator.evaluate(tf.constant(-1))
+    assert results["evaluation/pq/PQ"] == pytest.approx(1.0)
+    assert results["evaluation/pq/TP"] == pytest.approx(3.0)
+    assert results["evaluation/iou/IoU"] == pytest.approx(1.0)
+    # The mean over images, not over batches.
+    assert results["losses/eval_total_loss"] == pytest.approx(np.mean([17, 9, 9]))
+    assert any("PQ" in line for line in said)
+
+
+def test_results_are_filed_by_step(tmp_path):
+    evaluator, _ = make_evaluator(tmp_path / "eval", wrong=True)
+    evaluator.evaluate(tf.constant(-1))
+    content = json.loads((tmp_path / "eval" / "metrics-120.json").read_text())
+    assert content["step"] == 120 and content["images"] == 3 and content["dataset"] == "two"
+    assert content["panoptic_quality"]["things"]["pq"] == pytest.approx(1.0)
+    assert content["panoptic_quality"]["stuff"]["pq"] == 0.0
+
+
+def test_a_second_evaluation_starts_anew(tmp_path):
+    evaluator, _ = make_evaluator(tmp_path)
+    first, second = (evaluator.evaluate(tf.constant(-1)) for _ in range(2))
+    assert first == second
+
+
+def test_only_so_many_steps(tmp_path):
+    evaluator, _ = make_evaluator(tmp_path)
+    evaluator.evaluate(tf.constant(1))
+    assert json.loads((tmp_path / "metrics-120.json").read_text())["images"] == 2
+
+
+def test_pictures_and_raw_maps(tmp_path):
+    files = PredictionFiles(str(tmp_path / "vis"), DESCRIPTOR, pictures=2, raw_format="two_channel_png")
+    evaluator, _ = make_evaluator(tmp_path, files=files)
+    evaluator.evaluate(tf.constant(-1))
+    vis = tmp_path / "vis"
+    names = sorted(str(path.relative_to(vis)) for path in vis.rglob("*.*"))
+    kinds = ("image", "panoptic_label", "panoptic_prediction")
+    pictures = [f"{index:06d}_{kind}.png" for index in range(2) for kind in kinds]
+    raw = [f"{folder}/picture{index}.png" for folder in ("raw_panoptic", "raw_semantic") for index in range(3)]
+    assert names == sorted(pictures + raw)
+
+
+def test_without_labels_predictions_are_written_and_nothing_is_measured(tmp_path):
+    files = PredictionFiles(str(tmp_path / "vis"), DESCRIPTOR, raw_format="two_channel_numpy_array")
+    evaluator, _ = make_evaluator(tmp_path, files=files, labels=False)
+    assert evaluator.evaluate(tf.constant(-1)) == {}
+    assert len(list((tmp_path / "vis" / "raw_panoptic").iterdir())) == 3
+    assert not (tmp_path / "metrics-120.json").exists()

@@ -1,0 +1,61 @@
+"""Raw label maps as files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import ConfigError, DataError
+from deeplab2_kmax.evaluation.prediction_files import PredictionFiles, prediction_files
+from deeplab2_kmax.protos import evaluator_pb2
+
+
+def write(folder, raw_format, panoptic, dataset="cityscapes_panoptic", source_ids=True):
+    files = PredictionFiles(str(folder), load_dataset(dataset), raw_format=raw_format, source_ids=source_ids)
+    files.begin()
+    files.write("town/one.png", np.asarray(panoptic), None, None)
+
+
+# Cityscapes: class 0 (road) is 7 in the official files, class 11 (person) is 24, void is 0.
+PANOPTIC = np.array([[0, 11 * 1000 + 3, 255 * 1000]])
+
+
+def test_two_channels_hold_source_class_and_instance(tmp_path):
+    write(tmp_path, "two_channel_png", PANOPTIC)
+    pixels = np.asarray(Image.open(tmp_path / "raw_panoptic/town/one.png"))
+    assert pixels.tolist() == [[[7, 0, 0], [24, 3, 0], [0, 0, 0]]]
+    assert np.asarray(Image.open(tmp_path / "raw_semantic/town/one.png")).tolist() == [[7, 24, 0]]
+
+
+def test_training_ids_stay_on_request(tmp_path):
+    write(tmp_path, "two_channel_png", PANOPTIC, source_ids=False)
+    pixels = np.asarray(Image.open(tmp_path / "raw_panoptic/town/one.png"))
+    assert pixels.tolist() == [[[0, 0, 0], [11, 3, 0], [255, 0, 0]]]
+
+
+def test_three_channels_hold_large_instance_ids(tmp_path):
+    write(tmp_path, "three_channel_png", [[11 * 1000 + 515]])
+    assert np.asarray(Image.open(tmp_path / "raw_panoptic/town/one.png")).tolist() == [[[24, 2, 3]]]
+
+
+def test_the_array_holds_anything(tmp_path):
+    write(tmp_path, "two_channel_numpy_array", [[11 * 1000 + 515]])
+    assert np.load(tmp_path / "raw_panoptic/town/one.npy").tolist() == [[[24, 515, 0]]]
+
+
+def test_an_instance_that_does_not_fit_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"town/one: instance 300 .*two_channel_numpy_array"):
+        write(tmp_path, "two_channel_png", [[11 * 1000 + 300]])
+
+
+def test_options_decide_what_is_written(tmp_path):
+    descriptor = load_dataset("coco_panoptic")
+    options = evaluator_pb2.EvaluatorOptions()
+    assert prediction_files(options, descriptor, str(tmp_path)) is None
+    options.save_predictions = True
+    files = prediction_files(options, descriptor, str(tmp_path))
+    assert (files.folder, files.pictures, files.raw_format) == (str(tmp_path / "vis"), 10, None)
+    options.save_raw_predictions = True
+    options.raw_panoptic_format = "jpeg"
+    with pytest.raises(ConfigError, match="three_channel_png.*'jpeg'"):
+        prediction_files(options, descriptor, str(tmp_path))

@@ -1,0 +1,168 @@
+"""Whole runs of a very small kMaX on very little data."""
+
+import json
+import pathlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.config import load_config
+from deeplab2_kmax.converters.shapes import convert_shapes
+from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
+from deeplab2_kmax.input_pipeline import build_dataset
+from deeplab2_kmax.trainer.experiment import _evaluate, build_experiment
+from deeplab2_kmax.trainer.train import run
+
+_CONFIG = str(pathlib.Path(__file__).parents[2] / "configs/shapes/kmax_tiny.textproto")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    convert_shapes(str(folder), num_train=4, num_val=3, size=33, num_processes=1)
+    return folder
+
+
+def tiny_config(records, *overrides):
+    """kMaX with little more than a stem, 33 x 33 pixels."""
+    decoder = "model_options.max_deeplab.transformer_decoder."
+    return load_config(
+        _CONFIG,
+        [
+            f"train_dataset_options.file_pattern={records}/train-*",
+            f"eval_dataset_options.file_pattern={records}/val-*",
+            "train_dataset_options.batch_size=2",
+            "eval_dataset_options.batch_size=2",
+            "train_dataset_options.crop_size=33,33",
+            "eval_dataset_options.crop_size=33,33",
+            f"{decoder}num_blocks=0,0,1",
+            "trainer_options.steps_per_loop=2",
+            "trainer_options.save_checkpoints_steps=2",
+            "trainer_options.solver_options.training_number_of_steps=3",
+            "trainer_options.solver_options.backbone_learning_rate_multiplier=0.1",
+            "evaluator_options.num_vis_samples=1",
+            *overrides,
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(records, tmp_path_factory):
+    """The model folder of a finished run of three steps, and its results."""
+    folder = tmp_path_factory.mktemp("runs")
+    results = run(tiny_config(records), "train_and_eval", str(folder))
+    return folder, results
+
+
+def test_a_run_leaves_checkpoints_config_and_results(trained):
+    folder, results = trained
+    run_folder = folder / "shapes_kmax_tiny"
+    assert tf.train.get_checkpoint_state(str(run_folder)).all_model_checkpoint_paths[-1].endswith("ckpt-3")
+    metrics = json.loads((run_folder / "eval/metrics-3.json").read_text())
+    assert metrics["images"] == 3
+    assert metrics["panoptic_quality"]["all"]["pq"] == pytest.approx(results["evaluation/pq/PQ"])
+    assert {"losses/eval_total_loss", "evaluation/iou/IoU", "evaluation/pq/SQ"} <= set(results)
+    assert load_config(str(run_folder / "config.textproto")).experiment_name == "shapes_kmax_tiny"
+    assert (run_folder / "vis/000000_panoptic_prediction.png").exists()
+
+
+def test_summaries_have_deeplab2s_names(trained):
+    folder, _ = trained
+    tags = {"train": set(), "eval": set()}
+    for kind, found in tags.items():
+        for path in (folder / "shapes_kmax_tiny" / kind).glob("events*"):
+            for event in tf.compat.v1.train.summary_iterator(str(path)):
+                found.update(value.tag for value in event.summary.value)
+    assert {"losses/train_total_loss", "losses/train_aux_0pq_style_loss_class_term", "learning_rate"} <= tags["train"]
+    assert {"losses/eval_total_loss", "evaluation/pq/PQ", "evaluation/iou/IoU"} <= tags["eval"]
+
+
+def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
+    folder = trained[0] / "shapes_kmax_tiny"
+    config = tiny_config(records, "trainer_options.solver_options.training_number_of_steps=4")
+    strategy = tf.distribute.OneDeviceStrategy("device:CPU:0")
+    with strategy.scope():
+        experiment = build_experiment(config, "train", str(folder), strategy)
+    assert "resumed from" in capsys.readouterr().out
+    assert int(experiment.global_step) == 3
+    reader = tf.train.load_checkpoint(str(folder / "ckpt-3"))
+    optimizers = experiment.controller.trainer._optimizers
+    for name, optimizer, key in (
+        ("optimizer", optimizers.main, "transformer_decoder/cluster_centers"),
+        ("backbone_optimizer", optimizers.backbone, "encoder/_stem/_conv/kernel"),
+    ):
+        assert int(optimizer.iterations) == 3
+        slot = optimizer.get_slot(checkpoint_variables(experiment.model)[key], "m").numpy()
+        stored = reader.get_tensor(f"{key}/.OPTIMIZER_SLOT/{name}/m/.ATTRIBUTES/VARIABLE_VALUE")
+        assert np.abs(stored).max() > 0
+        np.testing.assert_array_equal(slot, stored)
+
+
+def test_a_finished_run_is_not_trained_further(trained, records, capsys):
+    run(tiny_config(records), "train", str(trained[0]))
+    assert "training is complete at step 3" in capsys.readouterr().out
+
+
+def test_other_optimizers_cannot_take_over_the_state(trained, records):
+    config = tiny_config(records, "trainer_options.solver_options.optimizer=sgd")
+    with pytest.raises(CheckpointError, match="holds no 'momentum' of `optimizer`"):
+        run(config, "train", str(trained[0]))
+
+
+def test_another_architecture_cannot_resume(trained, records):
+    config = tiny_config(records, "model_options.max_deeplab.num_mask_slots=8")
+    with pytest.raises(CheckpointError, match="cluster_centers"):
+        run(config, "train", str(trained[0]))
+
+
+def test_evaluation_needs_a_checkpoint(records, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint to evaluate.*--mode=train"):
+        run(tiny_config(records), "eval", str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_initial_checkpoint_has_to_exist(records, tmp_path):
+    config = tiny_config(records, f"model_options.initial_checkpoint={tmp_path}/nothing/ckpt-1")
+    with pytest.raises(CheckpointError, match="initial_checkpoint.*nothing/ckpt-1"):
+        run(config, "train", str(tmp_path / "runs"))
+
+
+def test_missing_records_are_named_with_the_command_that_makes_them(tmp_path):
+    config = tiny_config(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"(?s)train_dataset_options.*nowhere/train-\*.*converters.shapes"):
+        run(config, "train", str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(records, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="model_dir: cannot write to .*file"):
+        run(tiny_config(records), "train", str(tmp_path / "file"))
+
+
+def test_a_broken_record_stops_with_its_place(records, tmp_path):
+    shard = next(pathlib.Path(records).glob("val-*"))
+    good = next(iter(tf.data.TFRecordDataset(str(shard)))).numpy()
+    broken = tf.train.Example.FromString(good)
+    image = broken.features.feature["image/encoded"].bytes_list
+    image.value[0] = image.value[0][:100]
+    with tf.io.TFRecordWriter(str(tmp_path / "val-broken.tfrecord")) as writer:
+        writer.write(good)
+        writer.write(broken.SerializeToString())
+    config = tiny_config(records, f"eval_dataset_options.file_pattern={tmp_path}/val-broken.tfrecord")
+
+    def read_all(steps):
+        """What orbit's controller does with the data."""
+        for _ in build_dataset(config.eval_dataset_options, is_training=False):
+            pass
+
+    with pytest.raises(DataError, match="val-broken.tfrecord, record 1"):
+        _evaluate(SimpleNamespace(config=config, controller=SimpleNamespace(evaluate=read_all)))
+
+
+def test_more_gpus_than_there_are(records, tmp_path):
+    with pytest.raises(ConfigError, match="num_gpus: 64 asked for, but TensorFlow sees"):
+        run(tiny_config(records), "train", str(tmp_path), num_gpus=64)

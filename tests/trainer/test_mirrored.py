@@ -1,0 +1,34 @@
+"""Two replicas do what one does with the whole batch."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def results():
+    script = pathlib.Path(__file__).with_name("two_replicas.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_step_follows_the_mean_over_replicas(results):
+    # As in test_loop: the replicas' gradients are -2 and -6, their mean -4, the learning rate 0.1.
+    assert results["train"]["weight"] == pytest.approx(0.4, rel=1e-5)
+    assert results["train"]["step"] == 1
+    assert results["train"]["losses"] == pytest.approx([5.0, 0.0, 5.0])
+
+
+def test_a_loss_that_is_not_finite_stops_both(results):
+    assert "at step 1: not finite: other_loss, total_loss" in results["train"]["message"]
+
+
+def test_evaluation_counts_each_image_once(results):
+    # Three images: the second replica has none in the last round.
+    assert results["eval"]["evaluation/pq/PQ"] == pytest.approx(1.0)
+    assert results["eval"]["evaluation/pq/TP"] == pytest.approx(3.0)
+    assert results["eval"]["losses/eval_total_loss"] == pytest.approx((17 + 9 + 9) / 3)

@@ -1,0 +1,78 @@
+"""Run by test_mirrored.py in a process of its own: TensorFlow must hear of a second device before it starts.
+
+Trains one step and evaluates three images in batches of two replicas with one image each; prints what came out.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+_TESTS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS / "trainer"), str(_TESTS / "evaluation")]
+
+from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
+from test_loop import NAMES, make_trainer  # noqa: E402
+
+from deeplab2_kmax.evaluation.evaluator import Evaluator  # noqa: E402
+
+
+def replica_batches(input_context):
+    """One image a replica; the targets of the two are 1 and 3."""
+    del input_context
+    targets = tf.data.Dataset.from_tensor_slices([1.0, 3.0]).repeat()
+    return targets.map(lambda target: {"image": tf.ones([1, 3, 3, 3]), "target": [target], "poison": [0.0]})
+
+
+def train(strategy):
+    with strategy.scope():
+        trainer, model, step = make_trainer(strategy.distribute_datasets_from_function(replica_batches))
+        logs = trainer.train(tf.constant(1))
+        weight = float(model.weight.numpy())
+        trainer, _, _ = make_trainer(
+            strategy.distribute_datasets_from_function(
+                lambda context: replica_batches(context).map(lambda b: {**b, "poison": b["target"] * float("nan")})
+            )
+        )
+        try:
+            trainer.train(tf.constant(2))
+            message = ""
+        except ValueError as error:
+            message = str(error)
+    return {
+        "weight": weight,
+        "step": int(step.numpy()),
+        "losses": [float(logs[f"losses/train_{name}"]) for name in NAMES],
+        "message": message,
+    }
+
+
+def postprocess(outputs):
+    # Like the real one, it cannot do without an image.
+    tf.debugging.assert_positive(tf.shape(outputs["answer"])[0])
+    return {"panoptic_pred": outputs["answer"], "semantic_pred": outputs["answer"] // 256}
+
+
+def evaluate(strategy):
+    with strategy.scope():
+        evaluator = Evaluator(
+            model=Answers(),
+            loss=lambda batch, outputs: {"total_loss": tf.cast(batch["size_raw"][:, 0], tf.float32)},
+            loss_names=("total_loss",),
+            postprocess=postprocess,
+            descriptor=DESCRIPTOR,
+            dataset=strategy.distribute_datasets_from_function(lambda context: samples().padded_batch(1)),
+            global_step=tf.Variable(0, dtype=tf.int64),
+            output_folder=tempfile.mkdtemp(),
+            say=lambda text: None,
+        )
+        return evaluator.evaluate(tf.constant(-1))
+
+
+if __name__ == "__main__":
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    print(json.dumps({"train": train(mirrored), "eval": evaluate(mirrored)}))
