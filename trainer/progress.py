@@ -78,6 +78,7 @@ class Progress:
         self._total = total_steps
         self._terminal = sys.stdout.isatty()
         self._width = len(str(total_steps))
+        self._first_step: float | None = None
         self.start()
 
     def start(self) -> None:
@@ -113,8 +114,13 @@ class Progress:
 
     def on_step(self) -> None:
         """Counts a step, and within long loops shows step and speed now and then."""
-        self._count += 1
         now = time.monotonic()
+        if self._first_step is None:
+            # TensorFlow optimizes the graph in the first step, which says nothing about the others.
+            self._first_step = now - self._time
+            self._step, self._time = self._step + 1, now
+            return
+        self._count += 1
         if now - self._shown < (_PULSE_TERMINAL if self._terminal else _PULSE_LOG):
             return
         self._shown = now
@@ -123,6 +129,8 @@ class Progress:
         self._print(f"{self._where(step)} | {rate(speed)} | {self._left(step, speed)}", final=False)
 
     def _speed(self, step: int) -> float:
+        if step == self._step:
+            return 1 / max(self._first_step or 0, 1e-9)
         return (step - self._step) / max(time.monotonic() - self._time, 1e-9)
 
     def _where(self, step: int) -> str:

@@ -73,6 +73,19 @@ def test_adamw_step_is_adam_plus_decay():
     assert float(variable[0]) == pytest.approx(1.0 - 0.1 * 0.5 - 0.1, rel=1e-5)
 
 
+def test_adamw_equals_deeplab2s_over_several_steps():
+    # deeplab2.trainer.trainer._create_optimizer after the same four steps.
+    schedule = Schedule(1e-2, "poly", total_steps=10, warmup_steps=2)
+    optimizer = build_optimizer(SolverSettings("adamw", schedule, weight_decay=0.5))
+    kernel = tf.Variable([0.3, -0.7], name="conv/kernel")
+    bias = tf.Variable([0.3, -0.7], name="conv/bias")
+    for step in range(4):
+        gradient = tf.constant([0.1 * (step + 1), -2.0 + step])
+        optimizer.apply_gradients([(gradient, kernel), (gradient, bias)])
+    np.testing.assert_allclose(kernel.numpy(), [0.27738094, -0.68018860], rtol=1e-6)
+    np.testing.assert_allclose(bias.numpy(), [0.28037035, -0.68725955], rtol=1e-6)
+
+
 def test_sgd_has_momentum():
     variable = tf.Variable([0.0])
     optimizer = build_optimizer(SolverSettings("sgd", Schedule(0.1, total_steps=10**6)))
