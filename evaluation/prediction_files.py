@@ -12,7 +12,7 @@ from PIL import Image
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import ConfigError, DataError
 from deeplab2_kmax.protos import evaluator_pb2
-from deeplab2_kmax.visualization import overlay
+from deeplab2_kmax.visualization import display_scale, overlay
 
 RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array")
 
@@ -21,7 +21,8 @@ RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array"
 class PredictionFiles:
     """Writes predictions below one folder, under DeepLab2's file names.
 
-    `000000_image.png`, `000000_panoptic_prediction.png` and `000000_panoptic_label.png` show the first images;
+    `000000_image.png`, `000000_panoptic_prediction.png` and `000000_panoptic_label.png` show the first images
+    (small ones enlarged, so that names can be read);
     `raw_panoptic/<image>` and `raw_semantic/<image>.png` hold the label maps of all.
 
     Attributes:
@@ -74,9 +75,11 @@ class PredictionFiles:
         picture = Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
         picture = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
         self._save_png(f"{self._count:06d}_image", picture)
-        self._save_png(f"{self._count:06d}_panoptic_prediction", overlay(picture, prediction, self.descriptor))
-        if truth is not None:
-            self._save_png(f"{self._count:06d}_panoptic_label", overlay(picture, truth, self.descriptor))
+        maps = {"panoptic_prediction": prediction, "panoptic_label": truth}
+        for kind, panoptic in maps.items():
+            if panoptic is not None:
+                drawn = overlay(picture, panoptic, self.descriptor, scale=display_scale(height, width))
+                self._save_png(f"{self._count:06d}_{kind}", drawn)
 
     def _write_raw(self, name: str, prediction: np.ndarray) -> None:
         classes, instances = np.divmod(prediction, self.descriptor.label_divisor)

@@ -42,7 +42,6 @@ class Experiment:
         checkpoints: where it starts from, and what it leaves behind.
         controller: orbit's outer loop.
         progress: prints the lines of training; None where nothing is trained.
-        evaluator: None where nothing is evaluated.
     """
 
     config: config_pb2.ExperimentOptions
@@ -52,7 +51,6 @@ class Experiment:
     checkpoints: RunCheckpoints
     controller: orbit.Controller
     progress: Progress | None = None
-    evaluator: Evaluator | None = None
 
 
 def run_experiment(
@@ -72,6 +70,12 @@ def run_experiment(
 
 def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> None:
     """Finds what would stop the run, before anything is built: data, weights to start from, a folder to write to."""
+    for field, value in (
+        ("experiment_name", config.experiment_name),
+        ("model_options.initial_checkpoint", config.model_options.initial_checkpoint),
+    ):
+        if "${" in value:
+            raise ConfigError(f"{field}: {value} is a placeholder; fill it in, or give --override={field}=...")
     if "train" in mode:
         require_data(config.train_dataset_options, "train_dataset_options", is_training=True)
     if "eval" in mode:
@@ -92,26 +96,24 @@ def build_experiment(
     say(f"model {config.model_options.backbone.name} built in {seconds}: {model.count_params():,} weights")
     global_step = orbit.utils.create_global_step()
     parts = _Parts(config, folder, strategy, model, build_loss(config), global_step)
-    progress = Progress(global_step, config.trainer_options.solver_options.training_number_of_steps)
-    trains = "train" in mode
-    optimizers = _build_optimizers(parts) if trains else None
-    trainer = _build_trainer(parts, optimizers, progress) if trains else None
-    evaluator = _build_evaluator(parts) if "eval" in mode else None
+    optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
-    controller = orbit.Controller(
-        strategy=strategy,
-        trainer=trainer,
-        evaluator=evaluator,
-        global_step=global_step,
-        steps_per_loop=config.trainer_options.steps_per_loop,
-        train_actions=[progress],
-        # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
-        checkpoint_manager=checkpoints if trains else None,
-        summary_dir=os.path.join(folder, "train"),
-        eval_summary_dir=os.path.join(folder, "eval"),
-    )
+    progress = Progress(global_step, _total_steps(config)) if optimizers else None
     return Experiment(
-        config, folder, global_step, model, checkpoints, controller, progress if trains else None, evaluator
+        config=config,
+        folder=folder,
+        global_step=global_step,
+        model=model,
+        checkpoints=checkpoints,
+        controller=_build_controller(
+            parts,
+            _build_trainer(parts, optimizers, progress) if optimizers else None,
+            _build_evaluator(parts) if "eval" in mode else None,
+            # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
+            checkpoints if optimizers else None,
+            progress,
+        ),
+        progress=progress,
     )
 
 
@@ -185,6 +187,27 @@ def _build_evaluator(parts: _Parts) -> Evaluator:
     )
 
 
+def _build_controller(
+    parts: _Parts,
+    trainer: Trainer | None,
+    evaluator: Evaluator | None,
+    checkpoints: RunCheckpoints | None,
+    progress: Progress | None,
+) -> orbit.Controller:
+    """orbit's outer loop; restores the checkpoints' latest, and prints through `progress`."""
+    return orbit.Controller(
+        trainer=trainer,
+        evaluator=evaluator,
+        checkpoint_manager=checkpoints,
+        train_actions=[progress] if progress else (),
+        steps_per_loop=parts.config.trainer_options.steps_per_loop,
+        eval_summary_dir=os.path.join(parts.folder, "eval"),
+        summary_dir=os.path.join(parts.folder, "train"),
+        global_step=parts.global_step,
+        strategy=parts.strategy,
+    )
+
+
 def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheckpoints:
     trainer_options = parts.config.trainer_options
     return RunCheckpoints(
@@ -217,14 +240,14 @@ def _start_evaluation(parts: _Parts) -> str:
 
 def _train(experiment: Experiment) -> None:
     write_config(experiment.config, experiment.folder)
-    _train_until(experiment, _total_steps(experiment))
+    _train_until(experiment, _total_steps(experiment.config))
     say(f"training is complete at step {experiment.global_step.numpy()}: {experiment.checkpoints.latest_checkpoint}")
 
 
 def _train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
     """Each evaluation is preceded by a checkpoint, so that it can be repeated and nothing is lost if it fails."""
     write_config(experiment.config, experiment.folder)
-    total = _total_steps(experiment)
+    total = _total_steps(experiment.config)
     while True:
         step = int(experiment.global_step.numpy())
         _train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
@@ -248,7 +271,7 @@ def _evaluate_continuously(experiment: Experiment) -> Mapping[str, float]:
         experiment.checkpoints.restore(path)
         say(f"evaluating {path} at step {experiment.global_step.numpy()}")
         results = _evaluate(experiment)
-        if experiment.global_step.numpy() >= _total_steps(experiment):
+        if experiment.global_step.numpy() >= _total_steps(experiment.config):
             return results
     say(f"no new checkpoint within {duration(timeout)}")
     return results
@@ -262,8 +285,8 @@ _RUN: dict[str, Callable[[Experiment], Mapping[str, float] | None]] = {
 }
 
 
-def _total_steps(experiment: Experiment) -> int:
-    return experiment.config.trainer_options.solver_options.training_number_of_steps
+def _total_steps(config: config_pb2.ExperimentOptions) -> int:
+    return config.trainer_options.solver_options.training_number_of_steps
 
 
 def _train_until(experiment: Experiment, step: int) -> None:

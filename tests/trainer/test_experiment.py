@@ -130,6 +130,12 @@ def test_initial_checkpoint_has_to_exist(records, tmp_path):
         run(config, "train", str(tmp_path / "runs"))
 
 
+@pytest.mark.parametrize("field", ["experiment_name", "model_options.initial_checkpoint"])
+def test_placeholders_of_deeplab2s_configs_are_pointed_out(records, tmp_path, field):
+    with pytest.raises(ConfigError, match=rf"^{field}: \$\{{NAME\}} is a placeholder.*--override={field}="):
+        run(tiny_config(records, f"{field}=${{NAME}}"), "train", str(tmp_path))
+
+
 def test_missing_records_are_named_with_the_command_that_makes_them(tmp_path):
     config = tiny_config(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"(?s)train_dataset_options.*nowhere/train-\*.*converters.shapes"):
