@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, rest = _parser().parse_known_args(argv)
     if rest and options.run is not _convert:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    from deeplab2_kmax.trainer.train import quiet_libraries
+    from deeplab2_kmax.terminal import quiet_libraries
 
     quiet_libraries()
     with user_errors_as_one_line():

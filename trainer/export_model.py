@@ -18,7 +18,7 @@ if __name__ == "__main__" and sys.path[0] == os.path.dirname(os.path.abspath(__f
 
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import UserError, user_errors_as_one_line
-from deeplab2_kmax.trainer.train import quiet_libraries
+from deeplab2_kmax.terminal import quiet_libraries
 
 _REQUIRED = ("experiment_option_path", "checkpoint_path", "output_path")
 

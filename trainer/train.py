@@ -10,7 +10,6 @@ import contextlib
 import logging as std_logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ if __name__ == "__main__" and sys.path[0] == os.path.dirname(os.path.abspath(__f
 
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import ConfigError, user_errors_as_one_line
+from deeplab2_kmax.terminal import quiet_libraries
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
@@ -60,15 +60,6 @@ def run(
     from deeplab2_kmax.trainer.experiment import run_experiment
 
     return run_experiment(config, mode, model_dir, num_gpus, master)
-
-
-def quiet_libraries() -> None:
-    """Keeps TensorFlow's start-up notices off the terminal, unless TF_CPP_MIN_LOG_LEVEL is set."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    std_logging.getLogger("tensorflow").setLevel(std_logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="google")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import inspect
 import os
 from typing import Any, NamedTuple
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from deeplab2_kmax.converters.coco_labels import read_annotations, read_panoptic_label
 from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
@@ -121,7 +121,7 @@ def _present_splits(coco_root: str) -> list[str]:
         if os.path.isdir(os.path.join(coco_root, folder)):
             present.append(split)
         else:
-            logging.info("split %s: left out, there is no folder %s", split, os.path.join(coco_root, folder))
+            print(f"split {split}: left out, there is no folder {os.path.join(coco_root, folder)}")
     if not present:
         raise DataError(f"coco_root: expected at least one of the folders {', '.join(_SPLITS.values())} in {coco_root}")
     return present

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import io
+import os
 
 from absl import app, flags
 from PIL import Image
@@ -92,9 +93,18 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_processes", None, "Default by the number of images and cores.", lower_bound=1)
 
 
+def write_example(output_dir: str, size: int, seed: int) -> str:
+    """Writes the first validation scene as `example.png` to `output_dir`, to try a model on; returns its path."""
+    path = os.path.join(output_dir, "example.png")
+    Image.fromarray(generate_shapes(seed, FIRST_VAL_INDEX, size)[0]).save(path)
+    return path
+
+
 def main(unused_argv: list[str]) -> None:
+    values = {name: flags.FLAGS[name].value for name in inspect.signature(convert_shapes).parameters}
     with user_errors_as_one_line():
-        convert_shapes(**{name: flags.FLAGS[name].value for name in inspect.signature(convert_shapes).parameters})
+        convert_shapes(**values)
+        print("example picture:", write_example(values["output_dir"], values["size"], values["seed"]))
 
 
 if __name__ == "__main__":

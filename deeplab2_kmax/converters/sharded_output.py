@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tqdm
-from absl import logging
 
 from deeplab2_kmax.errors import DataError
 
@@ -101,7 +100,7 @@ class ShardedOutput:
             os.replace(os.path.join(self._unfinished, os.path.basename(path)), path)
         for split in splits:
             count = sum(shard.split.name == split.name for shard in shards)
-            logging.info("%s: %d images in %d shards in %s", split.name, len(split.items), count, self._output_dir)
+            print(f"{split.name}: {len(split.items)} images in {count} shards in {self._output_dir}")
         return paths
 
     def _shards(self, split: Split) -> list[_Shard]:

@@ -127,24 +127,31 @@ def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: f
 
     @tf.custom_gradient
     def normalize(x, gamma, beta):
-        axes = list(range(x.shape.rank - 1))
-        mean = tf.reduce_mean(x, axes)
-        variance = tf.maximum(tf.reduce_mean(tf.square(x), axes) - tf.square(mean), 0.0)
-        inverse_stddev = tf.math.rsqrt(variance + epsilon)
-        scale = gamma * inverse_stddev
-
-        def gradient(dy, *_):
-            # dx = scale (dy - mean(dy) - x^ mean(dy x^)), with x^ = (x - mean) inverse_stddev
-            mean_dy = tf.reduce_mean(dy, axes)
-            mean_dy_whitened = (tf.reduce_mean(dy * x, axes) - mean_dy * mean) * inverse_stddev
-            along_x = scale * inverse_stddev * mean_dy_whitened
-            dx = dy * scale - x * along_x + (mean * along_x - scale * mean_dy)
-            count = tf.cast(tf.size(x) // tf.size(gamma), x.dtype)
-            return dx, mean_dy_whitened * count, mean_dy * count
-
-        return (x * scale + (beta - mean * scale), mean, variance), gradient
+        y, mean, variance = _normalize(x, gamma, beta, epsilon)
+        return (y, mean, variance), lambda dy, *_: _normalize_gradient(dy, x, gamma, mean, variance, epsilon)
 
     return normalize(x, gamma, beta)
+
+
+def _normalize(x, gamma, beta, epsilon: float):
+    axes = list(range(x.shape.rank - 1))
+    mean = tf.reduce_mean(x, axes)
+    variance = tf.maximum(tf.reduce_mean(tf.square(x), axes) - tf.square(mean), 0.0)
+    scale = gamma * tf.math.rsqrt(variance + epsilon)
+    return x * scale + (beta - mean * scale), mean, variance
+
+
+def _normalize_gradient(dy, x, gamma, mean, variance, epsilon: float):
+    """dx = scale (dy - mean(dy) - x^ mean(dy x^)), with x^ = (x - mean) / stddev; then those of gamma and beta."""
+    axes = list(range(x.shape.rank - 1))
+    inverse_stddev = tf.math.rsqrt(variance + epsilon)
+    scale = gamma * inverse_stddev
+    mean_dy = tf.reduce_mean(dy, axes)
+    mean_dy_whitened = (tf.reduce_mean(dy * x, axes) - mean_dy * mean) * inverse_stddev
+    along_x = scale * inverse_stddev * mean_dy_whitened
+    dx = dy * scale - x * along_x + (mean * along_x - scale * mean_dy)
+    count = tf.cast(tf.size(x) // tf.size(gamma), x.dtype)
+    return dx, mean_dy_whitened * count, mean_dy * count
 
 
 class SummedBatchNorm(_MovingStatistics):
