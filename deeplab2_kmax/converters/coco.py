@@ -16,7 +16,7 @@ import inspect
 import os
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from deeplab2_kmax.converters.coco_labels import read_annotations, read_panoptic_label
 from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
