@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.heads import HeadSettings, Prediction
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention
+from deeplab2_kmax.model.layers.convolution import dilated_convolution
 from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BottleneckBlock
@@ -104,3 +105,21 @@ def test_batch_norm_gradient_is_that_of_its_formula():
     for variable in (x, layer.gamma, layer.beta):
         actual, expected = tape.gradient(written_out, variable), tape.gradient(derived, variable)
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dilation", [2, 4, 6, 9])
+def test_dilated_convolution_and_its_gradient(dilation):
+    """At 7 x 9, dilation 2 goes through space-to-batch, 4 and 6 tap by tap, and 9 leaves the centre tap alone."""
+    x, kernel, weight = random(2, 7, 9, 3), random(3, 3, 3, 4), random(2, 7, 9, 4)
+    spread = np.zeros([2 * dilation + 1, 2 * dilation + 1, 3, 4], np.float32)
+    spread[::dilation, ::dilation] = kernel
+    spread = tf.constant(spread)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, kernel, spread])
+        actual = dilated_convolution(x, kernel, dilation)
+        expected = tf.nn.conv2d(x, spread, 1, "SAME")
+        losses = [tf.reduce_sum(y * weight) for y in (actual, expected)]
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    np.testing.assert_allclose(*(tape.gradient(loss, x) for loss in losses), atol=1e-4)
+    of_kernel = tape.gradient(losses[1], spread)[::dilation, ::dilation]
+    np.testing.assert_allclose(tape.gradient(losses[0], kernel), of_kernel, atol=1e-3)

@@ -61,8 +61,7 @@ class ConvNorm(tf.keras.layers.Layer):
     def _convolve_with_gradient(self, x):
         if self.dilation == 1:
             return self._convolve(x, self.kernel)
-        # On CPUs dilated kernels have no gradient; this one goes through space-to-batch there.
-        return tf.nn.convolution(x, self.kernel, padding="SAME", dilations=self.dilation)
+        return dilated_convolution(x, self.kernel, self.dilation)
 
     def _convolve(self, x, kernel):
         if self.stride == 1:
@@ -71,6 +70,30 @@ class ConvNorm(tf.keras.layers.Layer):
             return tf.nn.conv2d(x[:, :: self.stride, :: self.stride], kernel, 1, "VALID")
         side = [(self.kernel_size - 1) // 2] * 2
         return tf.nn.conv2d(x, kernel, self.stride, [[0, 0], side, side, [0, 0]])
+
+
+def dilated_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
+    """Dilated convolution that has a gradient on every device: x [B, H, W, C], kernel [k, k, C, D] -> [B, H, W, D].
+
+    CPUs have none for dilated kernels. The way around that, space-to-batch, pads the image to a multiple of the
+    dilation, which takes a hundred times as long where the dilation is close to the size of the image; there, each tap
+    of the kernel that reaches into the image is applied on its own.
+    """
+    height, width = x.shape[1:3]
+    if height is None or width is None or 2 * dilation < min(height, width):
+        return tf.nn.convolution(x, kernel, padding="SAME", dilations=dilation)
+    reach = kernel.shape[0] // 2
+    offsets = [step * dilation for step in range(-reach, reach + 1)]
+    border = [reach * dilation] * 2
+    padded = tf.pad(x, [[0, 0], border, border, [0, 0]])
+    taps = []
+    for row, down in enumerate(offsets):
+        for column, right in enumerate(offsets):
+            if abs(down) < height and abs(right) < width:
+                top, left = border[0] + down, border[0] + right
+                window = padded[:, top : top + height, left : left + width]
+                taps.append(tf.nn.conv2d(window, kernel[row : row + 1, column : column + 1], 1, "VALID"))
+    return tf.add_n(taps)
 
 
 class DepthwiseConvNorm(tf.keras.layers.Layer):
