@@ -47,6 +47,8 @@ def main(argv: Sequence[str]) -> None:
             logging.warning("--merge_with_tf_op is ignored: exports of this package need no compiled op")
         config = load_config(values.experiment_option_path, values.override)
         quiet_libraries()
+        if not values["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         from deeplab2_kmax.serving import export
 
         print(f"exported to {export(config, values.checkpoint_path, values.output_path)}")
