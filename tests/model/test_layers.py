@@ -44,6 +44,16 @@ def test_new_residual_block_is_its_shortcut(block):
     np.testing.assert_allclose(block(x, training=False), block.activate(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [16, 12])
+def test_striding_block_keeps_corner_pixels_with_and_without_projection(channels):
+    block = BottleneckBlock(4, NORMALIZATION, stride=2)
+    x = random(2, 5, 7, channels)
+    y = block(x, training=False)
+    assert y.shape == [2, 3, 4, 16]
+    if channels == 16:
+        np.testing.assert_allclose(y, tf.nn.relu(x)[:, ::2, ::2], atol=1e-6)
+
+
 def test_axial_attention_takes_any_length():
     layer = AxialAttention(8, 16, NORMALIZATION)
     layer(random(1, 3, 8))

@@ -42,6 +42,8 @@ class _ResidualBlock(tf.keras.layers.Layer):
         branch = drop_path(self.conv3(branch, training=training), self.keep_prob, training)
         if self.shortcut is not None:
             x = self.shortcut(x, training=training)
+        elif self.stride > 1:
+            x = x[:, :: self.stride, :: self.stride]
         return x + branch
 
     def spatial(self, x, training):
@@ -56,7 +58,7 @@ class BottleneckBlock(_ResidualBlock):
         filters: width of the bottleneck.
         normalization: settings of the batch norms.
         activation: "relu" or "gelu".
-        stride: of the 3x3 convolution and the shortcut; above 1 only where the number of channels changes too.
+        stride: of the 3x3 convolution and the shortcut.
         dilation: of the 3x3 convolution.
         keep_prob: probability that the residual branch is kept in training.
     """
