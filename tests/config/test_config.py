@@ -4,7 +4,6 @@ import pytest
 from google.protobuf import text_format
 
 from deeplab2_kmax.config import ConfigError, config_to_text, load_config, parse_config, require_supported
-from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
 
 OWN = ("coco/kmax_r50", "cityscapes/kmax_r50", "ade20k/kmax_r50", "shapes/kmax_tiny")
@@ -183,7 +182,7 @@ def test_all_contradictions_are_listed_at_once(configs):
         ('backbone { name: "kmax_vit" } max_deeplab { }', "kmax_vit"),
     ],
 )
-@pytest.mark.parametrize("build", [require_supported, build_model, build_loss])
+@pytest.mark.parametrize("build", [require_supported, build_model])
 def test_other_families_parse_and_are_refused_by_name(write, model, name, build):
     config = load_config(write(f'model_options {{ {model} }} train_dataset_options {{ dataset: "kitti_step" }}'))
     with pytest.raises(ConfigError) as error:
