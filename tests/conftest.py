@@ -73,6 +73,12 @@ def write_golden_checkpoint(keys: dict, prefix: str) -> str:
     return checkpoint(tree).write(prefix)
 
 
+@pytest.fixture(scope="session", name="golden_value")
+def golden_value_fixture():
+    """The function `golden_value`."""
+    return golden_value
+
+
 @pytest.fixture(scope="session")
 def golden_checkpoint(golden, tmp_path_factory):
     """case name -> prefix of a DeepLab2 checkpoint with golden values for the keys of tests/golden/<case>.keys.json."""

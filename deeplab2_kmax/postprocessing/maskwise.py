@@ -56,7 +56,7 @@ def maskwise_maps(
     )
     lowest = min(options.thing_confidence, options.stuff_confidence)
     found = tf.reduce_any(classes.confidence >= lowest, -1)
-    maps["instance_scores"] = tf.where(found[:, tf.newaxis, tf.newaxis], peaks.score, 0.0)
+    maps["instance_scores"] = tf.where(found[:, tf.newaxis, tf.newaxis], tf.minimum(peaks.score, 1.0), 0.0)
     return maps
 
 

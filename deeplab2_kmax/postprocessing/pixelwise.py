@@ -49,7 +49,7 @@ def pixelwise_maps(
         "panoptic_pred": tf.where(found, segments.look_up(panoptic_ids, owner), panoptic_ids[:, -1:, tf.newaxis]),
         "instance_pred": tf.where(found, best_detected + 1, 1),
         "semantic_pred": segments.look_up(classes.class_id, best),
-        "instance_scores": tf.where(found, peaks.score, 0.0),
+        "instance_scores": tf.where(found, tf.minimum(peaks.score, 1.0), 0.0),
         "semantic_scores": tf.where(found, segments.look_up(classes.confidence, best_detected), 0.0),
     }
 

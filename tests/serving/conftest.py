@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import deeplab2_kmax  # noqa: F401  (before TensorFlow: it chooses the Keras version)
+from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.checkpoints import save_checkpoint
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.model import build_model
@@ -22,7 +24,8 @@ CONFIG = ROOT / "configs" / "shapes" / "kmax_tiny.textproto"
 OVERRIDES = (
     "train_dataset_options.crop_size=65,65",
     "eval_dataset_options.crop_size=65,65",
-    "evaluator_options.pixel_confidence_threshold=0",
+    "trainer_options.solver_options.batchnorm_momentum=0",
+    "evaluator_options.pixel_confidence_threshold=0.2",
     "evaluator_options.thing_area_limit=0",
     "evaluator_options.stuff_area_limit=0",
     "evaluator_options.maskwise_postprocessing.transformer_class_confidence_threshold_thing=0",
@@ -37,9 +40,16 @@ def config():
 
 
 @pytest.fixture(scope="session")
-def model(config):
-    """The network as it is trained, with random weights."""
-    return build_model(config)
+def model(config, golden_value):
+    """The network as it is trained, with weights that give segments of several classes; new ones make all void."""
+    network = build_model(config)
+    louder = {"transformer_class_head/_conv/kernel": 10.0, "pixel_space_mask_batch_norm/gamma": 3.0}
+    for key, variable in checkpoint_variables(network).items():
+        variable.assign(louder.get(key, 1.0) * golden_value(key, variable.shape))
+    # With a momentum of zero, one step in training mode sets the statistics of all batch norms.
+    noise = np.random.RandomState(5).randint(0, 256, (3, 4, 5, 3)).astype(np.float32)
+    network(tf.image.resize(noise, (65, 65)), training=True)
+    return network
 
 
 @pytest.fixture(scope="session")

