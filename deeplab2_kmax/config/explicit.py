@@ -1,0 +1,69 @@
+"""Makes explicit what DeepLab2 infers from the names of data sets and encoders."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from deeplab2_kmax.protos import config_pb2
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inferred:
+    """Architecture choices that DeepLab2 takes from a word in the data set's name."""
+
+    num_mask_slots: int
+    high_resolution_output_stride: int
+    use_auxiliary_semantic_decoder: bool
+    transformer_decoder_drop_path_keep_prob: float
+
+
+_INFERRED_FROM_DATASET = {
+    "cityscapes": _Inferred(256, 2, False, 0.8),
+    "coco": _Inferred(128, 4, True, 0.8),
+    "ade20k": _Inferred(128, 4, True, 1.0),
+}
+_RESNET50 = {"stage_blocks": (3, 4, 6, 3), "stage_filters": (64, 128, 256, 512), "stem_channels": 64}
+_PIXEL_DECODER = {
+    "filters": (512, 256, 128, 64, 32),
+    "num_blocks": (1, 5, 1, 1, 1),
+    "block_type": ("axial", "axial", "bottleneck", "bottleneck", "bottleneck"),
+}
+
+
+def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
+    """Sets, in place, every architecture field that the config leaves to DeepLab2's inference.
+
+    Returns:
+        One sentence for each group of fields that was filled in; empty where the config was explicit.
+    """
+    notes = []
+    max_deeplab = config.model_options.max_deeplab
+    dataset = config.train_dataset_options.dataset
+    word = next((word for word in _INFERRED_FROM_DATASET if word in dataset), "coco")
+    inferred = dataclasses.asdict(_INFERRED_FROM_DATASET[word])
+    if filled := _fill(max_deeplab, inferred):
+        notes.append(f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}")
+    if filled := _fill(config.model_options.backbone, _RESNET50):
+        notes.append(f"ResNet-50 is {filled}")
+    stages = 4 if max_deeplab.high_resolution_output_stride == 4 else 5
+    if filled := _fill(max_deeplab.pixel_decoder, {name: values[:stages] for name, values in _PIXEL_DECODER.items()}):
+        notes.append(f"pixel decoder: {filled}")
+    if filled := _fill(max_deeplab.transformer_decoder, {"num_blocks": (2, 2, 2)}):
+        notes.append(f"transformer decoder: {filled}")
+    return notes
+
+
+def _fill(message, values: dict) -> str:
+    """Sets those fields of `message` that are not set; returns them as text."""
+    filled = []
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            if getattr(message, name):
+                continue
+            getattr(message, name).extend(value)
+        else:
+            if message.HasField(name):
+                continue
+            setattr(message, name, value)
+        filled.append(f"{name} = {value}")
+    return ", ".join(filled)

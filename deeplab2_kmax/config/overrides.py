@@ -1,0 +1,64 @@
+"""Overrides from the command line: `field.sub_field=value` strings."""
+
+from __future__ import annotations
+
+from google.protobuf import descriptor, text_format
+
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.protos import config_pb2
+
+
+def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
+    """Sets one field of `config` in place from a "field.sub_field=value" string."""
+    path, equals, value = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"override {override!r}: expected field.sub_field=value")
+    message = config
+    *parents, leaf = path.strip().split(".")
+    for name in parents:
+        field = _field(message, name, override)
+        if field.message_type is None or field.label == field.LABEL_REPEATED:
+            raise ConfigError(f"override {override!r}: {name} has no sub-fields")
+        message = getattr(message, name)
+    field = _field(message, leaf, override)
+    if field.message_type is not None:
+        raise ConfigError(
+            f"override {override!r}: {leaf} is a {field.message_type.name}; set one of its fields:"
+            f" {', '.join(field.message_type.fields_by_name)}"
+        )
+    _assign(message, field, value.strip(), override)
+
+
+def _field(message, name: str, override: str) -> descriptor.FieldDescriptor:
+    fields = message.DESCRIPTOR.fields_by_name
+    if name not in fields:
+        raise ConfigError(
+            f"override {override!r}: {message.DESCRIPTOR.name} has no field {name!r}; it has: {', '.join(fields)}"
+        )
+    return fields[name]
+
+
+def _assign(message, field: descriptor.FieldDescriptor, value: str, override: str) -> None:
+    quoted = field.type == field.TYPE_STRING
+    repeated = field.label == field.LABEL_REPEATED
+    values = [part.strip() for part in value.split(",") if part.strip()] if repeated else [value]
+    message.ClearField(field.name)
+    lines = [f"{field.name}: {text_format_quote(item) if quoted else item}" for item in values]
+    try:
+        text_format.Merge("\n".join(lines), message)
+    except text_format.ParseError as error:
+        kind = field.enum_type.name if field.enum_type else _TYPE_NAMES.get(field.type, "another type")
+        raise ConfigError(f"override {override!r}: {field.name} expects {kind}, got {value!r}") from error
+
+
+_TYPE_NAMES = {
+    descriptor.FieldDescriptor.TYPE_BOOL: "true or false",
+    descriptor.FieldDescriptor.TYPE_FLOAT: "a number",
+    descriptor.FieldDescriptor.TYPE_INT32: "an integer",
+    descriptor.FieldDescriptor.TYPE_INT64: "an integer",
+}
+
+
+def text_format_quote(value: str) -> str:
+    """`value` as a quoted string of the text format."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,38 @@
+"""Which models can be built here, and what is said of the others."""
+
+from __future__ import annotations
+
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.protos import config_pb2
+
+FAMILY_NAMES = {
+    "deeplab_v3": "DeepLabV3",
+    "deeplab_v3_plus": "DeepLabV3+",
+    "panoptic_deeplab": "Panoptic-DeepLab",
+    "motion_deeplab": "Motion-DeepLab",
+    "vip_deeplab": "ViP-DeepLab",
+    "max_deeplab": "MaX-DeepLab",
+    None: "none",
+}
+SUPPORTED_BACKBONES = ("kmax_resnet50",)
+SUPPORTED = "supported are max_deeplab models on the kMaX skeleton, with backbone.name one of: " + ", ".join(
+    SUPPORTED_BACKBONES
+)
+
+
+def unsupported_reason(config: config_pb2.ExperimentOptions) -> str | None:
+    """Why this config's model cannot be built here, or None where it can."""
+    family = config.model_options.WhichOneof("meta_architecture")
+    backbone = config.model_options.backbone.name
+    if family != "max_deeplab":
+        return f"model_options.{family or 'meta_architecture'}: {FAMILY_NAMES[family]} is not implemented; {SUPPORTED}"
+    if backbone not in SUPPORTED_BACKBONES:
+        return f"model_options.backbone.name: {backbone!r} is not implemented; {SUPPORTED}"
+    return None
+
+
+def require_supported(config: config_pb2.ExperimentOptions) -> None:
+    """Raises ConfigError, saying what is supported, where this config's model cannot be built here."""
+    reason = unsupported_reason(config)
+    if reason:
+        raise ConfigError(reason)
