@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
@@ -72,13 +73,9 @@ def _resize_problems(options, crop: list[int]) -> list[str]:
 
 
 def _model_problems(config) -> list[str]:
-    problems = []
-    backbone = config.model_options.backbone
+    problems = _backbone_problems(config.model_options.backbone)
     max_deeplab = config.model_options.max_deeplab
     where = "model_options.max_deeplab"
-    for name in ("stage_blocks", "stage_filters"):
-        if len(getattr(backbone, name)) != 4:
-            problems.append(f"model_options.backbone.{name}: expected 4 values, got {list(getattr(backbone, name))}")
     stride = max_deeplab.high_resolution_output_stride
     if stride not in (2, 4):
         problems.append(f"{where}.high_resolution_output_stride: expected 2 or 4, got {stride}")
@@ -91,6 +88,19 @@ def _model_problems(config) -> list[str]:
         if block_type not in ("axial", "bottleneck"):
             problems.append(f"{where}.pixel_decoder.block_type: expected axial or bottleneck, got {block_type!r}")
     return problems + _transformer_decoder_problems(max_deeplab, f"{where}.transformer_decoder")
+
+
+def _backbone_problems(backbone) -> list[str]:
+    problems = []
+    where = "model_options.backbone"
+    for name, value in ENCODERS[backbone.name].fields.items():
+        if isinstance(value, tuple) and len(getattr(backbone, name)) != len(value):
+            came = list(getattr(backbone, name))
+            problems.append(f"{where}.{name}: {backbone.name} needs {len(value)} values, got {came}")
+    keep = backbone.drop_path_keep_prob
+    if not 0 < keep <= 1:
+        problems.append(f"{where}.drop_path_keep_prob: expected a value in (0, 1], got {keep:g}")
+    return problems
 
 
 def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
+from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.protos import config_pb2
 
 
@@ -22,7 +24,6 @@ _INFERRED_FROM_DATASET = {
     "coco": _Inferred(128, 4, True, 0.8),
     "ade20k": _Inferred(128, 4, True, 1.0),
 }
-_RESNET50 = {"stage_blocks": (3, 4, 6, 3), "stage_filters": (64, 128, 256, 512), "stem_channels": 64}
 _PIXEL_DECODER = {
     "filters": (512, 256, 128, 64, 32),
     "num_blocks": (1, 5, 1, 1, 1),
@@ -32,6 +33,8 @@ _PIXEL_DECODER = {
 
 def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     """Sets, in place, every architecture field that the config leaves to DeepLab2's inference.
+
+    The model has to be a supported one.
 
     Returns:
         One sentence for each group of fields that was filled in; empty where the config was explicit.
@@ -43,8 +46,9 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     inferred = dataclasses.asdict(_INFERRED_FROM_DATASET[word])
     if filled := _fill(max_deeplab, inferred):
         notes.append(f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}")
-    if filled := _fill(config.model_options.backbone, _RESNET50):
-        notes.append(f"ResNet-50 is {filled}")
+    backbone = config.model_options.backbone
+    if filled := _fill(backbone, ENCODERS[backbone.name].fields):
+        notes.append(f"{backbone.name} is {filled}")
     stages = 4 if max_deeplab.high_resolution_output_stride == 4 else 5
     if filled := _fill(max_deeplab.pixel_decoder, {name: values[:stages] for name, values in _PIXEL_DECODER.items()}):
         notes.append(f"pixel decoder: {filled}")
@@ -53,7 +57,7 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     return notes
 
 
-def _fill(message, values: dict) -> str:
+def _fill(message, values: Mapping) -> str:
     """Sets those fields of `message` that are not set; returns them as text."""
     filled = []
     for name, value in values.items():

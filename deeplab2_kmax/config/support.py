@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
@@ -14,7 +15,7 @@ FAMILY_NAMES = {
     "max_deeplab": "MaX-DeepLab",
     None: "none",
 }
-SUPPORTED_BACKBONES = ("kmax_resnet50",)
+SUPPORTED_BACKBONES = tuple(ENCODERS)
 SUPPORTED = "supported are max_deeplab models on the kMaX skeleton, with backbone.name one of: " + ", ".join(
     SUPPORTED_BACKBONES
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.model.heads import Prediction, PredictionHead, SegmentationHead
+from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
@@ -65,7 +66,8 @@ class MaskTransformer(tf.keras.Model):
     def _semantic_logits(self, encoder_features, training):
         x = encoder_features["stage5"]
         if self.semantic_decoder is not None:
-            activated = {f"res{name[-1]}": tf.nn.relu(feature) for name, feature in encoder_features.items()}
+            activate = activation(self.pixel_encoder.activation)
+            activated = {f"res{name[-1]}": activate(feature) for name, feature in encoder_features.items()}
             x = self.semantic_decoder(x, activated, training=training)
         return self.semantic_head(x, training=training)
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.config import require_supported
+from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.pixel_encoders.resnet import ResNet, ResNetSettings
 from deeplab2_kmax.protos import config_pb2
+
+# Kind of encoder (see `config.encoders`) -> its layer and the layer's settings.
+_KINDS = {
+    "resnet": (ResNet, ResNetSettings),
+}
 
 
 def build_pixel_encoder(config: config_pb2.ExperimentOptions, normalization: Normalization) -> tf.keras.layers.Layer:
     """The encoder that `config.model_options.backbone` names.
 
     It maps an image [B, H, W, 3] in [-1, 1] to a dict "stage1" (stride 2) .. "stage5" (stride 32) of features before
-    their activation. Raises ConfigError for a name that is not implemented.
+    their activation; the layer's attribute `activation` names the function that activates them. Raises ConfigError for
+    a name that is not implemented.
     """
     require_supported(config)
-    return ResNet(ResNetSettings.from_options(config.model_options.backbone), normalization)
+    options = config.model_options.backbone
+    layer, settings = _KINDS[ENCODERS[options.name].kind]
+    return layer(settings.from_options(options), normalization)

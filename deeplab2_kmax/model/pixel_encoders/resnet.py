@@ -46,6 +46,8 @@ class ResNetSettings:
 class ResNet(tf.keras.layers.Layer):
     """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation."""
 
+    activation = "relu"
+
     def __init__(self, settings: ResNetSettings, normalization: Normalization, name: str = "pixel_encoder"):
         super().__init__(name=name)
         self.stem = ConvNorm(settings.stem_channels, 7, normalization, stride=2, name="stem")

@@ -1,0 +1,32 @@
+"""What the name of a pixel encoder stands for.
+
+`ENCODERS` is the one place that reads architecture out of `backbone.name`: a row says which file of
+`model/pixel_encoders` builds the encoder, and with which explicit fields of `BackboneOptions`. A new encoder is a new
+row, and a new file where its kind is new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """One row of the table.
+
+    Attributes:
+        kind: which architecture builds it, e.g. "resnet".
+        fields: explicit fields of `BackboneOptions` by name, filled in where a config leaves them out. A tuple is a
+            repeated field, and says how many values the field needs.
+    """
+
+    kind: str
+    fields: Mapping[str, bool | int | float | str | tuple[int, ...]]
+
+
+ENCODERS: dict[str, Encoder] = {
+    "kmax_resnet50": Encoder(
+        "resnet", {"stage_blocks": (3, 4, 6, 3), "stage_filters": (64, 128, 256, 512), "stem_channels": 64}
+    ),
+}
