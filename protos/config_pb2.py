@@ -22,7 +22,7 @@ from deeplab2_kmax.protos.evaluator_pb2 import *
 from deeplab2_kmax.protos.model_pb2 import *
 from deeplab2_kmax.protos.trainer_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!deeplab2_kmax/protos/config.proto\x12\rdeeplab2_kmax\x1a\"deeplab2_kmax/protos/dataset.proto\x1a$deeplab2_kmax/protos/evaluator.proto\x1a deeplab2_kmax/protos/model.proto\x1a\"deeplab2_kmax/protos/trainer.proto\"\xcf\x02\n\x11\x45xperimentOptions\x12\x17\n\x0f\x65xperiment_name\x18\x01 \x01(\t\x12\x32\n\rmodel_options\x18\x02 \x01(\x0b\x32\x1b.deeplab2_kmax.ModelOptions\x12\x36\n\x0ftrainer_options\x18\x03 \x01(\x0b\x32\x1d.deeplab2_kmax.TrainerOptions\x12<\n\x15train_dataset_options\x18\x04 \x01(\x0b\x32\x1d.deeplab2_kmax.DatasetOptions\x12:\n\x11\x65valuator_options\x18\x05 \x01(\x0b\x32\x1f.deeplab2_kmax.EvaluatorOptions\x12;\n\x14\x65val_dataset_options\x18\x06 \x01(\x0b\x32\x1d.deeplab2_kmax.DatasetOptionsP\x00P\x01P\x02P\x03')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!deeplab2_kmax/protos/config.proto\x12\rdeeplab2_kmax\x1a\"deeplab2_kmax/protos/dataset.proto\x1a$deeplab2_kmax/protos/evaluator.proto\x1a deeplab2_kmax/protos/model.proto\x1a\"deeplab2_kmax/protos/trainer.proto\"\xde\x02\n\x11\x45xperimentOptions\x12\x17\n\x0f\x65xperiment_name\x18\x01 \x01(\t\x12\x32\n\rmodel_options\x18\x02 \x01(\x0b\x32\x1b.deeplab2_kmax.ModelOptions\x12\x36\n\x0ftrainer_options\x18\x03 \x01(\x0b\x32\x1d.deeplab2_kmax.TrainerOptions\x12<\n\x15train_dataset_options\x18\x04 \x01(\x0b\x32\x1d.deeplab2_kmax.DatasetOptions\x12:\n\x11\x65valuator_options\x18\x05 \x01(\x0b\x32\x1f.deeplab2_kmax.EvaluatorOptions\x12;\n\x14\x65val_dataset_options\x18\x06 \x01(\x0b\x32\x1d.deeplab2_kmax.DatasetOptions\x12\r\n\x04\x62\x61se\x18\xe8\x07 \x03(\tP\x00P\x01P\x02P\x03')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -30,5 +30,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deeplab2_kmax.protos.config
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_EXPERIMENTOPTIONS']._serialized_start=197
-  _globals['_EXPERIMENTOPTIONS']._serialized_end=532
+  _globals['_EXPERIMENTOPTIONS']._serialized_end=547
 # @@protoc_insertion_point(module_scope)

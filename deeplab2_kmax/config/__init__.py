@@ -2,8 +2,9 @@
 
     config = load_config("configs/coco/kmax_r50.textproto", ["train_dataset_options.batch_size=2"])
 
-Every text config of DeepLab2 parses. For the families that are implemented, `load_config` then fills in what DeepLab2
-infers from names (see `explicit_fields`) and checks the result, so that mistakes surface before anything is built.
+Every text config of DeepLab2 parses. A config may build on others (see `bases`). For the families that are implemented,
+`load_config` then fills in what DeepLab2 infers from names (see `explicit_fields`) and checks the result, so that
+mistakes surface before anything is built.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from absl import logging
-from google.protobuf import text_format
 
+from deeplab2_kmax.config.bases import read_with_bases
 from deeplab2_kmax.config.checks import check_config
 from deeplab2_kmax.config.explicit import explicit_fields
 from deeplab2_kmax.config.overrides import apply_override
+from deeplab2_kmax.config.parsing import config_to_text, parse_config
 from deeplab2_kmax.config.support import require_supported, unsupported_reason
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
@@ -41,38 +43,19 @@ def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.Experime
         overrides: "field.sub_field=value" strings applied on top; repeated fields take "1,2,3", replacing all values.
 
     Returns:
-        The config. Where its model is supported, all fields DeepLab2 infers are set and the config has been checked.
+        The config, its bases merged in. Where its model is supported, all fields DeepLab2 infers are set and the config
+        has been checked.
 
     Raises:
-        ConfigError: naming the file, and the line, field or override at fault.
+        ConfigError: naming the file, and the line, field, base or override at fault.
     """
-    config = parse_config(path)
+    config = read_with_bases(path)
     for override in overrides:
         apply_override(config, override)
+    if config.base:
+        raise ConfigError(f"{path}: base names files to read first; it is set in a file, not by an override")
     if unsupported_reason(config) is None:
         for note in explicit_fields(config):
             logging.info("%s: %s", path, note)
         check_config(config, path)
     return config
-
-
-def parse_config(path: str) -> config_pb2.ExperimentOptions:
-    """The text proto at `path` as it stands: no override, nothing filled in, nothing checked beyond its syntax."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config file {path!r}: {error}") from error
-    try:
-        return text_format.Parse(text, config_pb2.ExperimentOptions())
-    except text_format.ParseError as error:
-        line = error.GetLine()
-        source = text.splitlines()[line - 1].strip() if line and line <= len(text.splitlines()) else ""
-        message = str(error).split(" : ", 1)[-1].replace('"deeplab2_kmax.', '"')
-        where = f"{path}:{line}" if line else path
-        raise ConfigError(f"{where}: {message}" + (f"\n    {source}" if source else "")) from error
-
-
-def config_to_text(config: config_pb2.ExperimentOptions) -> str:
-    """The config as text that `load_config` reads back."""
-    return text_format.MessageToString(config)

@@ -36,6 +36,7 @@ def test_additions_are_numbered_from_1000():
         if number >= 1000 and message not in own_messages
     }
     assert own == {
+        ("ExperimentOptions", "base"),
         ("BackboneOptions", "stage_blocks"),
         ("BackboneOptions", "stage_filters"),
         ("BackboneOptions", "stem_channels"),
