@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deeplab2_kmax.config.encoders import ENCODERS
+from deeplab2_kmax.config.explicit import num_pixel_decoder_stages
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
@@ -79,15 +80,28 @@ def _model_problems(config) -> list[str]:
     stride = max_deeplab.high_resolution_output_stride
     if stride not in (2, 4):
         problems.append(f"{where}.high_resolution_output_stride: expected 2 or 4, got {stride}")
-    stages = 5 if stride == 2 else 4
-    for name in ("filters", "num_blocks", "block_type"):
-        values = list(getattr(max_deeplab.pixel_decoder, name))
-        if len(values) != stages:
-            problems.append(f"{where}.pixel_decoder.{name}: expected {stages} values at stride {stride}, got {values}")
-    for block_type in max_deeplab.pixel_decoder.block_type:
-        if block_type not in ("axial", "bottleneck"):
-            problems.append(f"{where}.pixel_decoder.block_type: expected axial or bottleneck, got {block_type!r}")
+    problems += _pixel_decoder_problems(max_deeplab, f"{where}.pixel_decoder")
     return problems + _transformer_decoder_problems(max_deeplab, f"{where}.transformer_decoder")
+
+
+def _pixel_decoder_problems(max_deeplab, where: str) -> list[str]:
+    problems = []
+    decoder = max_deeplab.pixel_decoder
+    stages = num_pixel_decoder_stages(max_deeplab)
+    stride = max_deeplab.high_resolution_output_stride
+    reason = "as encoder_features" if decoder.encoder_features else f"at stride {stride}"
+    for name in ("filters", "num_blocks", "block_type"):
+        values = list(getattr(decoder, name))
+        if len(values) != stages:
+            problems.append(f"{where}.{name}: expected {stages} values {reason}, got {values}")
+    for block_type in decoder.block_type:
+        if block_type not in ("axial", "bottleneck"):
+            problems.append(f"{where}.block_type: expected axial or bottleneck, got {block_type!r}")
+    known = [f"stage{number}" for number in range(1, 6)]
+    for feature in decoder.encoder_features:
+        if feature not in known:
+            problems.append(f"{where}.encoder_features: expected some of {', '.join(known)}, got {feature!r}")
+    return problems
 
 
 def _backbone_problems(backbone) -> list[str]:
@@ -97,6 +111,9 @@ def _backbone_problems(backbone) -> list[str]:
         if isinstance(value, tuple) and len(getattr(backbone, name)) != len(value):
             came = list(getattr(backbone, name))
             problems.append(f"{where}.{name}: {backbone.name} needs {len(value)} values, got {came}")
+    for name in ("stem_max_pool", "activated_features"):
+        if getattr(backbone, name) and ENCODERS[backbone.name].kind != "resnet":
+            problems.append(f"{where}.{name}: a choice of ResNet; {backbone.name} has none")
     keep = backbone.drop_path_keep_prob
     if not 0 < keep <= 1:
         problems.append(f"{where}.drop_path_keep_prob: expected a value in (0, 1], got {keep:g}")

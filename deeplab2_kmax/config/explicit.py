@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from deeplab2_kmax.config.encoders import ENCODERS
-from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.protos import config_pb2, model_pb2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +49,21 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     backbone = config.model_options.backbone
     if filled := _fill(backbone, ENCODERS[backbone.name].fields):
         notes.append(f"{backbone.name} is {filled}")
-    stages = 4 if max_deeplab.high_resolution_output_stride == 4 else 5
+    stages = num_pixel_decoder_stages(max_deeplab)
     if filled := _fill(max_deeplab.pixel_decoder, {name: values[:stages] for name, values in _PIXEL_DECODER.items()}):
         notes.append(f"pixel decoder: {filled}")
     if filled := _fill(max_deeplab.transformer_decoder, {"num_blocks": (2, 2, 2)}):
         notes.append(f"transformer decoder: {filled}")
     return notes
+
+
+def num_pixel_decoder_stages(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions) -> int:
+    """How many stages the pixel decoder has: one for each encoder feature it is told to take in.
+
+    DeepLab2 takes in those from stride 32 to the stride of the masks.
+    """
+    named = len(max_deeplab.pixel_decoder.encoder_features)
+    return named or (4 if max_deeplab.high_resolution_output_stride == 4 else 5)
 
 
 def _fill(message, values: Mapping) -> str:

@@ -60,4 +60,5 @@ def _compose(config: config_pb2.ExperimentOptions) -> MaskTransformer:
             semantic_options.head_channels, semantic_options.output_channels, normalization, name="semantic_head"
         ),
         semantic_decoder,
+        options.activate_semantic_skips,
     )

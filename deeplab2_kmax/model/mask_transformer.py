@@ -38,6 +38,7 @@ class MaskTransformer(tf.keras.Model):
         prediction_head: PredictionHead,
         semantic_head: SegmentationHead,
         semantic_decoder: SemanticDecoder | None = None,
+        activate_semantic_skips: bool = True,
         name: str = "mask_transformer",
     ):
         super().__init__(name=name)
@@ -47,6 +48,7 @@ class MaskTransformer(tf.keras.Model):
         self.prediction_head = prediction_head
         self.semantic_decoder = semantic_decoder
         self.semantic_head = semantic_head
+        self.activate_semantic_skips = activate_semantic_skips
 
     # The network has no data-dependent control flow; converting its source would take longer than tracing it.
     @tf.autograph.experimental.do_not_convert
@@ -66,9 +68,9 @@ class MaskTransformer(tf.keras.Model):
     def _semantic_logits(self, encoder_features, training):
         x = encoder_features["stage5"]
         if self.semantic_decoder is not None:
-            activate = activation(self.pixel_encoder.activation)
-            activated = {f"res{name[-1]}": activate(feature) for name, feature in encoder_features.items()}
-            x = self.semantic_decoder(x, activated, training=training)
+            activate = activation(self.pixel_encoder.activation if self.activate_semantic_skips else None)
+            skips = {f"res{name[-1]}": activate(feature) for name, feature in encoder_features.items()}
+            x = self.semantic_decoder(x, skips, training=training)
         return self.semantic_head(x, training=training)
 
 

@@ -30,12 +30,14 @@ class PixelDecoderSettings:
         num_blocks: residual blocks.
         block_type: "axial" or "bottleneck".
         bottleneck_atrous_rate: dilation of the 3x3 convolution of bottleneck blocks.
+        encoder_features: names of the encoder's features that the stages take in.
     """
 
     filters: tuple[int, ...] = (512, 256, 128, 64)
     num_blocks: tuple[int, ...] = (1, 5, 1, 1)
     block_type: tuple[str, ...] = ("axial", "axial", "bottleneck", "bottleneck")
     bottleneck_atrous_rate: int = 2
+    encoder_features: tuple[str, ...] = ENCODER_FEATURES
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions.PixelDecoderOptions) -> PixelDecoderSettings:
@@ -44,6 +46,7 @@ class PixelDecoderSettings:
             tuple(options.num_blocks),
             tuple(options.block_type),
             options.bottleneck_atrous_rate,
+            tuple(options.encoder_features) or ENCODER_FEATURES,
         )
 
 
@@ -86,6 +89,7 @@ class PixelDecoder(tf.keras.layers.Layer):
     def __init__(self, settings: PixelDecoderSettings, normalization: Normalization, name: str = "pixel_decoder"):
         super().__init__(name=name)
         stages = range(len(settings.filters))
+        self.encoder_features = settings.encoder_features
         self.skip_norms = [tf.keras.layers.LayerNormalization(epsilon=1e-6, name=f"skip_norm{i}") for i in stages]
         self.stages = [self._blocks(settings, i, normalization) for i in stages]
         self.fusions = [Fusion(settings.filters[i], normalization, name=f"fusion{i}") for i in stages[1:]]
@@ -100,7 +104,7 @@ class PixelDecoder(tf.keras.layers.Layer):
         return [BottleneckBlock(filters, normalization, "gelu", dilation=dilation, name=name) for name in names]
 
     def call(self, encoder_features, training=False):
-        skips = [norm(encoder_features[name]) for norm, name in zip(self.skip_norms, ENCODER_FEATURES)]
+        skips = [norm(encoder_features[name]) for norm, name in zip(self.skip_norms, self.encoder_features)]
         x = skips[0]
         outputs = []
         for stage, blocks in enumerate(self.stages):
