@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from deeplab2_kmax.model.layers.convolution import linear
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
 from deeplab2_kmax.model.layers.shapes import shape_of
 
@@ -93,10 +94,10 @@ class AxialAttention(tf.keras.layers.Layer):
 
     def _query_key_value(self, x, length, training):
         if training:
-            qkv = self.qkv_norm(tf.matmul(x, self.qkv_kernel), training=True)
+            qkv = self.qkv_norm(linear(x, self.qkv_kernel), training=True)
         else:
             scale, shift = self.qkv_norm.affine()
-            qkv = tf.matmul(x, self.qkv_kernel * scale) + shift
+            qkv = linear(x, self.qkv_kernel * scale, shift)
         parts = tf.split(qkv, [self.key_channels, self.key_channels, self.value_channels], axis=-1)
         return [tf.reshape(part, [-1, length, self.num_heads, part.shape[-1] // self.num_heads]) for part in parts]
 

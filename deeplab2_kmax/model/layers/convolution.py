@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.shapes import shape_of
 
 
 class ConvNorm(tf.keras.layers.Layer):
@@ -67,7 +68,7 @@ class ConvNorm(tf.keras.layers.Layer):
         if self.stride == 1:
             return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=self.dilation)
         if self.kernel_size == 1:
-            return tf.nn.conv2d(x[:, :: self.stride, :: self.stride], kernel, 1, "VALID")
+            return tf.nn.conv2d(x, kernel, self.stride, "VALID")
         side = [(self.kernel_size - 1) // 2] * 2
         return tf.nn.conv2d(x, kernel, self.stride, [[0, 0], side, side, [0, 0]])
 
@@ -134,6 +135,19 @@ class SeparableConvNorm(tf.keras.layers.Layer):
         return self.pointwise(self.depthwise(x, training=training), training=training)
 
 
+def linear(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """x [..., C] times kernel [C, D], plus bias [D]: [..., D].
+
+    All leading axes become one: a matrix product of two matrices runs faster than a batch of small ones, and
+    TensorFlow fuses the bias into it.
+    """
+    *leading, channels = shape_of(x)
+    y = tf.matmul(tf.reshape(x, [-1, channels]), kernel)
+    if bias is not None:
+        y = tf.nn.bias_add(y, bias)
+    return tf.reshape(y, [*leading, kernel.shape[-1]])
+
+
 class LinearNorm(tf.keras.layers.Layer):
     """[B, length, C] -> linear map (no bias) -> batch norm -> activation -> [B, length, filters].
 
@@ -162,9 +176,9 @@ class LinearNorm(tf.keras.layers.Layer):
 
     def call(self, x, training=False):
         if training:
-            return self.activate(self.norm(tf.matmul(x, self.kernel[0]), training=True))
+            return self.activate(self.norm(linear(x, self.kernel[0]), training=True))
         scale, shift = self.norm.affine()
-        return self.activate(tf.matmul(x, self.kernel[0] * scale) + shift)
+        return self.activate(linear(x, self.kernel[0] * scale, shift))
 
 
 class Linear(tf.keras.layers.Layer):
@@ -189,4 +203,4 @@ class Linear(tf.keras.layers.Layer):
     def call(self, x):
         if x.shape.rank == 4:
             return tf.nn.bias_add(tf.nn.conv2d(x, self.kernel, 1, "VALID"), self.bias)
-        return tf.matmul(x, tf.reshape(self.kernel, [-1, self.filters])) + self.bias
+        return linear(x, tf.reshape(self.kernel, [-1, self.filters]), self.bias)
