@@ -3,10 +3,8 @@
 import pytest
 from google.protobuf import text_format
 
-from deeplab2_kmax.config import ConfigError, config_to_text, load_config, parse_config, require_supported
+from deeplab2_kmax.config import ConfigError, load_config, require_supported
 from deeplab2_kmax.model import build_model
-
-OWN = ("coco/kmax_r50", "cityscapes/kmax_r50", "ade20k/kmax_r50", "shapes/kmax_tiny")
 
 
 @pytest.fixture
@@ -35,21 +33,6 @@ trainer_options { solver_options { optimizer: "adamw" } }
 train_dataset_options { dataset: "%s" file_pattern: "${TRAIN_SET}" crop_size: 641 crop_size: 641 }
 eval_dataset_options { dataset: "%s" file_pattern: "${VAL_SET}" crop_size: 641 crop_size: 641 }
 """
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_own_configs_are_explicit_and_survive_printing(configs, name, write):
-    path = str(configs / f"{name}.textproto")
-    config = load_config(path)
-    assert load_config(write(config_to_text(config))) == config
-    stated = parse_config(path).model_options.max_deeplab
-    for field in (
-        "num_mask_slots",
-        "high_resolution_output_stride",
-        "use_auxiliary_semantic_decoder",
-        "transformer_decoder_drop_path_keep_prob",
-    ):
-        assert stated.HasField(field), field
 
 
 @pytest.mark.parametrize(

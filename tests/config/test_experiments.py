@@ -1,0 +1,106 @@
+"""The experiments in configs/: each of DeepLab2's kMaX and MaX ones is there with the same values."""
+
+import gzip
+import json
+import pathlib
+import re
+
+import pytest
+from google.protobuf import json_format
+
+from deeplab2_kmax.config import config_to_text, load_config, unsupported_reason
+from deeplab2_kmax.config.bases import read_with_bases
+from deeplab2_kmax.config.parsing import parse_config
+from deeplab2_kmax.protos import config_pb2
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEEPLAB2 = json.loads(gzip.decompress((ROOT / "tests" / "golden" / "deeplab2_configs.json.gz").read_bytes()))
+OWN = {
+    path.relative_to(ROOT / "configs").with_suffix("").as_posix(): path
+    for path in (ROOT / "configs").rglob("*.textproto")
+}
+EXPERIMENTS = sorted(name for name in OWN if not name.startswith("bases/"))
+# A user's own, or where files lie.
+PLACES = {"experiment_name", "initial_checkpoint", "pretrained_weights", "file_pattern"}
+
+
+def own_name(deeplab2_name):
+    """coco/kmax_deeplab/kmax_meta_r50_os32 -> coco/kmax_r50; max_deeplab_s_os16_res641_100k -> max_s_641_100k."""
+    data, _, name = deeplab2_name.split("/")
+    name = re.sub("kmax_meta_", "kmax_", re.sub("max_deeplab_", "max_", name))
+    return f"{data}/{re.sub('_res', '_', re.sub('_os[0-9]+', '', name))}"
+
+
+SHIPPED = {own_name(name): values for name, values in DEEPLAB2.items() if not name.startswith("example/")}
+
+
+def effective(message, prefix="", own=True):
+    """{path: value} of every field, set or at its default, inside the messages that are set; `own`: ours too."""
+    values = {}
+    for field in message.DESCRIPTOR.fields:
+        value, path = getattr(message, field.name), prefix + field.name
+        if field.name in PLACES or (field.number >= 1000 and not own):
+            continue
+        if field.label == field.LABEL_REPEATED:
+            values[path] = [effective(item) if field.message_type else item for item in value]
+        elif field.message_type is None:
+            values[path] = value
+        elif message.HasField(field.name):
+            values.update(effective(value, f"{path}.", own))
+    return values
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """Loads the config that has the values of a dictionary."""
+
+    def load(values):
+        config = json_format.ParseDict(values, config_pb2.ExperimentOptions())
+        path = tmp_path / "experiment.textproto"
+        path.write_text(config_to_text(config))
+        return load_config(str(path))
+
+    return load
+
+
+def test_all_of_deeplab2s_experiments_are_there():
+    assert len(DEEPLAB2) == 27 and len(SHIPPED) == 25
+    assert set(SHIPPED) <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_values_are_deeplab2s(name, loaded):
+    config = load_config(str(OWN[name]))
+    explicit = unsupported_reason(config) is None
+    assert effective(config, own=explicit) == effective(loaded(SHIPPED[name]), own=explicit)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_survive_printing_and_are_named_after_their_file(name, tmp_path):
+    config = load_config(str(OWN[name]))
+    (tmp_path / "printed").write_text(config_to_text(config))
+    assert load_config(str(tmp_path / "printed")) == config
+    assert config.experiment_name == name.replace("/", "_")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_headers_give_the_command(name):
+    header = [line for line in OWN[name].read_text().splitlines() if line.startswith("#")]
+    assert any(f"--config_file=configs/{name}.textproto" in line for line in header)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_nothing_is_left_to_the_name_of_the_data_set(name):
+    stated = read_with_bases(str(OWN[name])).model_options.max_deeplab
+    for field in (
+        "num_mask_slots",
+        "high_resolution_output_stride",
+        "use_auxiliary_semantic_decoder",
+        "transformer_decoder_drop_path_keep_prob",
+    ):
+        assert stated.HasField(field), field
+
+
+def test_every_base_is_used():
+    named = {(path.parent / base).resolve() for path in OWN.values() for base in parse_config(str(path)).base}
+    assert {OWN[name].resolve() for name in OWN if name.startswith("bases/")} <= named
