@@ -104,6 +104,12 @@ CROP_65_97 = (
 
 
 @pytest.fixture(scope="session")
+def small_crop() -> tuple[str, ...]:
+    """Overrides that bring a config to the crop size of the golden cases."""
+    return CROP_65_97
+
+
+@pytest.fixture(scope="session")
 def golden_config(configs):
     """data set -> config of kMaX-R50 on it at the crop size of the golden cases."""
     from deeplab2_kmax.config import load_config

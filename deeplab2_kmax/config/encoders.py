@@ -25,8 +25,15 @@ class Encoder:
     fields: Mapping[str, bool | int | float | str | tuple[int, ...]]
 
 
+def _axial_resnet(*stage_blocks: int) -> Encoder:
+    fields = {"stage_blocks": stage_blocks, "stage_filters": (64, 128, 256, 512), "stem_channels": 64}
+    return Encoder("axial_resnet", fields)
+
+
 ENCODERS: dict[str, Encoder] = {
     "kmax_resnet50": Encoder(
         "resnet", {"stage_blocks": (3, 4, 6, 3), "stage_filters": (64, 128, 256, 512), "stem_channels": 64}
     ),
+    "kmax_axial_resnet50": _axial_resnet(3, 4, 6, 3),
+    "kmax_axial_resnet104": _axial_resnet(3, 4, 24, 3),
 }

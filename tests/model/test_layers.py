@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.model.heads import HeadSettings, Prediction
-from deeplab2_kmax.model.layers.axial_attention import AxialAttention
+from deeplab2_kmax.model.layers.axial_attention import AxialAttention, AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import dilated_convolution
 from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
-from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BottleneckBlock
+from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BasicBlock, BottleneckBlock
 from deeplab2_kmax.model.layers.resize import resize_bilinear
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering, hard_assignment
 
@@ -37,20 +37,23 @@ def test_summed_batch_norm_adds_whitened_tensors():
 
 
 @pytest.mark.parametrize(
-    "block", [BottleneckBlock(4, NORMALIZATION), AxialBlock(8, NORMALIZATION)], ids=["bottleneck", "axial"]
+    "block",
+    [BottleneckBlock(4, NORMALIZATION), AxialBlock(8, NORMALIZATION), BasicBlock(4, NORMALIZATION)],
+    ids=["bottleneck", "axial", "basic"],
 )
 def test_new_residual_block_is_its_shortcut(block):
     x = random(2, 5, 7, block.output_channels)
     np.testing.assert_allclose(block(x, training=False), block.activate(x), atol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [16, 12])
-def test_striding_block_keeps_corner_pixels_with_and_without_projection(channels):
-    block = BottleneckBlock(4, NORMALIZATION, stride=2)
+@pytest.mark.parametrize("kind", [BottleneckBlock, AxialBlock, BasicBlock])
+@pytest.mark.parametrize("channels", [32, 12])
+def test_striding_block_keeps_corner_pixels_with_and_without_projection(kind, channels):
+    block = kind(8, NORMALIZATION, activation="relu", stride=2)
     x = random(2, 5, 7, channels)
     y = block(x, training=False)
-    assert y.shape == [2, 3, 4, 16]
-    if channels == 16:
+    assert y.shape == [2, 3, 4, 32]
+    if channels == 32:
         np.testing.assert_allclose(y, tf.nn.relu(x)[:, ::2, ::2], atol=1e-6)
 
 
@@ -61,6 +64,16 @@ def test_axial_attention_takes_any_length():
     for length in (1, 4, 300):
         x = random(2, length, 8)
         np.testing.assert_allclose(apply(x), layer(x), atol=1e-4)
+
+
+def test_strided_axial_attention_attends_to_all_positions_of_an_axis():
+    attention = AxialAttention2D(8, 16, NORMALIZATION, stride=2)
+    x = random(2, 5, 7, 8)
+    strided = attention(x)
+    columns = attention.height_axis(tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [14, 5, 8]))
+    columns = tf.transpose(tf.reshape(columns, [2, 7, 5, 16]), [0, 2, 1, 3])[:, ::2]
+    rows = tf.reshape(attention.width_axis(tf.reshape(columns, [6, 7, 16])), [2, 3, 7, 16])[:, :, ::2]
+    np.testing.assert_allclose(strided, rows, atol=1e-5)
 
 
 def test_resize_keeps_the_corners_and_doubles_exactly():

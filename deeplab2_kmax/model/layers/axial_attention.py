@@ -103,11 +103,23 @@ class AxialAttention(tf.keras.layers.Layer):
 
 
 class AxialAttention2D(tf.keras.layers.Layer):
-    """Attention down the columns, then along the rows: [B, H, W, C] -> [B, H, W, value_channels]."""
+    """Attention down the columns, then along the rows: [B, H, W, C] -> [B, ceil(H / s), ceil(W / s), value_channels].
 
-    def __init__(self, key_channels: int, value_channels: int, normalization: Normalization, name: str | None = None):
+    With a stride s above 1 the positions of an axis are thinned out after the attention along it, so all of them are
+    attended to.
+    """
+
+    def __init__(
+        self,
+        key_channels: int,
+        value_channels: int,
+        normalization: Normalization,
+        stride: int = 1,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
         self.value_channels = value_channels
+        self.stride = stride
         self.height_axis = AxialAttention(key_channels, value_channels, normalization, name="height_axis")
         self.width_axis = AxialAttention(key_channels, value_channels, normalization, name="width_axis")
 
@@ -115,6 +127,8 @@ class AxialAttention2D(tf.keras.layers.Layer):
         _, height, width, channels = shape_of(x)
         columns = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, height, channels])
         columns = self.height_axis(columns, training=training)
-        rows = tf.transpose(tf.reshape(columns, [-1, width, height, self.value_channels]), [0, 2, 1, 3])
+        columns = tf.reshape(columns, [-1, width, height, self.value_channels])[:, :, :: self.stride]
+        rows = tf.transpose(columns, [0, 2, 1, 3])
+        height = shape_of(rows)[1]
         rows = self.width_axis(tf.reshape(rows, [-1, width, self.value_channels]), training=training)
-        return tf.reshape(rows, [-1, height, width, self.value_channels])
+        return tf.reshape(rows, [-1, height, width, self.value_channels])[:, :, :: self.stride]

@@ -1,4 +1,4 @@
-"""Residual blocks of bottleneck shape: 1x1 convolution, a spatial operation, 1x1 convolution, plus a shortcut.
+"""Residual blocks: a branch of convolutions or attention, plus a shortcut.
 
 The blocks take and return features *before* their activation, and activate them on entry; the last normalization of
 the residual branch starts at zero, so a new block starts as its shortcut.
@@ -18,17 +18,26 @@ EXPANSION = 4
 
 
 class _ResidualBlock(tf.keras.layers.Layer):
-    """What both kinds of block share: entry activation, first and last convolution, shortcut, drop path."""
+    """What all blocks share: entry activation, shortcut, drop path; 4 * filters output channels."""
 
-    def __init__(self, filters, first_filters, normalization, activation, stride, keep_prob, name):
+    def __init__(self, filters, normalization, activation, stride, keep_prob, name):
         super().__init__(name=name)
         self.output_channels = filters * EXPANSION
         self.normalization = normalization
         self.activate = activation_by_name(activation)
         self.stride = stride
         self.keep_prob = keep_prob
-        self.conv1 = ConvNorm(first_filters, 1, normalization, activation=activation, name="conv1")
-        self.conv3 = ConvNorm(self.output_channels, 1, normalization, gamma_initializer="zeros", name="conv3")
+
+    def last_conv(self, kernel_size, name, dilation=1):
+        """The convolution that ends the branch: not activated, and nothing at the start."""
+        return ConvNorm(
+            self.output_channels,
+            kernel_size,
+            self.normalization,
+            dilation=dilation,
+            gamma_initializer="zeros",
+            name=name,
+        )
 
     def build(self, input_shape):
         self.shortcut = None
@@ -38,16 +47,15 @@ class _ResidualBlock(tf.keras.layers.Layer):
 
     def call(self, x, training=False):
         x = self.activate(x)
-        branch = self.spatial(self.conv1(x, training=training), training)
-        branch = drop_path(self.conv3(branch, training=training), self.keep_prob, training)
+        branch = drop_path(self.branch(x, training), self.keep_prob, training)
         if self.shortcut is not None:
             x = self.shortcut(x, training=training)
         elif self.stride > 1:
             x = x[:, :: self.stride, :: self.stride]
         return x + branch
 
-    def spatial(self, x, training):
-        """The operation between the two 1x1 convolutions; returns activated features."""
+    def branch(self, x, training):
+        """What is added to the shortcut of the activated features `x`."""
         raise NotImplementedError
 
 
@@ -73,21 +81,26 @@ class BottleneckBlock(_ResidualBlock):
         keep_prob: float = 1.0,
         name: str | None = None,
     ):
-        super().__init__(filters, filters, normalization, activation, stride, keep_prob, name)
+        super().__init__(filters, normalization, activation, stride, keep_prob, name)
+        self.conv1 = ConvNorm(filters, 1, normalization, activation=activation, name="conv1")
         self.conv2 = ConvNorm(filters, 3, normalization, stride, dilation, activation, name="conv2")
+        self.conv3 = self.last_conv(1, "conv3")
 
-    def spatial(self, x, training):
-        return self.conv2(x, training=training)
+    def branch(self, x, training):
+        x = self.conv2(self.conv1(x, training=training), training=training)
+        return self.conv3(x, training=training)
 
 
 class AxialBlock(_ResidualBlock):
-    """[B, H, W, C] -> [B, H, W, 4 * filters] by axial attention: keys of `filters`, values of 2 * `filters` channels.
+    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), 4 * filters] by axial attention.
 
     Args:
-        filters: key channels, a multiple of eight.
+        filters: a quarter of the output channels.
         normalization: settings of the batch norms.
         activation: "relu" or "gelu".
+        stride: of the attention (each axis is attended to in full, then strided) and the shortcut.
         keep_prob: probability that the residual branch is kept in training.
+        key_channels: of the attention, a multiple of eight; values have twice as many. None: `filters`.
     """
 
     def __init__(
@@ -95,11 +108,51 @@ class AxialBlock(_ResidualBlock):
         filters: int,
         normalization: Normalization,
         activation: str = "gelu",
+        stride: int = 1,
+        keep_prob: float = 1.0,
+        key_channels: int | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(filters, normalization, activation, stride, keep_prob, name)
+        keys = key_channels or filters
+        self.conv1 = ConvNorm(2 * keys, 1, normalization, activation=activation, name="conv1")
+        self.attention = AxialAttention2D(keys, 2 * keys, normalization, stride, name="attention")
+        self.conv3 = self.last_conv(1, "conv3")
+
+    def branch(self, x, training):
+        x = self.attention(self.conv1(x, training=training), training=training)
+        return self.conv3(self.activate(x), training=training)
+
+
+class BasicBlock(_ResidualBlock):
+    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), 4 * filters] by two 3x3 convolutions of full width.
+
+    The block of Wide ResNets (Zifeng Wu et al., "Wider or Deeper", 2019).
+
+    Args:
+        filters: a quarter of the output channels.
+        normalization: settings of the batch norms.
+        activation: "relu" or "gelu".
+        stride: of the first convolution and the shortcut.
+        dilation: of the first convolution.
+        second_dilation: of the second one; None: as the first.
+        keep_prob: probability that the residual branch is kept in training.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        normalization: Normalization,
+        activation: str = "relu",
+        stride: int = 1,
+        dilation: int = 1,
+        second_dilation: int | None = None,
         keep_prob: float = 1.0,
         name: str | None = None,
     ):
-        super().__init__(filters, 2 * filters, normalization, activation, 1, keep_prob, name)
-        self.attention = AxialAttention2D(filters, 2 * filters, normalization, name="attention")
+        super().__init__(filters, normalization, activation, stride, keep_prob, name)
+        self.conv1 = ConvNorm(self.output_channels, 3, normalization, stride, dilation, activation, name="conv1")
+        self.conv_out = self.last_conv(3, "conv_out", second_dilation or dilation)
 
-    def spatial(self, x, training):
-        return self.activate(self.attention(x, training=training))
+    def branch(self, x, training):
+        return self.conv_out(self.conv1(x, training=training), training=training)

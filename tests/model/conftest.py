@@ -1,0 +1,33 @@
+"""Fixtures for tests of the network."""
+
+import json
+
+import numpy as np
+import pytest
+
+OUTPUTS = (
+    "pixel_space_mask_logits",
+    "transformer_class_logits",
+    "semantic_logits",
+    "pixel_space_normalized_feature",
+)
+
+
+@pytest.fixture(scope="session")
+def assert_equals_deeplab2(golden, golden_checkpoint):
+    """(model, case): restores the case's checkpoint, using every key, and compares all outputs with DeepLab2's."""
+    from deeplab2_kmax.checkpoints import load_checkpoint
+
+    def check(model, case: str) -> None:
+        report = load_checkpoint(model, golden_checkpoint(case))
+        keys = json.loads((golden / f"{case}.keys.json").read_text())
+        assert report.complete and set(report.loaded) == set(keys)
+        expected = np.load(golden / f"{case}.npz")
+        image = expected["image"]
+        outputs = model((image if image.ndim == 4 else image[np.newaxis]).astype(np.float32), training=False)
+        for name in OUTPUTS:
+            actual = outputs[name].numpy()
+            assert actual.shape == expected[name].shape, name
+            assert np.abs(actual - expected[name]).max() <= 1e-4 * np.abs(expected[name]).max(), name
+
+    return check
