@@ -17,9 +17,20 @@ _PREDICTOR = r"(?:prediction_head|predictor)"
 
 # (pattern, replacement as re.sub takes it)
 RULES = [
-    # Pixel encoder
+    # Pixel encoder: ResNet
     (r"^pixel_encoder/stages/(\d+)/(\d+)/", lambda m: f"encoder/_stage{int(m[1]) + 2}/_block{int(m[2]) + 1}/"),
     (r"^pixel_encoder/stem/", "encoder/_stem/"),
+    # Pixel encoder: ConvNeXt
+    (r"^pixel_encoder/patches/conv/", "encoder/downsample_layers/0/layer_with_weights-0/"),
+    (r"^pixel_encoder/patches/layer_norm/", "encoder/downsample_layers/0/layer_with_weights-1/"),
+    (
+        r"^pixel_encoder/downsamplings/(\d+)/(layer_norm|conv)/",
+        lambda m: f"encoder/downsample_layers/{int(m[1]) + 1}/layer_with_weights-{int(m[2] == 'conv')}/",
+    ),
+    (r"^pixel_encoder/block_groups/(\d+)/(\d+)/", r"encoder/stages/\1/layer_with_weights-\2/"),
+    (r"^(encoder/stages/.*)/depthwise/", r"\1/depthwise_conv/"),
+    (r"^(encoder/stages/.*)/expansion/", r"\1/pointwise_conv1/"),
+    (r"^(encoder/stages/.*)/projection/", r"\1/pointwise_conv2/"),
     # Pixel decoder
     (r"^pixel_decoder/stages/(\d+)/(\d+)/", lambda m: f"pixel_decoder/_stages/{m[1]}/_block{int(m[2]) + 1}/"),
     (r"^pixel_decoder/skip_norms/", "pixel_decoder/_backbone_norms/"),
@@ -79,6 +90,8 @@ RULES = [
     (r"/depthwise/norm/", "/_depthwise/_batch_norm/"),
     (r"/pointwise/", "/_pointwise/"),
     (r"/norm/(?=\w+$)", "/_batch_norm/"),
+    # Layer norms, so named that the rule above leaves them alone
+    (r"/layer_norm/(?=\w+$)", "/norm/"),
     (r"(_bn|_bn_act|_stem|_shortcut|_pointwise|_head|_projection|_bn\d|_level_conv\d)/kernel$", r"\1/_conv/kernel"),
 ]
 

@@ -8,12 +8,14 @@ from deeplab2_kmax.config import require_supported
 from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.pixel_encoders.axial_resnet import AxialResNet, AxialResNetSettings
+from deeplab2_kmax.model.pixel_encoders.convnext import ConvNeXt, ConvNeXtSettings
 from deeplab2_kmax.model.pixel_encoders.resnet import ResNet, ResNetSettings
 from deeplab2_kmax.protos import config_pb2
 
 # Kind of encoder (see `config.encoders`) -> its layer and the layer's settings.
 _KINDS = {
     "axial_resnet": (AxialResNet, AxialResNetSettings),
+    "convnext": (ConvNeXt, ConvNeXtSettings),
     "resnet": (ResNet, ResNetSettings),
 }
 

@@ -1,0 +1,41 @@
+"""Layer normalization over channels whose affine part can be absorbed by the linear map that follows it."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+class LayerNorm(tf.keras.layers.Layer):
+    """Whitens the channels (last axis) of each position, then scales and shifts them (Ba et al., 2016).
+
+    Called, it does both. `whiten` does the first part only, for a convolution or linear map whose weights went through
+    `absorbed_by`: x -> K (gamma x^ + beta) + b is one such map of the whitened x^, and two passes over the features
+    are saved.
+
+    Args:
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon: float = 1e-6, name: str | None = None):
+        super().__init__(name=name)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight("gamma", [input_shape[-1]], initializer="ones")
+        self.beta = self.add_weight("beta", [input_shape[-1]], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x):
+        return self.whiten(x) * self.gamma + self.beta
+
+    def whiten(self, x: tf.Tensor) -> tf.Tensor:
+        """[..., C] -> [..., C] of mean 0 and variance 1 over channels."""
+        centered = x - tf.reduce_mean(x, -1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
+        return centered * tf.math.rsqrt(variance + self.epsilon)
+
+    def absorbed_by(self, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(kernel, bias) that do to whitened features what the given ones [..., C, D], [D] do to normalized ones."""
+        taps = list(range(kernel.shape.rank - 2))
+        shift = tf.linalg.matvec(tf.reduce_sum(kernel, taps), self.beta, transpose_a=True)
+        return kernel * self.gamma[:, tf.newaxis], bias + shift

@@ -1,0 +1,214 @@
+"""ConvNeXt as a pixel encoder (Liu et al., "A ConvNet for the 2020s", CVPR 2022), padded as DeepLab2 pads it.
+
+The original takes images whose sides are multiples of 32. Here sides are 32 k + 1, and features of all strides stay
+centred on the same pixels: the stem's patches begin one pixel outside the image, those of a downsampling at the pixel
+itself, and zeros stand for what is outside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.activations import activation
+from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
+from deeplab2_kmax.model.layers.layer_norm import LayerNorm
+from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.protos import model_pb2
+
+_LAYER_SCALE = 1e-6
+_DEPTHWISE_SIZE = 7
+_EXPANSION = 4
+
+
+def _small_normal() -> tf.keras.initializers.Initializer:
+    """Of every kernel; one object each, since an unseeded initializer repeats its values."""
+    return tf.keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNeXtSettings:
+    """Widths and depths; the defaults are ConvNeXt-T.
+
+    Attributes:
+        stage_filters: channels of the stages at strides 4, 8, 16 and 32.
+        stage_blocks: number of blocks of these stages.
+        keep_prob: probability that the last block's residual branch is kept in training.
+    """
+
+    stage_filters: tuple[int, ...] = (96, 192, 384, 768)
+    stage_blocks: tuple[int, ...] = (3, 3, 9, 3)
+    keep_prob: float = 1.0
+
+    @classmethod
+    def from_options(cls, options: model_pb2.ModelOptions.BackboneOptions) -> ConvNeXtSettings:
+        return cls(tuple(options.stage_filters), tuple(options.stage_blocks), options.drop_path_keep_prob)
+
+
+class ConvNeXt(tf.keras.layers.Layer):
+    """Image [B, H, W, 3] -> {"stage1", "stage2": stride 4, "stage3": 8, "stage4": 16, "stage5": 32}, not activated.
+
+    "stage1" is the stem, which has stride 4 too.
+    """
+
+    activation = "gelu"
+
+    def __init__(self, settings: ConvNeXtSettings, normalization: Normalization, name: str = "pixel_encoder"):
+        del normalization  # All its normalizations are layer norms.
+        super().__init__(name=name)
+        first, *others = settings.stage_filters
+        self.patches = Patches(first, name="patches")
+        self.downsamplings = [Downsampling(filters, name=f"downsampling_to_{filters}") for filters in others]
+        last_block = max(sum(settings.stage_blocks) - 1, 1)
+        self.block_groups = []
+        before = 0
+        for stage, (filters, count) in enumerate(zip(settings.stage_filters, settings.stage_blocks), start=2):
+            self.block_groups.append(
+                [
+                    ConvNeXtBlock(
+                        filters,
+                        linear_keep_prob(settings.keep_prob, before + block, last_block),
+                        name=f"stage{stage}_block{block + 1}",
+                    )
+                    for block in range(count)
+                ]
+            )
+            before += count
+
+    def call(self, image, training=False):
+        x = self.patches(image)
+        features = {"stage1": x}
+        for stage, blocks in enumerate(self.block_groups, start=2):
+            if stage > 2:
+                x = self.downsamplings[stage - 3](x)
+            for block in blocks:
+                x = block(x, training=training)
+            features[f"stage{stage}"] = x
+        return features
+
+
+class Patches(tf.keras.layers.Layer):
+    """The stem: [B, H, W, 3] -> patches of 4 x 4 pixels -> layer norm -> [B, ceil(H / 4), ceil(W / 4), filters]."""
+
+    def __init__(self, filters: int, name: str | None = None):
+        super().__init__(name=name)
+        self.conv = PatchConv(filters, 4, outside=(1, 2), name="conv")
+        self.layer_norm = LayerNorm(name="layer_norm")
+
+    def call(self, x):
+        return self.layer_norm(self.conv(x))
+
+
+class Downsampling(tf.keras.layers.Layer):
+    """[B, H, W, C] -> layer norm -> patches of 2 x 2 pixels -> [B, ceil(H / 2), ceil(W / 2), filters].
+
+    The zeros around the image are normalized like pixels, to the norm's beta; whitened they are zeros still.
+    """
+
+    def __init__(self, filters: int, name: str | None = None):
+        super().__init__(name=name)
+        self.layer_norm = LayerNorm(name="layer_norm")
+        self.conv = PatchConv(filters, 2, outside=(0, 1), name="conv")
+
+    def build(self, input_shape):
+        self.layer_norm.build(input_shape)
+        self.conv.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x):
+        kernel, bias = self.layer_norm.absorbed_by(self.conv.kernel, self.conv.bias)
+        return self.conv.convolve(self.layer_norm.whiten(x), kernel, bias)
+
+
+class PatchConv(tf.keras.layers.Layer):
+    """Convolution, with bias, of patches of size x size pixels that do not overlap.
+
+    Args:
+        filters: output channels.
+        size: of a patch.
+        outside: pixels of zeros (before, after) the image, in height and width.
+    """
+
+    def __init__(self, filters: int, size: int, outside: tuple[int, int], name: str | None = None):
+        super().__init__(name=name)
+        self.filters = filters
+        self.size = size
+        self.padding = [[0, 0], list(outside), list(outside), [0, 0]]
+
+    def build(self, input_shape):
+        shape = [self.size, self.size, input_shape[-1], self.filters]
+        self.kernel = self.add_weight("kernel", shape, initializer=_small_normal())
+        self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x):
+        return self.convolve(x, self.kernel, self.bias)
+
+    def convolve(self, x, kernel, bias):
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, self.size, self.padding), bias)
+
+
+class ConvNeXtBlock(tf.keras.layers.Layer):
+    """x + layer_scale * mlp(layer_norm(depthwise(x))): [B, H, W, C] -> [B, H, W, C].
+
+    Layer norm and layer scale are absorbed by the two linear maps of the MLP, which run as products of matrices: those
+    TensorFlow fuses with bias and GELU on a CPU.
+
+    Args:
+        filters: C.
+        keep_prob: probability that the residual branch is kept in training.
+    """
+
+    def __init__(self, filters: int, keep_prob: float = 1.0, name: str | None = None):
+        super().__init__(name=name)
+        self.filters = filters
+        self.keep_prob = keep_prob
+        self.activate = activation("gelu")
+        self.depthwise = DepthwiseConv(filters, name="depthwise")
+        self.layer_norm = LayerNorm(name="layer_norm")
+        self.expansion = tf.keras.layers.Dense(
+            _EXPANSION * filters, kernel_initializer=_small_normal(), name="expansion"
+        )
+        self.projection = tf.keras.layers.Dense(filters, kernel_initializer=_small_normal(), name="projection")
+
+    def build(self, input_shape):
+        if input_shape[-1] != self.filters:
+            raise ValueError(f"{self.name}: expected {self.filters} channels, came {input_shape[-1]}")
+        self.layer_norm.build([None, self.filters])
+        self.expansion.build([None, self.filters])
+        self.projection.build([None, _EXPANSION * self.filters])
+        # In DeepLab2's shape.
+        self.layer_scale = self.add_weight(
+            "layer_scale", [1, 1, 1, self.filters], initializer=tf.keras.initializers.Constant(_LAYER_SCALE)
+        )
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        pixels = tf.reshape(self.depthwise(x), [-1, self.filters])
+        kernel, bias = self.layer_norm.absorbed_by(self.expansion.kernel, self.expansion.bias)
+        hidden = self.activate(tf.nn.bias_add(tf.matmul(self.layer_norm.whiten(pixels), kernel), bias))
+        scale = tf.reshape(self.layer_scale, [-1])
+        branch = tf.nn.bias_add(tf.matmul(hidden, self.projection.kernel * scale), self.projection.bias * scale)
+        return x + drop_path(tf.reshape(branch, tf.shape(x)), self.keep_prob, training)
+
+
+class DepthwiseConv(tf.keras.layers.Layer):
+    """One 7x7 kernel, and a bias, for each channel: [B, H, W, C] -> [B, H, W, C].
+
+    The kernel is stored in DeepLab2's shape, [7, 7, 1, C], that of a convolution in C groups.
+    """
+
+    def __init__(self, filters: int, name: str | None = None):
+        super().__init__(name=name)
+        self.filters = filters
+
+    def build(self, input_shape):
+        shape = [_DEPTHWISE_SIZE, _DEPTHWISE_SIZE, 1, self.filters]
+        self.kernel = self.add_weight("kernel", shape, initializer=_small_normal())
+        self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x):
+        kernel = tf.reshape(self.kernel, [_DEPTHWISE_SIZE, _DEPTHWISE_SIZE, self.filters, 1])
+        return tf.nn.bias_add(tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME"), self.bias)
