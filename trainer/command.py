@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             status = options.run(options, rest)
         except KeyboardInterrupt:
             status = 130
+        except BrokenPipeError:
+            # Whoever read the output, `head` for instance, has seen enough; nothing is left to say at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 141
     sys.exit(status or 0)
 
 
@@ -40,8 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_convert(commands)
-    shown = _add(commands, "config", _config, "print a config with every inferred field made explicit")
-    _add_config_flags(shown, required=True)
+    _add_config(commands)
     _add(commands, "doctor", _doctor, "print versions, devices and what is missing")
     return parser
 
@@ -98,6 +102,14 @@ def _add_convert(commands) -> None:
     parser.add_argument("data", choices=sorted(_CONVERTERS), metavar="NAME", help=" or ".join(sorted(_CONVERTERS)))
 
 
+def _add_config(commands) -> None:
+    summary = "print a config in full: bases merged in, every inferred field made explicit"
+    parser = _add(commands, "config", _config, summary)
+    parser.add_argument("file", nargs="?", metavar="FILE", help="config of the experiment (textproto)")
+    _add_config_flags(parser, required=False)
+    parser.add_argument("--diff", metavar="OTHER", help="print only what differs from the config OTHER")
+
+
 def _run(options, _) -> None:
     from deeplab2_kmax.config import load_config
     from deeplab2_kmax.trainer import train
@@ -143,9 +155,15 @@ def _convert(options, rest: list[str]) -> None:
 
 
 def _config(options, _) -> None:
-    from deeplab2_kmax.config import config_to_text, load_config
+    from deeplab2_kmax.trainer.config_listing import config_listing, difference_listing
 
-    print(config_to_text(load_config(options.config_file, options.override)), end="")
+    if bool(options.file) == bool(options.config_file):
+        raise UserError("config: which one? deeplab2-kmax config FILE (or --config_file FILE)")
+    file = options.file or options.config_file
+    if options.diff:
+        _print(difference_listing(options.diff, file, options.override))
+    else:
+        _print(config_listing(file, options.override))
 
 
 def _doctor(options, _) -> int:

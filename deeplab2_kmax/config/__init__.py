@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from absl import logging
 
-from deeplab2_kmax.config.bases import read_with_bases
+from deeplab2_kmax.config.bases import base_files, read_with_bases
 from deeplab2_kmax.config.checks import check_config
+from deeplab2_kmax.config.differences import differences, field_values
 from deeplab2_kmax.config.explicit import explicit_fields
 from deeplab2_kmax.config.overrides import apply_override
 from deeplab2_kmax.config.parsing import config_to_text, parse_config
@@ -25,10 +26,14 @@ from deeplab2_kmax.protos import config_pb2
 __all__ = [
     "ConfigError",
     "apply_override",
+    "base_files",
     "check_config",
     "config_to_text",
+    "differences",
     "explicit_fields",
+    "field_values",
     "load_config",
+    "load_with_notes",
     "parse_config",
     "require_supported",
     "unsupported_reason",
@@ -49,13 +54,21 @@ def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.Experime
     Raises:
         ConfigError: naming the file, and the line, field, base or override at fault.
     """
+    config, notes = load_with_notes(path, overrides)
+    for note in notes:
+        logging.info("%s: %s", path, note)
+    return config
+
+
+def load_with_notes(path: str, overrides: Iterable[str] = ()) -> tuple[config_pb2.ExperimentOptions, list[str]]:
+    """`load_config`, with one sentence for each group of fields that the files left open and that was filled in."""
     config = read_with_bases(path)
     for override in overrides:
         apply_override(config, override)
     if config.base:
         raise ConfigError(f"{path}: base names files to read first; it is set in a file, not by an override")
-    if unsupported_reason(config) is None:
-        for note in explicit_fields(config):
-            logging.info("%s: %s", path, note)
-        check_config(config, path)
-    return config
+    if unsupported_reason(config) is not None:
+        return config, []
+    notes = explicit_fields(config)
+    check_config(config, path)
+    return config, notes

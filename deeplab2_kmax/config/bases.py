@@ -22,14 +22,21 @@ def read_with_bases(path: str) -> config_pb2.ExperimentOptions:
         ConfigError: a file cannot be read, is not a config or is its own base; names the files that led to it.
     """
     merged = config_pb2.ExperimentOptions()
-    for config in _in_reading_order(path, (), set()):
+    for _, config in _in_reading_order(path, (), set()):
         replace_fields(merged, config)
     merged.ClearField("base")
     return merged
 
 
-def _in_reading_order(path: str, led_here: tuple[str, ...], seen: set[str]) -> list[config_pb2.ExperimentOptions]:
-    """The configs to merge for `path`, bases before the files that name them; `seen` grows by what they are."""
+def base_files(path: str) -> list[str]:
+    """The files that the config at `path` builds on, bases of bases included, in reading order."""
+    return [file for file, _ in _in_reading_order(path, (), set())][:-1]
+
+
+def _in_reading_order(
+    path: str, led_here: tuple[str, ...], seen: set[str]
+) -> list[tuple[str, config_pb2.ExperimentOptions]]:
+    """The (file, config) pairs to merge for `path`, bases before the files that name them; `seen` grows by them."""
     identity = os.path.realpath(path)
     if identity in (os.path.realpath(file) for file in led_here):
         raise ConfigError(f"a config cannot be its own base: {_chain(*led_here, path)}")
@@ -46,7 +53,7 @@ def _in_reading_order(path: str, led_here: tuple[str, ...], seen: set[str]) -> l
     configs = []
     for base in config.base:
         configs += _in_reading_order(os.path.normpath(os.path.join(folder, base)), (*led_here, path), seen)
-    return [*configs, config]
+    return [*configs, (path, config)]
 
 
 def _chain(*paths: str) -> str:

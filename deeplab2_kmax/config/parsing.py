@@ -27,4 +27,4 @@ def parse_config(path: str) -> config_pb2.ExperimentOptions:
 
 def config_to_text(config: config_pb2.ExperimentOptions) -> str:
     """The config as text that `load_config` reads back."""
-    return text_format.MessageToString(config)
+    return text_format.MessageToString(config, use_short_repeated_primitives=True)

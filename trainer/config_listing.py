@@ -1,0 +1,51 @@
+"""What `deeplab2-kmax config` prints."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+
+from deeplab2_kmax.config import (
+    base_files,
+    config_to_text,
+    differences,
+    load_config,
+    load_with_notes,
+    unsupported_reason,
+)
+
+_WIDTH = 116
+
+
+def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
+    """The config at `path` in full, as text that can be loaded; its head, a comment, says what went into it."""
+    config, notes = load_with_notes(path, overrides)
+    head = [path]
+    for title, items in (("on top of", base_files(path)), ("with", overrides), ("filled in", notes)):
+        if items:
+            head.append(f"{title}:")
+            head += [f"  {line}" for item in items for line in textwrap.wrap(item, _WIDTH, subsequent_indent="  ")]
+    if reason := unsupported_reason(config):
+        head += textwrap.wrap(f"cannot be built: {reason}", _WIDTH, subsequent_indent="  ")
+    return "".join(f"# {line}\n" for line in head) + config_to_text(config).rstrip()
+
+
+def difference_listing(path: str, other_path: str, overrides: Sequence[str] = ()) -> str:
+    """The fields with another value in `other_path`, with `overrides`, than in `path`: one line each, by message."""
+    found = differences(load_config(path), load_config(other_path, overrides))
+    if not found:
+        return f"{path} and {other_path} say the same"
+    lines = [f"{path} -> {other_path}"]
+    by_message = itertools.groupby(sorted(found.items(), key=_message_of), key=_message_of)
+    for message, fields in by_message:
+        changes = {field.rsplit(".", 1)[-1]: values for field, values in fields}
+        width = max(map(len, changes))
+        lines += [message] if message else []
+        indent = "    " if message else ""
+        lines += [f"{indent}{name:{width}}  {value} -> {other}" for name, (value, other) in changes.items()]
+    return "\n".join(lines)
+
+
+def _message_of(field) -> str:
+    return field[0].rpartition(".")[0]
