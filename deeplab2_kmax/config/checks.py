@@ -8,7 +8,9 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
-UPDATE_RULES = ("kmax",)
+# Update rules, and what pixels may gather from centers under each.
+PIXEL_UPDATES = {"max": ("none", "attention"), "kmax": ("none",)}
+UPDATE_RULES = tuple(PIXEL_UPDATES)
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LEARNING_POLICIES = ("poly", "cosine")
 
@@ -127,6 +129,8 @@ def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:
         problems.append(f"{where}.num_blocks: expected 3 values, got {list(decoder.num_blocks)}")
     if decoder.update_rule not in UPDATE_RULES:
         problems.append(f"{where}.update_rule: expected one of {UPDATE_RULES}, got {decoder.update_rule!r}")
+    else:
+        problems += _update_rule_problems(decoder, where)
     for name in ("key_channels", "value_channels"):
         if getattr(decoder, name) % decoder.num_heads:
             problems.append(
@@ -135,6 +139,19 @@ def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:
     keep = max_deeplab.transformer_decoder_drop_path_keep_prob
     if not 0 < keep <= 1:
         problems.append(f"{where}_drop_path_keep_prob: expected a value in (0, 1], got {keep:g}")
+    return problems
+
+
+def _update_rule_problems(decoder, where: str) -> list[str]:
+    rule, problems = decoder.update_rule, []
+    if decoder.pixel_update not in PIXEL_UPDATES[rule]:
+        problems.append(
+            f"{where}.pixel_update: update_rule {rule!r} allows {PIXEL_UPDATES[rule]}, got {decoder.pixel_update!r}"
+        )
+    if rule == "kmax" and not decoder.deep_supervision:
+        problems.append(
+            f"{where}.deep_supervision: k-means assigns pixels by supervised masks; expected true, got false"
+        )
     return problems
 
 

@@ -29,6 +29,11 @@ _PIXEL_DECODER = {
     "num_blocks": (1, 5, 1, 1, 1),
     "block_type": ("axial", "axial", "bottleneck", "bottleneck", "bottleneck"),
 }
+# What the paper of each update rule does.
+_OF_UPDATE_RULE = {
+    "max": {"deep_supervision": False, "pixel_update": "attention"},
+    "kmax": {"deep_supervision": True, "pixel_update": "none"},
+}
 
 
 def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
@@ -52,7 +57,8 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     stages = num_pixel_decoder_stages(max_deeplab)
     if filled := _fill(max_deeplab.pixel_decoder, {name: values[:stages] for name, values in _PIXEL_DECODER.items()}):
         notes.append(f"pixel decoder: {filled}")
-    if filled := _fill(max_deeplab.transformer_decoder, {"num_blocks": (2, 2, 2)}):
+    decoder = max_deeplab.transformer_decoder
+    if filled := _fill(decoder, {"num_blocks": (2, 2, 2), **_OF_UPDATE_RULE.get(decoder.update_rule, {})}):
         notes.append(f"transformer decoder: {filled}")
     return notes
 

@@ -78,6 +78,7 @@ def from_config(config: config_pb2.ExperimentOptions) -> LossSettings:
     data = load_dataset(config.train_dataset_options.dataset)
     options = config.trainer_options.loss_options
     architecture = config.model_options.max_deeplab
+    decoder = architecture.transformer_decoder
     by_overlap = options.unmatched_slot_weight == trainer_pb2.LossOptions.VOID_OVERLAP
     settings = LossSettings(
         thing_class_ids=tuple(data.thing_class_ids),
@@ -93,7 +94,7 @@ def from_config(config: config_pb2.ExperimentOptions) -> LossSettings:
         semantic_sample_k=architecture.semantic_sample_k if architecture.sample_semantic_loss else 0,
         semantic_sample_temperature=architecture.semantic_sample_temperature,
         unmatched_slot_weight=VOID_OVERLAP if by_overlap else ONE,
-        auxiliary_outputs=sum(architecture.transformer_decoder.num_blocks),
+        auxiliary_outputs=sum(decoder.num_blocks) if decoder.deep_supervision else 0,
     )
     if not any((settings.pq_style, settings.mask_id, settings.instance_discrimination, settings.semantic)):
         raise ConfigError(

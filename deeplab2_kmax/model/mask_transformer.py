@@ -1,10 +1,12 @@
 """The network: pixel encoder, pixel decoder, transformer decoder and heads.
 
-image -> pixel encoder -> pixel decoder -> transformer decoder -> masks and classes of the cluster centers
+image -> pixel encoder -> pixel decoder <-> transformer decoder -> masks and classes of the cluster centers
                     \\-> semantic branch (an auxiliary loss)
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,7 +15,20 @@ from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
-from deeplab2_kmax.model.transformer_decoder import TransformerDecoder
+from deeplab2_kmax.model.transformer_decoder import DecoderState, TransformerDecoder
+
+
+class _Features(NamedTuple):
+    """Everything the network computes but the semantic branch.
+
+    encoder: {"stage1" ..}. pixels: of each stage of the pixel decoder. initial_centers: [B, N, C].
+    """
+
+    encoder: dict[str, tf.Tensor]
+    pixels: list[tf.Tensor]
+    initial_centers: tf.Tensor
+    state: DecoderState
+    prediction: Prediction
 
 
 class MaskTransformer(tf.keras.Model):
@@ -26,8 +41,10 @@ class MaskTransformer(tf.keras.Model):
         transformer_class_logits        [B, N, classes + 1]: thing classes, stuff classes, void
         pixel_space_normalized_feature  [B, h, w, D] of unit length
         semantic_logits                 [B, h', w', semantic classes]
-        auxiliary_outputs_pred          (training only) tuple of dicts with the first three, one a decoder layer,
-                                        resized to h, w
+        auxiliary_outputs_pred          (training with deep supervision only) tuple of dicts with the first three, one
+                                        a decoder layer, resized to h, w
+
+    `model.intermediates(images)` gives what lies between, by name.
     """
 
     def __init__(
@@ -53,17 +70,56 @@ class MaskTransformer(tf.keras.Model):
     # The network has no data-dependent control flow; converting its source would take longer than tracing it.
     @tf.autograph.experimental.do_not_convert
     def call(self, images, training=False):
-        encoder_features = self.pixel_encoder(images / 127.5 - 1.0, training=training)
-        pixel_features = self.pixel_decoder(encoder_features, training=training)
-        class_embedding, mask_embedding, layer_predictions = self.transformer_decoder(pixel_features, training=training)
-        prediction = self.prediction_head(pixel_features[-1], class_embedding, mask_embedding, training=training)
+        features = self._features(images, training)
+        prediction = features.prediction
         outputs = _as_dict(prediction)
-        outputs["semantic_logits"] = self._semantic_logits(encoder_features, training)
-        if training:
-            outputs["auxiliary_outputs_pred"] = tuple(
-                _as_dict(_resized(auxiliary, prediction)) for auxiliary in layer_predictions
-            )
+        outputs["semantic_logits"] = self._semantic_logits(features.encoder, training)
+        auxiliary = [output.prediction for output in features.state.outputs if output.prediction is not None]
+        if training and auxiliary:
+            outputs["auxiliary_outputs_pred"] = tuple(_as_dict(_resized(each, prediction)) for each in auxiliary)
         return outputs
+
+    def intermediates(self, images) -> dict[str, tf.Tensor]:
+        """What the network computes on its way, in inference, by name.
+
+        `images`: float32 RGB [B, H, W, 3] in 0 .. 255. In the order of computation, with h, w, C of each place:
+
+            pixel_encoder/stage1 .. stage5                      [B, h, w, C], not activated
+            pixel_decoder/stride32 ..                           [B, h, w, C], not activated, before the layers there
+            transformer_decoder/<layer>/centers_before, centers_after    [B, N, C]
+            transformer_decoder/<layer>/assignment              [B, h, w, N], sums to one over the centers
+            transformer_decoder/<layer>/assignment_logits       [B, h, w, N], where the rule has them
+            transformer_decoder/<layer>/pixels                  [B, h, w, C], after the layer's pixel update
+            transformer_decoder/<layer>/reference_boxes         [B, N, 4], where the rule has them
+            outputs/<name>                                      what the model returns
+
+        with <layer> such as stride32_layer1.
+        """
+        features = self._features(images, training=False)
+        named = {f"pixel_encoder/{name}": x for name, x in features.encoder.items()}
+        named.update({f"pixel_decoder/stride{32 >> stage}": x for stage, x in enumerate(features.pixels)})
+        centers = features.initial_centers
+        for layer, output in zip(self.transformer_decoder.layers, features.state.outputs):
+            place = f"transformer_decoder/{layer.name}"
+            named[f"{place}/centers_before"] = centers
+            named[f"{place}/centers_after"] = centers = output.centers
+            for name in ("assignment", "assignment_logits", "pixels", "reference_boxes"):
+                if getattr(output, name) is not None:
+                    named[f"{place}/{name}"] = getattr(output, name)
+        named.update({f"outputs/{name}": x for name, x in _as_dict(features.prediction).items()})
+        return named
+
+    def _features(self, images, training) -> _Features:
+        encoder_features = self.pixel_encoder(images / 127.5 - 1.0, training=training)
+        state = self.transformer_decoder.initial_state(tf.shape(images)[0])
+        initial_centers, x, pixel_features = state.centers, None, []
+        for stage, skip in enumerate(self.pixel_decoder.skips(encoder_features)):
+            x = self.pixel_decoder.stage(stage, x, skip, training=training)
+            pixel_features.append(x)
+            x, state = self.transformer_decoder.update(stage, x, state, training=training)
+        embeddings = self.transformer_decoder.embeddings(state.centers, training=training)
+        prediction = self.prediction_head(x, *embeddings, training=training)
+        return _Features(encoder_features, pixel_features, initial_centers, state, prediction)
 
     def _semantic_logits(self, encoder_features, training):
         x = encoder_features["stage5"]

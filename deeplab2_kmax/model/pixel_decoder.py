@@ -81,9 +81,14 @@ class Fusion(tf.keras.layers.Layer):
 
 
 class PixelDecoder(tf.keras.layers.Layer):
-    """Encoder features {"stage1" .. "stage5"} -> list of features, stride 32 first, the finest last.
+    """Encoder features {"stage1" .. "stage5"} -> features of each stage, stride 32 first, the finest last.
 
-    All are taken and returned before their activation.
+    All are taken and returned before their activation. Stages are asked for one by one, because the transformer
+    decoder may change the features of one before the next begins:
+
+        x = None
+        for index, skip in enumerate(pixel_decoder.skips(encoder_features)):
+            x = pixel_decoder.stage(index, x, skip)
     """
 
     def __init__(self, settings: PixelDecoderSettings, normalization: Normalization, name: str = "pixel_decoder"):
@@ -103,14 +108,13 @@ class PixelDecoder(tf.keras.layers.Layer):
         dilation = settings.bottleneck_atrous_rate
         return [BottleneckBlock(filters, normalization, "gelu", dilation=dilation, name=name) for name in names]
 
-    def call(self, encoder_features, training=False):
-        skips = [norm(encoder_features[name]) for norm, name in zip(self.skip_norms, self.encoder_features)]
-        x = skips[0]
-        outputs = []
-        for stage, blocks in enumerate(self.stages):
-            if stage > 0:
-                x = self.fusions[stage - 1]([x, skips[stage]], training=training)
-            for block in blocks:
-                x = block(x, training=training)
-            outputs.append(x)
-        return outputs
+    def skips(self, encoder_features) -> list[tf.Tensor]:
+        """What the encoder contributes to each stage, from stride 32 upwards."""
+        return [norm(encoder_features[name]) for norm, name in zip(self.skip_norms, self.encoder_features)]
+
+    def stage(self, index: int, x, skip, training=False) -> tf.Tensor:
+        """Features of stage `index` from those of the stage before, `x` (None at the first), and its skip."""
+        x = skip if index == 0 else self.fusions[index - 1]([x, skip], training=training)
+        for block in self.stages[index]:
+            x = block(x, training=training)
+        return x

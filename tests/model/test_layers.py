@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.model.heads import HeadSettings, Prediction
+from deeplab2_kmax.model.heads import Prediction
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention, AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import dilated_convolution
 from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
@@ -12,6 +12,8 @@ from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, S
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BasicBlock, BottleneckBlock
 from deeplab2_kmax.model.layers.resize import resize_bilinear
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering, hard_assignment
+from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
+from deeplab2_kmax.model.transformer_decoder.update_rule import RuleInput
 
 NORMALIZATION = Normalization(momentum=0.9)
 
@@ -104,15 +106,21 @@ def test_kmeans_assigns_every_pixel_to_exactly_one_center_without_gradient():
 
 
 def test_kmeans_update_sums_the_values_of_each_clusters_pixels():
-    layer = KMeansClustering(8, 8, 6, HeadSettings(8, 4, 3), NORMALIZATION)
+    settings = TransformerDecoderSettings(
+        center_channels=6, bottleneck_channels=8, key_channels=8, value_channels=8, num_heads=2
+    )
+    layer = KMeansClustering(settings, 8, NORMALIZATION)
     pixels, centers = random(1, 4, 4, 8), random(1, 5, 8)
-    layer(pixels, centers)
-    update, prediction = layer(pixels, centers)
+    prediction = Prediction(random(1, 4, 4, 5), None, None)
+    inputs = RuleInput(pixels, centers, centers, None, prediction)
+    layer(inputs)
+    layer.cluster_projection.norm.gamma.assign(tf.ones([6]))
+    update = layer(inputs).center_updates[0]
     assert update.shape == [1, 5, 6]
-    values = layer.value(tf.reshape(pixels, [1, 16, 8])).numpy()[0]
+    values = layer.pixel_value(tf.reshape(pixels, [1, 16, 8])).numpy()[0]
     nearest = tf.reshape(tf.argmax(prediction.mask_logits, -1), [16]).numpy()
     sums = np.stack([values[nearest == center].sum(0) for center in range(5)])[np.newaxis].astype(np.float32)
-    np.testing.assert_allclose(update, layer.projection(layer.value_norm(sums)), atol=1e-5)
+    np.testing.assert_allclose(update, layer.cluster_projection(layer.cluster_norm(sums)), atol=1e-5)
 
 
 def test_batch_norm_gradient_is_that_of_its_formula():

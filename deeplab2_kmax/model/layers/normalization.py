@@ -75,50 +75,69 @@ class _MovingStatistics(tf.keras.layers.Layer):
 
 
 class BatchNorm(_MovingStatistics):
-    """Normalizes each channel (last axis) of a tensor of any rank.
+    """Normalizes each channel of a tensor of any rank.
 
     Args:
         settings: momentum, epsilon, synchronization.
         gamma_initializer: "zeros" makes a residual branch start as nothing.
         shape: shape in which the statistics are stored, where it is not [channels]; its product is the channels.
+        axis: of the channels; the last, or for instance 1 where those are the heads of an attention map.
     """
 
-    def __init__(self, settings, gamma_initializer="ones", shape: list[int] | None = None, name: str | None = None):
+    def __init__(
+        self,
+        settings: Normalization,
+        gamma_initializer="ones",
+        shape: list[int] | None = None,
+        axis: int = -1,
+        name: str | None = None,
+    ):
         super().__init__(settings, gamma_initializer, name)
         self.stored_shape = shape
+        self.axis = axis
 
     def build(self, input_shape):
-        self.create_weights(self.stored_shape or [input_shape[-1]])
+        self.create_weights(self.stored_shape or [input_shape[self.axis]])
         super().build(input_shape)
 
     def call(self, x, training=False):
+        axis = self.axis % x.shape.rank
         if not training:
             scale, shift = self.affine()
-            return x * tf.reshape(scale, [-1]) + tf.reshape(shift, [-1])
+            return x * _along(axis, scale, x) + _along(axis, shift, x)
         if self._replicas() > 1:
-            return self._normalize_across_replicas(x)
+            return self._normalize_across_replicas(x, axis)
         gamma, beta = self.gamma, self.beta
         if self.stored_shape:
             gamma, beta = tf.reshape(gamma, [-1]), tf.reshape(beta, [-1])
-        y, mean, variance = _normalize_batch(x, gamma, beta, self.settings.epsilon)
+        y, mean, variance = _normalize_batch(x, gamma, beta, axis, self.settings.epsilon)
         if self.stored_shape:
             mean, variance = tf.reshape(mean, self.stored_shape), tf.reshape(variance, self.stored_shape)
         self._update_moving(mean, variance)
         return y
 
-    def _normalize_across_replicas(self, x):
-        axes = list(range(x.shape.rank - 1))
+    def _normalize_across_replicas(self, x, axis: int):
+        axes = _other_axes(axis, x)
         stored = tf.shape(self.gamma)
         mean, variance = self._across_replicas(
             tf.reshape(tf.reduce_mean(x, axes), stored), tf.reshape(tf.reduce_mean(tf.square(x), axes), stored)
         )
         self._update_moving(mean, variance)
         scale, shift = self._affine(mean, variance)
-        return x * tf.reshape(scale, [-1]) + tf.reshape(shift, [-1])
+        return x * _along(axis, scale, x) + _along(axis, shift, x)
 
 
-def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float):
-    """Batch normalization of `x` [..., C] with gamma, beta [C]: (y [..., C], mean [C], variance [C]).
+def _other_axes(axis: int, x: tf.Tensor) -> list[int]:
+    return [other for other in range(x.shape.rank) if other != axis]
+
+
+def _along(axis: int, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`values`, one a channel and of any shape, in the shape that broadcasts along `axis` of `x`."""
+    return tf.reshape(values, [-1] + [1] * (x.shape.rank - 1 - axis))
+
+
+def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, axis: int, epsilon: float):
+    """Batch normalization of `x` along `axis` with gamma, beta [C]: (y like x, mean [C], variance [C]).
 
     The variance is E[x^2] - E[x]^2, rounded as DeepLab2 rounds it: k-means decides by argmax, so a more accurate
     formula (TensorFlow's fused kernel) can send a pixel to another cluster and training another way. The gradient is
@@ -127,29 +146,30 @@ def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: f
 
     @tf.custom_gradient
     def normalize(x, gamma, beta):
-        y, mean, variance = _normalize(x, gamma, beta, epsilon)
-        return (y, mean, variance), lambda dy, *_: _normalize_gradient(dy, x, gamma, mean, variance, epsilon)
+        y, mean, variance = _normalize(x, gamma, beta, axis, epsilon)
+        return (y, mean, variance), lambda dy, *_: _normalize_gradient(dy, x, gamma, mean, variance, axis, epsilon)
 
     return normalize(x, gamma, beta)
 
 
-def _normalize(x, gamma, beta, epsilon: float):
-    axes = list(range(x.shape.rank - 1))
+def _normalize(x, gamma, beta, axis: int, epsilon: float):
+    axes = _other_axes(axis, x)
     mean = tf.reduce_mean(x, axes)
     variance = tf.maximum(tf.reduce_mean(tf.square(x), axes) - tf.square(mean), 0.0)
     scale = gamma * tf.math.rsqrt(variance + epsilon)
-    return x * scale + (beta - mean * scale), mean, variance
+    return x * _along(axis, scale, x) + _along(axis, beta - mean * scale, x), mean, variance
 
 
-def _normalize_gradient(dy, x, gamma, mean, variance, epsilon: float):
+def _normalize_gradient(dy, x, gamma, mean, variance, axis: int, epsilon: float):
     """dx = scale (dy - mean(dy) - x^ mean(dy x^)), with x^ = (x - mean) / stddev; then those of gamma and beta."""
-    axes = list(range(x.shape.rank - 1))
+    axes = _other_axes(axis, x)
     inverse_stddev = tf.math.rsqrt(variance + epsilon)
     scale = gamma * inverse_stddev
     mean_dy = tf.reduce_mean(dy, axes)
     mean_dy_whitened = (tf.reduce_mean(dy * x, axes) - mean_dy * mean) * inverse_stddev
     along_x = scale * inverse_stddev * mean_dy_whitened
-    dx = dy * scale - x * along_x + (mean * along_x - scale * mean_dy)
+    constant = mean * along_x - scale * mean_dy
+    dx = dy * _along(axis, scale, x) - x * _along(axis, along_x, x) + _along(axis, constant, x)
     count = tf.cast(tf.size(x) // tf.size(gamma), x.dtype)
     return dx, mean_dy_whitened * count, mean_dy * count
 

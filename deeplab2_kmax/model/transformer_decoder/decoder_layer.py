@@ -1,151 +1,115 @@
-"""One layer of the transformer decoder: clustering, self-attention among centers, feed-forward network.
+"""One layer of a transformer decoder: projections, an update rule, a feed-forward network.
 
-The rule by which centers gather from pixels is a layer of its own (`kmeans_clustering.py`); this file is what all rules
-share.
+How centers and pixels learn of each other is the update rule, a layer of its own (`max_attention.py`,
+`kmeans_clustering.py`; interface in `update_rule.py`); this file is what all rules share. A layer does not know where
+it stands: `TransformerDecoder` chains layers at strides 32, 16 and 8, MaX-DeepLab puts them behind the blocks of its
+encoder. All it needs is pixels of any number of channels, not activated, and centers:
+
+    layer = DecoderLayer(settings, head_settings, normalization, name="transformer")
+    output = layer(pixels, centers, previous_logits, training=training)
+    pixels, centers, previous_logits = output.pixels, output.centers, output.assignment_logits
 """
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeplab2_kmax.model.heads import HeadSettings
+from deeplab2_kmax.model.heads import HeadSettings, Prediction, PredictionHead
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.drop_path import drop_path
-from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
-from deeplab2_kmax.model.layers.shapes import shape_of
+from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering
-from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.model.transformer_decoder.max_attention import MaxAttention
+from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
+from deeplab2_kmax.model.transformer_decoder.update_rule import RuleInput, flatten_pixels, unflatten_pixels
 
-UPDATE_RULES = {"kmax": KMeansClustering}
+UPDATE_RULES = {"max": MaxAttention, "kmax": KMeansClustering}
 
 
-@dataclasses.dataclass(frozen=True)
-class TransformerDecoderSettings:
-    """Sizes of the transformer decoder.
+class LayerOutput(NamedTuple):
+    """What a layer leaves behind; B images, h x w pixels, N centers.
 
     Attributes:
-        num_blocks: layers at strides 32, 16 and 8.
-        num_centers: cluster centers, i.e. mask slots.
-        center_channels: channels of a center.
-        bottleneck_channels: channels to which pixels and centers are projected inside a layer.
-        key_channels, value_channels: over all heads.
-        num_heads: of the self-attention.
-        feed_forward_channels: hidden channels of the feed-forward network.
-        keep_prob: probability that a residual branch is kept in training.
-        update_rule: key of UPDATE_RULES.
+        pixels: [B, h, w, C] with the rule's pixel update, not activated.
+        centers: [B, N, center_channels].
+        assignment: [B, h, w, N], of sum one over the centers at each pixel.
+        assignment_logits: [B, h, w, N] behind it, or None.
+        prediction: the layer's own masks and classes, made before the update, or None without deep supervision.
+        reference_boxes: [B, N, 4] (center x, center y, width, height) in fractions of the image, or None.
     """
 
-    num_blocks: tuple[int, ...] = (2, 2, 2)
-    num_centers: int = 128
-    center_channels: int = 256
-    bottleneck_channels: int = 256
-    key_channels: int = 128
-    value_channels: int = 256
-    num_heads: int = 8
-    feed_forward_channels: int = 2048
-    keep_prob: float = 1.0
-    update_rule: str = "kmax"
-
-    @classmethod
-    def from_options(cls, options: model_pb2.ModelOptions.MaXDeepLabOptions) -> TransformerDecoderSettings:
-        decoder = options.transformer_decoder
-        return cls(
-            tuple(decoder.num_blocks),
-            options.num_mask_slots,
-            decoder.center_channels,
-            decoder.bottleneck_channels,
-            decoder.key_channels,
-            decoder.value_channels,
-            decoder.num_heads,
-            decoder.feed_forward_channels,
-            options.transformer_decoder_drop_path_keep_prob,
-            decoder.update_rule,
-        )
-
-
-class SelfAttention(tf.keras.layers.Layer):
-    """Multi-head attention among centers: [B, N, bottleneck] -> [B, N, center_channels].
-
-    Similarities are batch-normalized for each head instead of scaled by 1 / sqrt(depth).
-    """
-
-    def __init__(self, settings: TransformerDecoderSettings, normalization: Normalization, name: str | None = None):
-        super().__init__(name=name)
-        heads = settings.num_heads
-        self.num_heads = heads
-        self.depths = [settings.key_channels, settings.key_channels, settings.value_channels]
-        self.query_key_value = LinearNorm(
-            sum(self.depths),
-            normalization,
-            kernel_initializer=tf.keras.initializers.TruncatedNormal(stddev=settings.bottleneck_channels**-0.5),
-            name="query_key_value",
-        )
-        self.similarity_norm = BatchNorm(normalization, name="similarity_norm")
-        self.value_norm = BatchNorm(
-            normalization, shape=[1, heads, 1, settings.value_channels // heads], name="value_norm"
-        )
-        self.activate = activation("gelu")
-        self.projection = LinearNorm(
-            settings.center_channels, normalization, gamma_initializer="zeros", name="projection"
-        )
-
-    def call(self, centers, training=False):
-        parts = tf.split(self.query_key_value(centers, training=training), self.depths, axis=-1)
-        count = centers.shape[1]
-        query, key, value = (
-            tf.reshape(part, [-1, count, self.num_heads, part.shape[-1] // self.num_heads]) for part in parts
-        )
-        # One statistic a head: heads are the last axis.
-        similarity = self.similarity_norm(tf.einsum("bnhd,bmhd->bnmh", query, key), training=training)
-        retrieved = tf.einsum("bnmh,bmhd->bnhd", tf.nn.softmax(similarity, axis=2), value)
-        retrieved = tf.reshape(retrieved, [-1, count, self.depths[-1]])
-        retrieved = self.activate(self.value_norm(retrieved, training=training))
-        return self.projection(retrieved, training=training)
+    pixels: tf.Tensor
+    centers: tf.Tensor
+    assignment: tf.Tensor
+    assignment_logits: tf.Tensor | None = None
+    prediction: Prediction | None = None
+    reference_boxes: tf.Tensor | None = None
 
 
 class DecoderLayer(tf.keras.layers.Layer):
-    """Pixels [B, h, w, C] and centers [B, N, center_channels] -> updated centers and the rule's `Prediction`."""
+    """Pixels [B, h, w, C], centers [B, N, center_channels] and the assignment logits of the layer before.
+
+    Args:
+        settings: sizes, activation and rule.
+        head_settings: of the layer's own prediction; may be None where `settings.deep_supervision` is false.
+        normalization: settings of the batch norms.
+    """
 
     def __init__(
         self,
         settings: TransformerDecoderSettings,
-        head_settings: HeadSettings,
+        head_settings: HeadSettings | None,
         normalization: Normalization,
         name: str | None = None,
     ):
         super().__init__(name=name)
-        bottleneck = settings.bottleneck_channels
-        self.keep_prob = settings.keep_prob
-        self.activate = activation("gelu")
-        self.center_projection = LinearNorm(bottleneck, normalization, "gelu", name="center_projection")
-        self.pixel_projection = LinearNorm(bottleneck, normalization, "gelu", name="pixel_projection")
-        self.clustering = UPDATE_RULES[settings.update_rule](
-            bottleneck, settings.value_channels, settings.center_channels, head_settings, normalization
-        )
-        self.self_attention = SelfAttention(settings, normalization, name="self_attention")
+        self.settings = settings
+        self.normalization = normalization
+        self.activate = activation(settings.activation)
+
+        def linear(channels, name, activation=settings.activation, gamma="ones"):
+            return LinearNorm(channels, normalization, activation, gamma_initializer=gamma, name=name)
+
+        self.center_projection = linear(settings.bottleneck_channels, "center_projection")
+        self.pixel_projection = linear(settings.bottleneck_channels, "pixel_projection")
+        self.predictor = None
+        if settings.deep_supervision:
+            self.predictor = PredictionHead(head_settings, normalization, name="predictor")
         self.feed_forward = [
-            LinearNorm(settings.feed_forward_channels, normalization, "gelu", name="feed_forward1"),
-            LinearNorm(settings.center_channels, normalization, gamma_initializer="zeros", name="feed_forward2"),
+            linear(settings.feed_forward_channels, "feed_forward1"),
+            linear(settings.center_channels, "feed_forward2", activation=None, gamma="zeros"),
         ]
 
-    def call(self, pixels, centers, training=False):
-        projected_pixels = self._project_pixels(pixels, training)
+    def build(self, pixel_shape):
+        rule = UPDATE_RULES[self.settings.update_rule]
+        self.rule = rule(self.settings, pixel_shape[-1], self.normalization)
+        super().build(pixel_shape)
+
+    def call(self, pixels, centers, previous_logits=None, training=False) -> LayerOutput:
+        projected = self.pixel_projection(flatten_pixels(self.activate(pixels)), training=training)
+        projected = unflatten_pixels(projected, pixels)
         projected_centers = self.center_projection(centers, training=training)
-        clustered, prediction = self.clustering(projected_pixels, projected_centers, training=training)
-        attended = self.self_attention(projected_centers, training=training)
-        centers = self.activate(centers + self._drop(clustered, training) + self._drop(attended, training))
+        prediction = None
+        if self.predictor is not None:
+            prediction = self.predictor(projected, projected_centers, projected_centers, training=training)
+        inputs = RuleInput(projected, projected_centers, centers, previous_logits, prediction)
+        update = self.rule(inputs, training=training)
+        if update.pixel_update is not None:
+            pixels += self._drop(update.pixel_update, training)
+        for branch in update.center_updates:
+            centers += self._drop(branch, training)
+        centers = self._feed_forward(self.activate(centers), training)
+        return LayerOutput(
+            pixels, centers, update.assignment, update.assignment_logits, prediction, update.reference_boxes
+        )
+
+    def _feed_forward(self, centers, training):
         hidden = self.feed_forward[0](centers, training=training)
         hidden = self.feed_forward[1](hidden, training=training)
-        return self.activate(centers + self._drop(hidden, training)), prediction
-
-    def _project_pixels(self, pixels, training):
-        batch, height, width, channels = shape_of(pixels)
-        flat = tf.reshape(self.activate(pixels), [batch, height * width, channels])
-        projected = self.pixel_projection(flat, training=training)
-        return tf.reshape(projected, [batch, height, width, projected.shape[-1]])
+        return self.activate(centers + self._drop(hidden, training))
 
     def _drop(self, branch, training):
-        return drop_path(branch, self.keep_prob, training)
+        return drop_path(branch, self.settings.keep_prob, training)

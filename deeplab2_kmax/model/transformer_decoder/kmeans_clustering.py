@@ -4,51 +4,57 @@ Cluster centers C and pixels P, with mask logits as the affinity between them:
 
     assignment   A = onehot(argmax_n logits(P, C))            [HW, N], no gradient
     update       C <- C + W(norm(A^T V(P)))                   sum over the pixels of each cluster
+
+Beside it the centers attend to each other. Pixels gather nothing from centers.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from deeplab2_kmax.model.heads import HeadSettings, Prediction, PredictionHead
+from deeplab2_kmax.model.heads import Prediction
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.transformer_decoder.attention import AttentionBranch, attention_projection
+from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
+from deeplab2_kmax.model.transformer_decoder.update_rule import RuleInput, RuleOutput, flatten_pixels
 
 
 class KMeansClustering(tf.keras.layers.Layer):
     """One step of k-means: assigns every pixel to one center, then sums the values of each center's pixels.
 
-    Inputs are pixels [B, h, w, D] and centers [B, N, D], both projected to the layer's bottleneck. Returns what is to
-    be added to the centers, [B, N, center_channels], and the `Prediction` behind the assignment, which is supervised.
-    What a center without pixels receives is the same whatever the image: a sum of zero, normalized.
+    `RuleInput.prediction` is needed. What a center without pixels receives from the clustering branch is the same
+    whatever the image: a sum of zero, normalized and projected.
     """
 
     def __init__(
         self,
-        bottleneck_channels: int,
-        value_channels: int,
-        center_channels: int,
-        head_settings: HeadSettings,
+        settings: TransformerDecoderSettings,
+        pixel_channels: int,
         normalization: Normalization,
-        name: str = "clustering",
+        name: str = "kmeans_clustering",
     ):
         super().__init__(name=name)
-        self.predictor = PredictionHead(head_settings, normalization, name="predictor")
-        self.value = LinearNorm(
-            value_channels,
-            normalization,
-            kernel_initializer=tf.keras.initializers.TruncatedNormal(stddev=bottleneck_channels**-0.5),
-            name="value",
+        del pixel_channels  # Pixels stay as they are.
+        self.depths = [settings.key_channels, settings.key_channels, settings.value_channels]
+        self.pixel_value = attention_projection(settings, settings.value_channels, normalization, "pixel_value")
+        self.cluster_norm = BatchNorm(normalization, name="cluster_norm")
+        self.cluster_projection = LinearNorm(
+            settings.center_channels, normalization, gamma_initializer="zeros", name="cluster_projection"
         )
-        self.value_norm = BatchNorm(normalization, name="value_norm")
-        self.projection = LinearNorm(center_channels, normalization, gamma_initializer="zeros", name="projection")
+        self.center_qkv = attention_projection(settings, sum(self.depths), normalization, "center_qkv")
+        self.center_attention = AttentionBranch(
+            settings, settings.center_channels, normalization, name="center_attention"
+        )
 
-    def call(self, pixels, centers, training=False):
-        prediction = self.predictor(pixels, centers, centers, training=training)
-        values = self.value(_flatten_pixels(pixels), training=training)
-        update = tf.matmul(_flatten_pixels(hard_assignment(prediction)), values, transpose_a=True)
-        update = self.projection(self.value_norm(update, training=training), training=training)
-        return update, prediction
+    def call(self, inputs: RuleInput, training=False) -> RuleOutput:
+        assignment = hard_assignment(inputs.prediction)
+        values = self.pixel_value(flatten_pixels(inputs.pixels), training=training)
+        clusters = tf.matmul(flatten_pixels(assignment), values, transpose_a=True)
+        clustered = self.cluster_projection(self.cluster_norm(clusters, training=training), training=training)
+        query, key, value = tf.split(self.center_qkv(inputs.centers, training=training), self.depths, axis=-1)
+        attended, _ = self.center_attention(query, key, value, training=training)
+        return RuleOutput((clustered, attended), None, assignment, inputs.prediction.mask_logits)
 
 
 def hard_assignment(prediction: Prediction) -> tf.Tensor:
@@ -56,8 +62,3 @@ def hard_assignment(prediction: Prediction) -> tf.Tensor:
     logits = prediction.mask_logits
     nearest = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return tf.stop_gradient(tf.one_hot(nearest, logits.shape[-1], dtype=logits.dtype))
-
-
-def _flatten_pixels(x: tf.Tensor) -> tf.Tensor:
-    """[B, h, w, C] -> [B, h * w, C]."""
-    return tf.reshape(x, [tf.shape(x)[0], -1, x.shape[-1]])

@@ -1,0 +1,65 @@
+"""What every update rule takes and gives, so that the rules are interchangeable.
+
+A rule is a Keras layer `Rule(settings, pixel_channels, normalization)`, called as `rule(inputs, training=False)` with
+`RuleInput`, that returns `RuleOutput`. It knows nothing of the network around it: the same rule works in the decoder
+of the kMaX skeleton and between the blocks of MaX-DeepLab's encoder, on any stride and any number of pixel channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.heads import Prediction
+from deeplab2_kmax.model.layers.shapes import shape_of
+
+
+class RuleInput(NamedTuple):
+    """B images, h x w pixels, N centers, D bottleneck channels.
+
+    Attributes:
+        pixels: [B, h, w, D], projected and activated.
+        centers: [B, N, D], projected and activated.
+        raw_centers: [B, N, center_channels], as they came into the layer.
+        previous_logits: [B, h', w', N] assignment logits of the layer before, at its resolution; None in the first.
+        prediction: masks and classes the centers predict on these pixels, or None without deep supervision.
+    """
+
+    pixels: tf.Tensor
+    centers: tf.Tensor
+    raw_centers: tf.Tensor
+    previous_logits: tf.Tensor | None = None
+    prediction: Prediction | None = None
+
+
+class RuleOutput(NamedTuple):
+    """What a rule does to centers and pixels.
+
+    Attributes:
+        center_updates: branches [B, N, center_channels]; each is dropped by itself in training (drop path), their sum
+            is added to the centers before the activation.
+        pixel_update: [B, h, w, pixel_channels], to be added to the pixels, which stay without activation; or None.
+        assignment: [B, h, w, N]; at each pixel non-negative and of sum one over the centers. k-means: one-hot; CMT:
+            the soft assignment Z; MaX: the attention weights of pixels over centers, averaged over heads.
+        assignment_logits: [B, h, w, N] whose softmax or argmax the assignment is; None where there are none.
+        reference_boxes: [B, N, 4] center x, center y, width and height of each center's reference mask, in fractions
+            of the image; or None.
+    """
+
+    center_updates: tuple[tf.Tensor, ...]
+    pixel_update: tf.Tensor | None
+    assignment: tf.Tensor
+    assignment_logits: tf.Tensor | None = None
+    reference_boxes: tf.Tensor | None = None
+
+
+def flatten_pixels(x: tf.Tensor) -> tf.Tensor:
+    """[B, h, w, C] -> [B, h * w, C]."""
+    return tf.reshape(x, [tf.shape(x)[0], -1, x.shape[-1]])
+
+
+def unflatten_pixels(x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    """[B, h * w, C] -> [B, h, w, C] with the height and width of `reference` [B, h, w, any]."""
+    _, height, width, _ = shape_of(reference)
+    return tf.reshape(x, [-1, height, width, x.shape[-1]])

@@ -1,0 +1,95 @@
+"""Each update rule in the network: one config field swaps them, the rest is shared."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.config import load_config
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.losses.settings import from_config
+from deeplab2_kmax.model import build_model
+
+FIELD = "model_options.max_deeplab.transformer_decoder."
+RULES = ("max", "kmax")
+
+
+@pytest.fixture(scope="module")
+def config_of(configs, tiny_overrides):
+    """(overrides of the transformer decoder's fields) -> the tiny config with them."""
+    path = str(configs / "shapes" / "kmax_tiny.textproto")
+    return lambda *fields: load_config(path, [*tiny_overrides, *(FIELD + field for field in fields)])
+
+
+@pytest.fixture(scope="module", params=RULES)
+def model(request, config_of):
+    model = build_model(config_of(f"update_rule={request.param}"))
+    model.rule = request.param
+    return model
+
+
+def images(batch=2):
+    return tf.random.stateless_uniform([batch, 65, 65, 3], [1, 2], maxval=255.0)
+
+
+def test_checkpoint_keys_are_unique_and_none_is_left_out(model):
+    assert len(checkpoint_variables(model)) == len(model.variables)
+
+
+def test_gradient_reaches_every_weight(model):
+    # Fresh residual branches end in a scale of zero, beyond which no gradient flows.
+    for variable in model.trainable_variables:
+        if "gamma" in variable.name and not np.any(variable):
+            variable.assign(0.5 * tf.ones_like(variable))
+    with tf.GradientTape() as tape:
+        outputs = model(images(), training=True)
+        loss = tf.add_n([tf.reduce_mean(tf.sin(x)) for x in tf.nest.flatten(outputs)])
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert [v.name for g, v in zip(gradients, model.trainable_variables) if g is None] == []
+
+
+def test_intermediates_are_named_and_consistent(model):
+    named = model.intermediates(images())
+    outputs = model(images(), training=False)
+    centers = tf.tile(model.transformer_decoder.cluster_centers, [2, 1, 1])
+    for layer, size in (("stride32_layer1", 3), ("stride16_layer1", 5), ("stride8_layer1", 9)):
+        place = f"transformer_decoder/{layer}"
+        np.testing.assert_array_equal(named[f"{place}/centers_before"], centers)
+        centers = named[f"{place}/centers_after"]
+        assert named[f"{place}/assignment"].shape == [2, size, size, 16]
+        total = tf.reduce_sum(named[f"{place}/assignment"], -1)
+        np.testing.assert_allclose(total, np.ones([2, size, size]), atol=1e-5)
+    assert {"pixel_encoder/stage5", "pixel_decoder/stride32", "pixel_decoder/stride4"} <= set(named)
+    np.testing.assert_allclose(named["outputs/pixel_space_mask_logits"], outputs["pixel_space_mask_logits"], atol=1e-5)
+
+
+def test_pixel_updates_reach_the_pixel_decoders_next_stage(config_of):
+    model = build_model(config_of("update_rule=max"))
+    before = model.intermediates(images())
+    layer = model.transformer_decoder.layers[0]
+    layer.rule.pixel_attention.projection.norm.gamma.assign_add(tf.ones([32]))
+    after = model.intermediates(images())
+    changed = {name for name in before if np.abs(before[name] - after[name]).max() > 1e-6}
+    assert "pixel_decoder/stride16" in changed and "outputs/pixel_space_mask_logits" in changed
+    assert not changed & {"pixel_decoder/stride32", "transformer_decoder/stride32_layer1/assignment"}
+
+
+def test_deep_supervision_is_a_choice_of_its_own(config_of):
+    for fields, predictions in ((["update_rule=max"], 0), (["update_rule=max", "deep_supervision=true"], 3)):
+        config = config_of(*fields)
+        outputs = build_model(config)(images(), training=True)
+        assert len(outputs.get("auxiliary_outputs_pred", ())) == predictions
+        assert from_config(config).auxiliary_outputs == predictions
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (["update_rule=kmax", "pixel_update=attention"], "pixel_update: update_rule 'kmax' allows"),
+        (["update_rule=kmax", "deep_supervision=false"], "deep_supervision: k-means"),
+        (["update_rule=max", "pixel_update=sum"], "got 'sum'"),
+    ],
+)
+def test_contradictions_are_refused_by_field(config_of, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        config_of(*fields)
