@@ -14,6 +14,7 @@ from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, fitted_size, resize_align_corners
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
+from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 
@@ -107,6 +108,7 @@ class InferenceModel:
         model = build_model(config)
         if prefix is not None:
             load_checkpoint(model, prefix)
+        fold_batch_norms(model)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import linear
+from deeplab2_kmax.model.layers.folding import FoldingLayer
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
 from deeplab2_kmax.model.layers.shapes import shape_of
 
@@ -37,7 +38,7 @@ class RelativePositions(tf.keras.layers.Layer):
         return tf.gather(tf.identity(self.embeddings), distance + MAX_DISTANCE)
 
 
-class AxialAttention(tf.keras.layers.Layer):
+class AxialAttention(FoldingLayer):
     """Attention along the middle axis: [rows, length, C] -> [rows, length, value_channels]."""
 
     def __init__(
@@ -96,10 +97,13 @@ class AxialAttention(tf.keras.layers.Layer):
         if training:
             qkv = self.qkv_norm(linear(x, self.qkv_kernel), training=True)
         else:
-            scale, shift = self.qkv_norm.affine()
-            qkv = linear(x, self.qkv_kernel * scale, shift)
+            qkv = linear(x, *self.inference_weights())
         parts = tf.split(qkv, [self.key_channels, self.key_channels, self.value_channels], axis=-1)
         return [tf.reshape(part, [-1, length, self.num_heads, part.shape[-1] // self.num_heads]) for part in parts]
+
+    def combined_weights(self):
+        scale, shift = self.qkv_norm.affine()
+        return self.qkv_kernel * scale, shift
 
 
 class AxialAttention2D(tf.keras.layers.Layer):

@@ -1,7 +1,7 @@
 """Convolutions followed by batch normalization and an activation: one layer, one kernel launch in inference.
 
-In inference the normalization is an affine map per channel, so it is folded into the kernel: what runs is a
-convolution, a bias and an activation, which TensorFlow fuses.
+In inference the normalization is an affine map per channel, so it is folded into the kernel (see `folding.py`): what
+runs is a convolution, a bias and an activation, which TensorFlow fuses.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
+from deeplab2_kmax.model.layers.folding import FoldingLayer
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 from deeplab2_kmax.model.layers.shapes import shape_of
 
 
-class ConvNorm(tf.keras.layers.Layer):
+class ConvNorm(FoldingLayer):
     """Convolution (no bias), batch norm, activation: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters].
 
     Strided kernels are padded alike on all sides ((kernel_size - 1) / 2), which keeps features centred on the same
@@ -56,8 +57,12 @@ class ConvNorm(tf.keras.layers.Layer):
     def call(self, x, training=False):
         if training:
             return self.activate(self.norm(self._convolve_with_gradient(x), training=True))
+        kernel, bias = self.inference_weights()
+        return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
+
+    def combined_weights(self):
         scale, shift = self.norm.affine()
-        return self.activate(tf.nn.bias_add(self._convolve(x, self.kernel * scale), shift))
+        return self.kernel * scale, shift
 
     def _convolve_with_gradient(self, x):
         if self.dilation == 1:
@@ -97,7 +102,7 @@ def dilated_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Te
     return tf.add_n(taps)
 
 
-class DepthwiseConvNorm(tf.keras.layers.Layer):
+class DepthwiseConvNorm(FoldingLayer):
     """[B, H, W, C] -> one kernel a channel -> batch norm -> activation -> [B, H, W, C]."""
 
     def __init__(self, kernel_size: int, normalization: Normalization, activation: str | None = None, name=None):
@@ -115,9 +120,12 @@ class DepthwiseConvNorm(tf.keras.layers.Layer):
     def call(self, x, training=False):
         if training:
             return self.activate(self.norm(self._convolve(x, self.depthwise_kernel), training=True))
+        kernel, bias = self.inference_weights()
+        return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
+
+    def combined_weights(self):
         scale, shift = self.norm.affine()
-        kernel = self.depthwise_kernel * scale[:, tf.newaxis]
-        return self.activate(tf.nn.bias_add(self._convolve(x, kernel), shift))
+        return self.depthwise_kernel * scale[:, tf.newaxis], shift
 
     def _convolve(self, x, kernel):
         return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
@@ -148,7 +156,7 @@ def linear(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf
     return tf.reshape(y, [*leading, kernel.shape[-1]])
 
 
-class LinearNorm(tf.keras.layers.Layer):
+class LinearNorm(FoldingLayer):
     """[B, length, C] -> linear map (no bias) -> batch norm -> activation -> [B, length, filters].
 
     The kernel is stored as that of a convolution of width one, [1, C, filters].
@@ -177,8 +185,11 @@ class LinearNorm(tf.keras.layers.Layer):
     def call(self, x, training=False):
         if training:
             return self.activate(self.norm(linear(x, self.kernel[0]), training=True))
+        return self.activate(linear(x, *self.inference_weights()))
+
+    def combined_weights(self):
         scale, shift = self.norm.affine()
-        return self.activate(linear(x, self.kernel[0] * scale, shift))
+        return self.kernel[0] * scale, shift
 
 
 class Linear(tf.keras.layers.Layer):

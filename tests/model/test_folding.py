@@ -1,0 +1,40 @@
+"""Batch norms folded once give what they gave call by call, and leave the stored variables alone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.axial_attention import AxialAttention
+from deeplab2_kmax.model.layers.convolution import ConvNorm, DepthwiseConvNorm, LinearNorm
+from deeplab2_kmax.model.layers.folding import fold_batch_norms
+from deeplab2_kmax.model.layers.normalization import Normalization
+
+NORM = Normalization()
+
+
+def _cases():
+    yield ConvNorm(6, 3, NORM, stride=2, activation="relu"), [2, 9, 7, 4]
+    yield DepthwiseConvNorm(5, NORM, activation="gelu"), [2, 9, 7, 4]
+    yield LinearNorm(6, NORM, activation="gelu"), [2, 5, 4]
+    yield AxialAttention(8, 16, NORM), [3, 7, 4]
+
+
+@pytest.mark.parametrize("layer, shape", _cases(), ids=lambda case: type(case).__name__)
+def test_folded_layers_compute_the_same_and_keep_to_it(layer, shape):
+    random = np.random.RandomState(0)
+    x = tf.constant(random.standard_normal(shape), tf.float32)
+    layer(x)
+    for variable in layer.variables:
+        variable.assign(random.uniform(0.5, 1.5, variable.shape))
+    model = tf.keras.Sequential([layer])
+    expected = model(x)
+    stored = {variable.ref(): variable.numpy() for variable in layer.variables}
+
+    fold_batch_norms(model)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-6, atol=1e-6)
+    assert all(np.array_equal(ref.deref().numpy(), value) for ref, value in stored.items())
+
+    # What has been folded no longer follows the kernel's own normalization.
+    norm = layer.qkv_norm if isinstance(layer, AxialAttention) else layer.norm
+    norm.gamma.assign(3.0 * norm.gamma)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-6, atol=1e-6)
