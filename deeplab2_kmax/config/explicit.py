@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from deeplab2_kmax.config.encoders import ENCODERS
+from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
 
@@ -44,7 +45,7 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     Returns:
         One sentence for each group of fields that was filled in; empty where the config was explicit.
     """
-    notes = []
+    notes = _name_datasets(config)
     max_deeplab = config.model_options.max_deeplab
     dataset = config.train_dataset_options.dataset
     word = next((word for word in _INFERRED_FROM_DATASET if word in dataset), "coco")
@@ -60,6 +61,21 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     decoder = max_deeplab.transformer_decoder
     if filled := _fill(decoder, {"num_blocks": (2, 2, 2), **_OF_UPDATE_RULE.get(decoder.update_rule, {})}):
         notes.append(f"transformer decoder: {filled}")
+    return notes
+
+
+def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
+    """Fills in a data set that is not named, where one alone has as many classes as the semantic head.
+
+    DeepLab2's example configs are such: they leave the data set to the code that builds a model from them.
+    """
+    notes = []
+    classes = config.model_options.max_deeplab.auxiliary_semantic_head.output_channels
+    fitting = [name for name in known_datasets() if load_dataset(name).num_classes == classes]
+    for field in ("train_dataset_options", "eval_dataset_options"):
+        if config.HasField(field) and not getattr(config, field).dataset and len(fitting) == 1:
+            getattr(config, field).dataset = fitting[0]
+            notes.append(f"{field}.dataset: none is named, and {fitting[0]} has the {classes} classes of the model")
     return notes
 
 

@@ -56,6 +56,14 @@ def test_what_deeplab2_infers_from_the_data_set_name(
     assert list(options.transformer_decoder.num_blocks) == [2, 2, 2]
 
 
+@pytest.mark.parametrize("classes, dataset", [(134, "coco_panoptic"), (19, "cityscapes_panoptic")])
+def test_a_data_set_that_is_not_named_is_told_by_its_classes(write, classes, dataset):
+    unnamed = DEEPLAB2_STYLE.replace('dataset: "%s"', "") % classes
+    assert load_config(write(unnamed)) == load_config(write(DEEPLAB2_STYLE % (classes, dataset, dataset)))
+    with pytest.raises(ConfigError, match="train_dataset_options.dataset: .*came ''"):
+        load_config(write(unnamed.replace(f"output_channels: {classes}", "output_channels: 77")))
+
+
 def test_explicit_fields_win_over_inference(write):
     text = DEEPLAB2_STYLE % (134, "coco_panoptic", "coco_panoptic")
     config = load_config(write(text), ["model_options.max_deeplab.num_mask_slots=7"])

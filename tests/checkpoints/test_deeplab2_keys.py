@@ -1,0 +1,68 @@
+"""Every kMaX and MaX config of DeepLab2 builds a model with exactly the checkpoint keys and shapes of DeepLab2's."""
+
+import functools
+import gzip
+import json
+import lzma
+import pathlib
+
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format, text_format
+from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
+
+from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.config import config_to_text, load_config, unsupported_reason
+from deeplab2_kmax.model import build_model
+from deeplab2_kmax.protos import config_pb2
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
+EXPERIMENTS = json.loads(gzip.decompress((GOLDEN / "deeplab2_configs.json.gz").read_bytes()))
+KEYS = json.loads(lzma.decompress((GOLDEN / "checkpoint_keys.json.xz").read_bytes()))
+# Fields that do not change which variables a model has.
+TRAINING_ONLY = {
+    "": ("initial_checkpoint",),
+    "backbone": ("pretrained_weights", "drop_path_keep_prob", "drop_path_schedule"),
+    "max_deeplab": (
+        "instance_discrimination_sample_k",
+        "instance_discrimination_sample_temperature",
+        "semantic_sample_k",
+        "semantic_sample_temperature",
+        "transformer_decoder_drop_path_keep_prob",
+    ),
+}
+
+
+def architecture_of(config):
+    """What is left of a config without all that training alone reads, as text."""
+    left = config_pb2.ExperimentOptions(model_options=config.model_options)
+    left.train_dataset_options.dataset = config.train_dataset_options.dataset
+    for name, fields in TRAINING_ONLY.items():
+        message = getattr(left.model_options, name) if name else left.model_options
+        for field in fields:
+            message.ClearField(field)
+    return text_format.MessageToString(left)
+
+
+@functools.cache
+def shapes_by_key(architecture):
+    """{checkpoint key: shape} of the model that a config, as text, builds. No weight gets a value: that takes long."""
+
+    def without_value(_, **options):
+        return UninitializedVariable(**{name: options[name] for name in ("trainable", "shape", "dtype", "name")})
+
+    config = text_format.Parse(architecture, config_pb2.ExperimentOptions())
+    with tf.Graph().as_default(), tf.variable_creator_scope(without_value):
+        model = build_model(config)
+    return {key: list(variable.shape) for key, variable in checkpoint_variables(model).items()}
+
+
+@pytest.mark.parametrize("experiment", sorted(EXPERIMENTS))
+def test_keys_and_shapes_are_deeplab2s(experiment, tmp_path):
+    path = tmp_path / "experiment.textproto"
+    path.write_text(config_to_text(json_format.ParseDict(EXPERIMENTS[experiment], config_pb2.ExperimentOptions())))
+    config = load_config(str(path))
+    if reason := unsupported_reason(config):
+        pytest.skip(reason)
+    expected = KEYS["architectures"][KEYS["experiments"][experiment]]
+    assert shapes_by_key(architecture_of(config)) == expected
