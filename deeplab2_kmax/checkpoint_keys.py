@@ -31,6 +31,15 @@ RULES = [
     (r"^(encoder/stages/.*)/depthwise/", r"\1/depthwise_conv/"),
     (r"^(encoder/stages/.*)/expansion/", r"\1/pointwise_conv1/"),
     (r"^(encoder/stages/.*)/projection/", r"\1/pointwise_conv2/"),
+    # Pixel encoder: MOAT
+    (
+        r"^pixel_encoder/moat_stem/(first|norm|second)/",
+        lambda m: f"encoder/_stem/layer_with_weights-{('first', 'norm', 'second').index(m[1])}/",
+    ),
+    (r"^pixel_encoder/moat_stages/(\d+)/(\d+)/(?:convolution/)?(\w+)/", r"encoder/_blocks/\1/\2/_\3/"),
+    (r"/_se/(reduce|expand)/", r"/_se/_se_\1/"),
+    (r"/_attention/(q|k|v)(?:uery|ey|alue)/", r"/_attention/_\1_proj/"),
+    (r"/_attention/projection/", "/_attention/_o_proj/"),
     # Pixel decoder
     (r"^pixel_decoder/stages/(\d+)/(\d+)/", lambda m: f"pixel_decoder/_stages/{m[1]}/_block{int(m[2]) + 1}/"),
     (r"^pixel_decoder/skip_norms/", "pixel_decoder/_backbone_norms/"),

@@ -17,7 +17,7 @@ FAMILY_NAMES = {
 }
 SUPPORTED_BACKBONES = tuple(ENCODERS)
 SUPPORTED = "supported are max_deeplab models on the kMaX skeleton, with backbone.name one of: " + ", ".join(
-    SUPPORTED_BACKBONES
+    name for name, encoder in ENCODERS.items() if encoder.listed
 )
 
 

@@ -9,6 +9,7 @@ from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.pixel_encoders.axial_resnet import AxialResNet, AxialResNetSettings
 from deeplab2_kmax.model.pixel_encoders.convnext import ConvNeXt, ConvNeXtSettings
+from deeplab2_kmax.model.pixel_encoders.moat import MOAT, MOATSettings
 from deeplab2_kmax.model.pixel_encoders.resnet import ResNet, ResNetSettings
 from deeplab2_kmax.protos import config_pb2
 
@@ -16,6 +17,7 @@ from deeplab2_kmax.protos import config_pb2
 _KINDS = {
     "axial_resnet": (AxialResNet, AxialResNetSettings),
     "convnext": (ConvNeXt, ConvNeXtSettings),
+    "moat": (MOAT, MOATSettings),
     "resnet": (ResNet, ResNetSettings),
 }
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
+from deeplab2_kmax.model.layers.initializers import small_truncated_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.protos import model_pb2
@@ -20,11 +21,6 @@ from deeplab2_kmax.protos import model_pb2
 _LAYER_SCALE = 1e-6
 _DEPTHWISE_SIZE = 7
 _EXPANSION = 4
-
-
-def _small_normal() -> tf.keras.initializers.Initializer:
-    """Of every kernel; one object each, since an unseeded initializer repeats its values."""
-    return tf.keras.initializers.TruncatedNormal(stddev=0.02)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +134,7 @@ class PatchConv(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         shape = [self.size, self.size, input_shape[-1], self.filters]
-        self.kernel = self.add_weight("kernel", shape, initializer=_small_normal())
+        self.kernel = self.add_weight("kernel", shape, initializer=small_truncated_normal())
         self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
         super().build(input_shape)
 
@@ -168,9 +164,9 @@ class ConvNeXtBlock(tf.keras.layers.Layer):
         self.depthwise = DepthwiseConv(filters, name="depthwise")
         self.layer_norm = LayerNorm(name="layer_norm")
         self.expansion = tf.keras.layers.Dense(
-            _EXPANSION * filters, kernel_initializer=_small_normal(), name="expansion"
+            _EXPANSION * filters, kernel_initializer=small_truncated_normal(), name="expansion"
         )
-        self.projection = tf.keras.layers.Dense(filters, kernel_initializer=_small_normal(), name="projection")
+        self.projection = tf.keras.layers.Dense(filters, kernel_initializer=small_truncated_normal(), name="projection")
 
     def build(self, input_shape):
         if input_shape[-1] != self.filters:
@@ -205,7 +201,7 @@ class DepthwiseConv(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         shape = [_DEPTHWISE_SIZE, _DEPTHWISE_SIZE, 1, self.filters]
-        self.kernel = self.add_weight("kernel", shape, initializer=_small_normal())
+        self.kernel = self.add_weight("kernel", shape, initializer=small_truncated_normal())
         self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
         super().build(input_shape)
 

@@ -1,0 +1,181 @@
+"""The blocks of MOAT (Yang et al., ICLR 2023): mobile convolution, alone or with self-attention after it.
+
+In inference every batch norm is absorbed by the convolution before it, or, where it comes first, by the one after it.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.activations import activation
+from deeplab2_kmax.model.layers.drop_path import drop_path
+from deeplab2_kmax.model.layers.initializers import small_normal
+from deeplab2_kmax.model.layers.layer_norm import LayerNorm
+from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.relative_attention import RelativeAttention
+
+_EXPANSION = 4
+_SQUEEZE = 0.25
+_ATTENTION_EPSILON = 1e-5
+
+
+class MobileConvBlock(tf.keras.layers.Layer):
+    """Inverted bottleneck: norm, 1x1 to 4 * filters, depthwise 3x3, gates, 1x1; plus the pooled and projected input.
+
+    [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters]
+
+    Args:
+        filters: output channels.
+        normalization: settings of the batch norms.
+        stride: of the depthwise convolution, and of the shortcut's average pooling (over 3x3).
+        keep_prob: probability that a residual branch is kept in training.
+        squeezes: whether gates from the mean over all pixels scale the channels (squeeze and excitation).
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        normalization: Normalization,
+        stride: int = 1,
+        keep_prob: float = 1.0,
+        squeezes: bool = True,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.filters = filters
+        self.stride = stride
+        self.keep_prob = keep_prob
+        self.activate = activation("gelu")
+        expanded = _EXPANSION * filters
+        self.pre_norm = BatchNorm(normalization, name="pre_norm")
+        self.expand_conv = PointwiseConv(expanded, use_bias=False, name="expand_conv")
+        self.expand_norm = BatchNorm(normalization, name="expand_norm")
+        self.depthwise_conv = StridedDepthwiseConv(stride, name="depthwise_conv")
+        self.depthwise_norm = BatchNorm(normalization, name="depthwise_norm")
+        self.se = Gates(max(1, int(_SQUEEZE * filters)), expanded, name="se") if squeezes else None
+        self.shrink_conv = PointwiseConv(filters, name="shrink_conv")
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        expanded = [None, _EXPANSION * self.filters]
+        self.pre_norm.build([None, channels])
+        self.expand_conv.build([None, channels])
+        for layer in (self.expand_norm, self.depthwise_conv, self.depthwise_norm, self.shrink_conv):
+            layer.build(expanded)
+        self.shortcut_conv = None if channels == self.filters else PointwiseConv(self.filters, name="shortcut_conv")
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        hidden = self._depthwise(self._expanded(x, training), training)
+        if self.se is not None:
+            hidden *= self.se(hidden)
+        return self._shortcut(x) + drop_path(self.shrink_conv(hidden), self.keep_prob, training)
+
+    def _expanded(self, x, training):
+        if training:
+            x = self.expand_conv(self.pre_norm(x, training=True))
+            return self.activate(self.expand_norm(x, training=True))
+        before, shift_before = self.pre_norm.affine()
+        after, shift_after = self.expand_norm.affine()
+        kernel = self.expand_conv.kernel * after
+        bias = tf.linalg.matvec(kernel[0, 0], shift_before, transpose_a=True) + shift_after
+        return self.activate(pointwise(x, kernel * before[:, tf.newaxis], bias))
+
+    def _depthwise(self, x, training):
+        if training:
+            return self.activate(self.depthwise_norm(self.depthwise_conv(x), training=True))
+        scale, shift = self.depthwise_norm.affine()
+        kernel = self.depthwise_conv.depthwise_kernel * scale[:, tf.newaxis]
+        return self.activate(tf.nn.bias_add(self.depthwise_conv.convolve(x, kernel), shift))
+
+    def _shortcut(self, x):
+        if self.stride > 1:
+            x = tf.nn.avg_pool2d(x, 3, self.stride, "SAME")
+        return x if self.shortcut_conv is None else self.shortcut_conv(x)
+
+
+class MOATBlock(tf.keras.layers.Layer):
+    """Mobile convolution without gates, then x + attention(layer_norm(x)): [B, H, W, C] -> [B, h, w, filters].
+
+    Args:
+        filters, normalization, stride, keep_prob: of `MobileConvBlock`; keep_prob holds for the attention too.
+        learned_size: of `RelativeAttention`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        normalization: Normalization,
+        stride: int = 1,
+        keep_prob: float = 1.0,
+        learned_size: int | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.keep_prob = keep_prob
+        self.convolution = MobileConvBlock(
+            filters, normalization, stride, keep_prob, squeezes=False, name="convolution"
+        )
+        self.attention_norm = LayerNorm(_ATTENTION_EPSILON, name="attention_norm")
+        self.attention = RelativeAttention(filters, learned_size, name="attention")
+
+    def call(self, x, training=False):
+        x = self.convolution(x, training=training)
+        return x + drop_path(self.attention(self.attention_norm(x)), self.keep_prob, training)
+
+
+class Gates(tf.keras.layers.Layer):
+    """Squeeze and excitation (Hu et al., 2018): [B, H, W, C] -> factors in (0, 1), [B, 1, 1, C], from the mean."""
+
+    def __init__(self, squeezed: int, channels: int, name: str | None = None):
+        super().__init__(name=name)
+        self.reduce = PointwiseConv(squeezed, name="reduce")
+        self.expand = PointwiseConv(channels, name="expand")
+
+    def call(self, x):
+        mean = tf.reduce_mean(x, [1, 2], keepdims=True)
+        return tf.sigmoid(self.expand(tf.nn.silu(self.reduce(mean))))
+
+
+class PointwiseConv(tf.keras.layers.Layer):
+    """1x1 convolution: [B, H, W, C] -> [B, H, W, filters]."""
+
+    def __init__(self, filters: int, use_bias: bool = True, name: str | None = None):
+        super().__init__(name=name)
+        self.filters = filters
+        self.use_bias = use_bias
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight("kernel", [1, 1, input_shape[-1], self.filters], initializer=small_normal())
+        self.bias = self.add_weight("bias", [self.filters], initializer="zeros") if self.use_bias else None
+        super().build(input_shape)
+
+    def call(self, x):
+        if self.bias is None:
+            return tf.nn.conv2d(x, self.kernel, 1, "VALID")
+        return pointwise(x, self.kernel, self.bias)
+
+
+def pointwise(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """1x1 convolution of x [B, H, W, C] with kernel [1, 1, C, D] and bias [D]."""
+    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias)
+
+
+class StridedDepthwiseConv(tf.keras.layers.Layer):
+    """3x3 convolution of each channel on its own: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
+
+    def __init__(self, stride: int, name: str | None = None):
+        super().__init__(name=name)
+        self.stride = stride
+
+    def build(self, input_shape):
+        self.depthwise_kernel = self.add_weight(
+            "depthwise_kernel", [3, 3, input_shape[-1], 1], initializer=small_normal()
+        )
+        super().build(input_shape)
+
+    def call(self, x):
+        return self.convolve(x, self.depthwise_kernel)
+
+    def convolve(self, x, kernel):
+        return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], "SAME")
