@@ -40,6 +40,7 @@ def test_additions_are_numbered_from_1000():
         ("BackboneOptions", "stage_blocks"),
         ("BackboneOptions", "stage_filters"),
         ("BackboneOptions", "stem_channels"),
+        ("BackboneOptions", "position_embedding"),
         ("BackboneOptions", "stem_max_pool"),
         ("BackboneOptions", "activated_features"),
         ("MaXDeepLabOptions", "transformer_decoder_drop_path_keep_prob"),
