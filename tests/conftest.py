@@ -79,6 +79,12 @@ def golden_value_fixture():
     return golden_value
 
 
+@pytest.fixture(scope="session", name="write_golden_checkpoint")
+def write_golden_checkpoint_fixture():
+    """The function `write_golden_checkpoint`."""
+    return write_golden_checkpoint
+
+
 @pytest.fixture(scope="session")
 def golden_checkpoint(golden, tmp_path_factory):
     """case name -> prefix of a DeepLab2 checkpoint with golden values for the keys of tests/golden/<case>.keys.json."""
