@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_convert(commands)
+    _add_visualize(commands)
     _add_config(commands)
     _add(commands, "doctor", _doctor, "print versions, devices and what is missing")
     return parser
@@ -110,6 +111,22 @@ def _add_config(commands) -> None:
     parser.add_argument("--diff", metavar="OTHER", help="print only what differs from the config OTHER")
 
 
+def _add_visualize(commands) -> None:
+    parser = _add(commands, "visualize", None, "draw what a model does inside")
+    views = parser.add_subparsers(title="views", metavar="VIEW", required=True)
+    summary = "for each decoder layer, which cluster each pixel belongs to, and how the centers converge"
+    clusters = _add(views, "clusters", _visualize_clusters, summary)
+    clusters.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    _add_config_flags(clusters, required=True)
+    clusters.add_argument(
+        "--checkpoint", metavar="PATH", required=True, help="a checkpoint, or a folder: its latest one"
+    )
+    clusters.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write to; made where missing")
+    clusters.add_argument(
+        "--layers", metavar="NAME,NAME", help="only these layers, e.g. stride32_layer1,stride8_layer1 (default: all)"
+    )
+
+
 def _run(options, _) -> None:
     from deeplab2_kmax.config import load_config
     from deeplab2_kmax.trainer import train
@@ -152,6 +169,17 @@ def _convert(options, rest: list[str]) -> None:
     # Converters are commands of their own, with DeepLab2's flags.
     sys.argv = [f"deeplab2-kmax convert {options.data}", *rest]
     runpy.run_module(_CONVERTERS[options.data], run_name="__main__", alter_sys=True)
+
+
+def _visualize_clusters(options, _) -> int:
+    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.serving import ClusterViewer
+    from deeplab2_kmax.serving.cluster_files import draw_files
+
+    config = load_config(options.config_file, options.override)
+    viewer = ClusterViewer.from_checkpoint(config, options.checkpoint)
+    layers = options.layers.split(",") if options.layers is not None else None
+    return 1 if draw_files(viewer, options.images, options.output, layers, _print, _print_error) else 0
 
 
 def _config(options, _) -> None:

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.serving.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_whole
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
 from deeplab2_kmax.serving.reading import read_image
 from deeplab2_kmax.visualization import display_scale
 
 OVERLAY, PANOPTIC, SEGMENTS = "_overlay.png", "_panoptic.png", "_segments.json"
-
-
-def make_output_folder(folder: str | os.PathLike) -> Path:
-    """Makes the folder, or raises UserError where nothing can be written there."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot make this output folder: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: cannot write into this output folder")
-    return folder
-
-
-def output_names(images: Iterable[str]) -> dict[str, str]:
-    """A name for the results of each picture: its file name, numbered where several pictures share one."""
-    names: dict[str, str] = {}
-    for image in images:
-        stem, number = Path(image).stem, 1
-        name = stem
-        while name in names.values():
-            number += 1
-            name = f"{stem}_{number}"
-        names[image] = name
-    return names
 
 
 def predict_file(predictor: Predictor, image: str, folder: Path, name: str, keep: Iterable[str] = ()) -> Prediction:
@@ -63,15 +36,16 @@ def predict_file(predictor: Predictor, image: str, folder: Path, name: str, keep
       UserError: a result cannot be written, or would take the place of a file to keep.
     """
     targets = [folder / (name + suffix) for suffix in (OVERLAY, PANOPTIC, SEGMENTS)]
-    kept = {os.path.realpath(path) for path in keep}
-    for target in targets:
-        if os.path.realpath(target) in kept:
-            raise UserError(f"{image}: its result would overwrite the input {target}; choose another output folder")
+    refuse_to_overwrite(keep, targets, image)
     prediction = predictor(read_image(image))
     drawn = prediction.overlay(scale=display_scale(*prediction.panoptic_map.shape))
-    contents = (_png(drawn), _png(_ids_as_colors(prediction.panoptic_map)), segments_as_json(prediction, image))
+    contents = (
+        encode_png(drawn),
+        encode_png(_ids_as_colors(prediction.panoptic_map)),
+        segments_as_json(prediction, image),
+    )
     for target, content in zip(targets, contents):
-        _write(target, content)
+        write_whole(target, content)
     return prediction
 
 
@@ -111,23 +85,6 @@ def _ids_as_colors(panoptic: np.ndarray) -> np.ndarray:
     return np.stack([panoptic % 256, panoptic // 256 % 256, panoptic // 65536], -1).astype(np.uint8)
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot write this file: {error.strerror}") from error
-
-
 def predict_files(predictor: Predictor, images: list[str], folder: str | os.PathLike, report, complain) -> int:
     """Segments picture files one after the other; those that cannot be read are named and left out.
 
@@ -141,15 +98,10 @@ def predict_files(predictor: Predictor, images: list[str], folder: str | os.Path
     Returns:
       the number of files that failed.
     """
-    folder = make_output_folder(folder)
-    failed = 0
-    for image, name in output_names(dict.fromkeys(images)).items():
-        try:
-            prediction = predict_file(predictor, image, folder, name, keep=images)
-        except DataError as error:
-            complain(f"error: {error}")
-            failed += 1
-            continue
+
+    def predict_one(image: str, folder: Path, name: str) -> str:
+        prediction = predict_file(predictor, image, folder, name, keep=images)
         height, width = prediction.panoptic_map.shape
-        report(f"{image} ({width} x {height}) -> {folder / (name + OVERLAY)}\n{segment_table(prediction)}")
-    return failed
+        return f"{image} ({width} x {height}) -> {folder / (name + OVERLAY)}\n{segment_table(prediction)}"
+
+    return for_each_picture(predict_one, images, folder, report, complain)

@@ -35,7 +35,9 @@ def load_font(size: int) -> ImageFont.ImageFont:
         return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def draw_captions(image: np.ndarray, index: np.ndarray, texts: list[str], smallest: float) -> np.ndarray:
+def draw_captions(
+    image: np.ndarray, index: np.ndarray, texts: list[str], smallest: float, font_size: int = 0
+) -> np.ndarray:
     """Writes `texts[i]` on the pixels where `index == i`, the largest segments first.
 
     A text stands where the segment is widest. One that would cover an earlier text moves up or down by a line or two
@@ -46,12 +48,13 @@ def draw_captions(image: np.ndarray, index: np.ndarray, texts: list[str], smalle
       index: [H, W] integers in 0..len(texts)-1.
       texts: one a segment; nothing is drawn for empty ones.
       smallest: segments of fewer pixels get no text.
+      font_size: in pixels; 0 chooses one that suits the picture.
 
     Returns:
       a new [H, W, 3] uint8 picture.
     """
     height, width = index.shape
-    font = load_font(int(np.clip(round(min(height, width) * 0.032), _SMALLEST_FONT, _LARGEST_FONT)))
+    font = load_font(font_size or int(np.clip(round(min(height, width) * 0.032), _SMALLEST_FONT, _LARGEST_FONT)))
     areas = np.bincount(index.ravel(), minlength=len(texts))
     wanted = [i for i in np.argsort(-areas, kind="stable").tolist() if texts[i] and areas[i] >= smallest]
     if not wanted:

@@ -1,0 +1,113 @@
+"""What the layers of a transformer decoder make of one picture: the input of every cluster picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deeplab2_kmax.errors import DataError
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.datasets import DatasetDescriptor
+
+# Name of the view that is no decoder layer.
+FINAL = "final_masks"
+_LAYER_NAME = re.compile(r"stride(\d+)_layer(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerView:
+    """One decoder layer, or the final masks, on one picture.
+
+    Attributes:
+      name: of the layer among the model's intermediates, e.g. "stride32_layer1"; FINAL for the final masks.
+      stride: pixels of the network's input between two points of its grid.
+      assignment: [h, w, N] float, share of each pixel that each cluster gets; sums to one over the clusters. It covers
+        the whole input of the network, padding included.
+      centers: [N, C] float, the cluster centers as the layer leaves them; None for the final masks.
+    """
+
+    name: str
+    stride: int
+    assignment: np.ndarray
+    centers: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.assignment.ndim != 3 or 0 in self.assignment.shape:
+            raise DataError(f"{self.name}: expected an assignment [h, w, N], got shape {self.assignment.shape}")
+
+    @property
+    def title(self) -> str:
+        """A name for people."""
+        if self.name == FINAL:
+            return f"Final masks, stride {self.stride}"
+        words = _LAYER_NAME.fullmatch(self.name)
+        if words:
+            return "Stride {}, layer {}".format(*words.groups())
+        return f"{self.name.replace('_', ' ').capitalize()}, stride {self.stride}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterViews:
+    """One picture, seen through all decoder layers.
+
+    Attributes:
+      image: [H, W, 3] uint8 RGB.
+      panoptic: [H, W] integers, the panoptic map the network ends with.
+      dataset: the classes in that map.
+      layers: the decoder layers in their order, then the final masks.
+      initial_centers: [N, C] float, the learned centers before the first layer.
+      class_names: N names, empty for clusters that the network calls void.
+      class_scores: [N] float, probability of that class.
+      class_colors: [N, 3] uint8 RGB, colours that the clusters' own ones should recall; None leaves them free.
+      extent: height and width of the picture within the network's input (between the centers of corner pixels), as a
+        share of that of the whole input; the rest is padding.
+      subtitle: a line on model and rule.
+    """
+
+    image: np.ndarray
+    panoptic: np.ndarray
+    dataset: DatasetDescriptor
+    layers: tuple[LayerView, ...]
+    initial_centers: np.ndarray
+    class_names: tuple[str, ...]
+    class_scores: np.ndarray
+    class_colors: np.ndarray | None = None
+    extent: tuple[float, float] = (1.0, 1.0)
+    subtitle: str = ""
+
+    def __post_init__(self):
+        if len(self.layers) < 2:
+            raise DataError(f"expected at least one decoder layer and the final masks, got {len(self.layers)} views")
+        counts = {view.name: view.assignment.shape[-1] for view in self.layers}
+        if set(counts.values()) != {len(self.class_names)}:
+            raise DataError(f"expected {len(self.class_names)} clusters (one a class name) everywhere, got {counts}")
+
+    @property
+    def num_clusters(self) -> int:
+        return len(self.class_names)
+
+    def labels(self, size: tuple[int, int]) -> list[np.ndarray]:
+        """For each view the cluster with the largest share at each pixel of the picture, [*size] int."""
+        return [resample(view.assignment.argmax(-1), size, self.extent) for view in self.layers]
+
+
+def resample(maps: np.ndarray, size: tuple[int, int], extent: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """The picture's part of maps on the network's grid, by the nearest grid point, corners aligned.
+
+    Args:
+      maps: [h, w, ...] on the whole input.
+      size: height and width wanted.
+      extent: see `ClusterViews`.
+
+    Returns:
+      [*size, ...] of the same dtype.
+    """
+    rows, columns = (
+        np.rint(np.linspace(0, share * (length - 1), wanted)).astype(int)
+        for share, length, wanted in zip(extent, maps.shape, size)
+    )
+    return maps[rows[:, None], columns]
