@@ -31,6 +31,7 @@ setup(
         "numpy>=1.23,<2",
         "protobuf>=4.21,<5",
         "absl-py",
+        "h5py",
         "matplotlib",
         "Pillow",
         "pycocotools",

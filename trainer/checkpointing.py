@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import checkpoint_items, load_checkpoint, resolve_checkpoint
+from deeplab2_kmax.checkpoints import RestoreReport, checkpoint_items, load_checkpoint, resolve_checkpoint
 from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.protos import model_pb2
 from deeplab2_kmax.trainer.progress import say
 
 # Items of a checkpoint whose channels are the data set's classes.
@@ -116,12 +117,19 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def initial_weights(model: tf.keras.Model, path: str, *, keep_semantic_last_layer: bool = True) -> str:
+def initial_weights(
+    model: tf.keras.Model,
+    path: str,
+    *,
+    load_encoder: Callable[[], RestoreReport] | None = None,
+    keep_semantic_last_layer: bool = True,
+) -> str:
     """Loads a new run's first weights, as far as the checkpoint has them.
 
     Args:
         model: takes the weights.
         path: a checkpoint or a folder of them; "" starts from scratch.
+        load_encoder: loads pretrained weights of the pixel encoder; what the checkpoint has comes over them.
         keep_semantic_last_layer: False leaves out the layer whose channels are the classes.
 
     Returns:
@@ -130,11 +138,31 @@ def initial_weights(model: tf.keras.Model, path: str, *, keep_semantic_last_laye
     Raises:
         CheckpointError: there is no such checkpoint, or nothing in it fits.
     """
-    if not path:
-        return "training from scratch (no checkpoint in the model folder, no initial_checkpoint)"
-    exclude = () if keep_semantic_last_layer else SEMANTIC_LAST_LAYERS
-    report = load_checkpoint(model, path, partial=True, exclude=exclude)
-    return f"initial weights from {report}"
+    loaded = []
+    if load_encoder:
+        loaded.append(f"pretrained encoder from {load_encoder()}")
+    if path:
+        exclude = () if keep_semantic_last_layer else SEMANTIC_LAST_LAYERS
+        loaded.append(f"initial weights from {load_checkpoint(model, path, partial=True, exclude=exclude)}")
+    if not loaded:
+        return "training from scratch (no checkpoint in the model folder, no initial_checkpoint, no pretrained_weights)"
+    return "\n".join(loaded)
+
+
+def pretrained_encoder(directory: str, options: model_pb2.ModelOptions) -> str:
+    """The `pretrained_weights` that training in `directory` starts from, or "" where none are needed.
+
+    A checkpoint in the folder comes first, and so does an initial_checkpoint that holds an encoder: it would be loaded
+    over them.
+    """
+    path = options.backbone.pretrained_weights
+    if not path or tf.train.latest_checkpoint(directory):
+        return ""
+    if options.initial_checkpoint:
+        keys = tf.train.load_checkpoint(resolve_checkpoint(options.initial_checkpoint)).get_variable_to_shape_map()
+        if any(key.startswith("encoder/") for key in keys):
+            return ""
+    return path
 
 
 def require_start(directory: str, initial_checkpoint: str, training: bool) -> None:

@@ -21,8 +21,9 @@ from deeplab2_kmax.input_pipeline import build_dataset, data_errors
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
+from deeplab2_kmax.pretrained_weights import load_pretrained_weights, require_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
-from deeplab2_kmax.trainer.checkpointing import RunCheckpoints, initial_weights, require_start
+from deeplab2_kmax.trainer.checkpointing import RunCheckpoints, initial_weights, pretrained_encoder, require_start
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.optimizers import Optimizers, build_optimizers, solver_settings
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
@@ -70,19 +71,24 @@ def run_experiment(
 
 def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> None:
     """Finds what would stop the run, before anything is built: data, weights to start from, a folder to write to."""
-    for field, value in (
-        ("experiment_name", config.experiment_name),
-        ("model_options.initial_checkpoint", config.model_options.initial_checkpoint),
-    ):
-        if "${" in value:
-            raise ConfigError(f"{field}: {value} is a placeholder; fill it in, or give --override={field}=...")
+    options = config.model_options
+    _require_filled_in("experiment_name", config.experiment_name)
+    _require_filled_in("model_options.initial_checkpoint", options.initial_checkpoint)
     if "train" in mode:
         require_data(config.train_dataset_options, "train_dataset_options", is_training=True)
     if "eval" in mode:
         require_data(config.eval_dataset_options, "eval_dataset_options", is_training=False)
     if mode != "continuous_eval":
-        require_start(folder, config.model_options.initial_checkpoint, training="train" in mode)
+        require_start(folder, options.initial_checkpoint, training="train" in mode)
+    if "train" in mode and (pretrained := pretrained_encoder(folder, options)):
+        _require_filled_in("model_options.backbone.pretrained_weights", pretrained)
+        require_pretrained_weights(pretrained)
     require_writable(folder)
+
+
+def _require_filled_in(field: str, value: str) -> None:
+    if "${" in value:
+        raise ConfigError(f"{field}: {value} is a placeholder; fill it in, or give --override={field}=...")
 
 
 def build_experiment(
@@ -223,9 +229,16 @@ def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheck
 
 def _start_training(parts: _Parts) -> str:
     options = parts.config.model_options
+    epsilon = parts.config.trainer_options.solver_options.batchnorm_epsilon
+    load_encoder = None
+    if pretrained := pretrained_encoder(parts.folder, options):
+        load_encoder = functools.partial(
+            load_pretrained_weights, parts.model, pretrained, options.backbone.name, epsilon
+        )
     return initial_weights(
         parts.model,
         options.initial_checkpoint,
+        load_encoder=load_encoder,
         keep_semantic_last_layer=options.restore_semantic_last_layer_from_initial_checkpoint,
     )
 
