@@ -11,6 +11,8 @@ from deeplab2_kmax.visualization.layer_views import ClusterViews, resample
 _OVERSAMPLING = 2
 # How far the photo's light parts pull a cluster's colour to white, and its dark ones to black.
 _LIGHT, _SHADE = 0.4, 0.45
+# Share of its colour that a cluster shows where all have as much of a pixel.
+_FAINTEST = 0.3
 # Opacity of the white line between clusters.
 _BORDER = 0.6
 _PAPER = np.array([246, 246, 247], np.float32)
@@ -30,8 +32,8 @@ def assignment_panel(
       borders: whether to draw a fine light line between clusters.
 
     Returns:
-      [*size, 3] uint8 RGB. Where a pixel is shared by several clusters its colour fades to paper: it has its full
-      colour where one cluster has it all, none where all clusters have an equal share.
+      [*size, 3] uint8 RGB. A pixel has the full colour of its cluster where that has it all, and the paler the less of
+      it the cluster has.
     """
     fine = tuple(_OVERSAMPLING * side for side in size)
     assignment = views.layers[layer].assignment
@@ -57,14 +59,14 @@ def paint_clusters(
       labels: [H, W] integers, the cluster of each pixel.
       colors: [N, 3] uint8.
       photo: [H, W, 3] uint8 RGB; its luminance shows through.
-      confidence: [H, W] float 0..1; 0 gives the colour of paper.
+      confidence: [H, W] float 0..1; at 0 a cluster is very pale.
       borders: whether to draw the pixels on both sides of a border lighter.
 
     Returns:
       [H, W, 3] uint8 RGB.
     """
-    # Square root: a confidence of a quarter still shows half the colour.
-    strength = np.sqrt(confidence)[..., None]
+    # Square root: attention over a hundred centers, of which none has much, has to show differences too.
+    strength = _FAINTEST + (1 - _FAINTEST) * np.sqrt(confidence)[..., None]
     canvas = _PAPER + strength * (colors[labels].astype(np.float32) - _PAPER)
     relief = (photo @ _LUMINANCE / 127.5 - 1)[..., None]
     canvas += np.where(relief > 0, _LIGHT * relief * (255 - canvas), _SHADE * relief * canvas)

@@ -12,8 +12,10 @@ from scipy.optimize import linear_sum_assignment
 
 # More vivid colours than this cannot be told apart.
 MOST_VIVID = 24
-# A cluster with a smaller share of the picture does not need a colour that is seen from afar.
-_SMALLEST_VIVID_SHARE = 0.003
+# A pixel owned on the way counts as much of one owned in the end.
+_EARLIER = 0.25
+# A cluster with less weight (about: share of the picture) does not need a colour that is seen from afar.
+_SMALLEST_VIVID_WEIGHT = 0.004
 # Candidates for vivid colours: neither so light that they vanish on paper nor so dark that hues look alike.
 _LIGHTNESS = (0.58, 0.66, 0.74, 0.82)
 _CHROMA = (0.09, 0.12, 0.15)
@@ -39,23 +41,24 @@ def cluster_colors(shares: np.ndarray, wished: np.ndarray | None = None) -> np.n
     """One colour for each cluster; the same arguments always give the same colours.
 
     Args:
-      shares: [N] float, share of the picture that each cluster owns in the end.
+      shares: [K, N] float, share of the picture that each cluster owns in each of K views. The last one counts most.
       wished: [N, 3] uint8 RGB, a colour that would suit each cluster, such as that of its class. The vivid colours are
         dealt out such that together they come as near to the wishes as they can.
 
     Returns:
       [N, 3] uint8 RGB.
     """
-    colors = muted_colors(len(shares))
-    order = np.argsort(-np.asarray(shares), kind="stable")
-    large = [int(n) for n in order[:MOST_VIVID] if shares[n] >= _SMALLEST_VIVID_SHARE]
+    weights = shares[-1] + _EARLIER * np.mean(shares, 0)
+    colors = muted_colors(len(weights))
+    order = np.argsort(-weights, kind="stable")
+    large = [int(n) for n in order[:MOST_VIVID] if weights[n] >= _SMALLEST_VIVID_WEIGHT]
     vivid = vivid_colors(MOST_VIVID)[: max(len(large), _FEWEST_OFFERED)]
     if wished is None or not large:
         colors[large] = vivid[: len(large)]
     else:
         distance = np.linalg.norm(_from_uint8(wished[large])[:, None] - _from_uint8(vivid)[None], axis=-1)
         # Large clusters have the first choice.
-        rows, columns = linear_sum_assignment(distance * np.sqrt(shares[large])[:, None])
+        rows, columns = linear_sum_assignment(distance * np.sqrt(weights[large])[:, None])
         colors[np.array(large)[rows]] = vivid[columns]
     return colors
 

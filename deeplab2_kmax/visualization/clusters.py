@@ -82,8 +82,8 @@ def _sharing(view: LayerView, size: tuple[int, int], extent: tuple[float, float]
 
 def cluster_panels(views: ClusterViews, size: tuple[int, int]) -> list[np.ndarray]:
     """The picture of each view alone, [*size, 3] uint8 RGB, coloured alike; the last one with class names."""
-    shares = ClusterNumbers.from_views(views).shares[-1]
-    return _panels(views, cluster_colors(shares, views.class_colors), shares, size)
+    shares = ClusterNumbers.from_views(views).shares
+    return _panels(views, cluster_colors(shares, views.class_colors), shares[-1], size)
 
 
 @matplotlib.style.context("default")
@@ -95,7 +95,7 @@ def cluster_page(views: ClusterViews, title: str) -> Page:
       title: headline.
     """
     numbers = ClusterNumbers.from_views(views)
-    colors = cluster_colors(numbers.shares[-1], views.class_colors)
+    colors = cluster_colors(numbers.shares, views.class_colors)
     height, width = views.image.shape[:2]
     grid = fit_grid(width / height, len(views.layers))
     page = Page(WIDTH, grid.height)
@@ -180,8 +180,8 @@ def _caption(numbers: ClusterNumbers, layer: int) -> str:
     if layer:
         parts.append(f"{_percent(numbers.moved[layer - 1])} moved")
     if numbers.sharing[layer] >= 1.05:
-        parts.append(f"{numbers.sharing[layer]:.1f} share a pixel")
-    return "  \N{MIDDLE DOT}  ".join(parts)
+        parts.append(f"{numbers.sharing[layer]:.1f} per pixel")
+    return " \N{MIDDLE DOT} ".join(parts)
 
 
 def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:

@@ -22,7 +22,7 @@ def test_vivid_colours_differ_and_are_the_same_every_time():
 def test_large_clusters_are_vivid_and_small_ones_muted():
     shares = np.zeros(256)
     shares[[200, 7, 30]] = 0.6, 0.399, 0.001
-    colors = cluster_colors(shares)
+    colors = cluster_colors(shares[None])
     assert colors.shape == (256, 3) and colors.dtype == np.uint8
     np.testing.assert_array_equal(colors[[200, 7]], vivid_colors(2))
     others = np.delete(np.arange(256), [200, 7])
@@ -31,15 +31,22 @@ def test_large_clusters_are_vivid_and_small_ones_muted():
 
 
 def test_only_so_many_are_vivid():
-    colors = cluster_colors(np.full(100, 0.01))
+    colors = cluster_colors(np.full((1, 100), 0.01))
     np.testing.assert_array_equal(colors[:MOST_VIVID], vivid_colors(MOST_VIVID))
     np.testing.assert_array_equal(colors[MOST_VIVID:], muted_colors(100)[MOST_VIVID:])
+
+
+def test_clusters_that_owned_much_on_the_way_are_vivid_too():
+    shares = np.zeros((4, 16))
+    shares[:, 3], shares[1, 5], shares[-1, 3], shares[-1, 7] = 0.5, 0.5, 0.9, 0.1
+    colors = cluster_colors(shares)
+    np.testing.assert_array_equal(colors[[3, 7, 5]], vivid_colors(3))
 
 
 def test_wishes_are_met_as_far_as_colours_stay_distinct():
     shares = np.array([0.5, 0.3, 0.1, 0.1, 0.0])
     wished = np.array([[40, 140, 40], [200, 160, 90], [60, 140, 230], [60, 140, 230], [255, 0, 0]], np.uint8)
-    colors = cluster_colors(shares, wished).astype(int)
+    colors = cluster_colors(shares[None], wished).astype(int)
     green, sand, *blues = colors[:4].tolist()
     assert green[1] == max(green)
     assert sand[0] == max(sand) and sand[2] == min(sand)
