@@ -17,6 +17,23 @@ _PREDICTOR = r"(?:prediction_head|predictor)"
 
 # (pattern, replacement as re.sub takes it)
 RULES = [
+    # MaX-DeepLab's skeleton: all of it but the heads is DeepLab2's encoder
+    (r"^pixel_encoder/first_stage/", "encoder/_stage1/"),
+    (r"^pixel_encoder/stages/(\d+)/(?=blocks/|layers/)", lambda m: f"encoder/_stage{int(m[1]) + 2}/"),
+    (r"^extra_stage0/", "encoder/_stage5_extra/"),
+    (r"^extra_stage(\d+)/", r"encoder/_decoder_stage\1_extra/"),
+    (r"^backbone_decoder/step(\d+)/", r"encoder/_decoder_stage\1/"),
+    (r"^extra_decoder/step(\d+)/", r"encoder/_decoder_stage\1_extra/"),
+    (r"^(encoder/_decoder_stage\w+)/stage/", r"\1/"),
+    (r"^(encoder/_decoder_stage\w+)/fusion/strided/", r"\1_resized_fuse/_strided_conv_bn1/"),
+    (
+        r"^(encoder/_decoder_stage\w+)/fusion/projections/(\d+)/",
+        lambda m: f"{m[1]}_resized_fuse/_resized_conv_bn{int(m[2]) + 1}/",
+    ),
+    (r"^(encoder/_\w+)/blocks/(\d+)/", lambda m: f"{m[1]}/_block{int(m[2]) + 1}/"),
+    (r"^(encoder/_\w+)/layers/(\d+)/", lambda m: f"{m[1]}/_block{int(m[2]) + 1}_transformer/"),
+    (r"^(class|mask)_embedding/", r"encoder/_\1_feature_extra/"),
+    (r"^cluster_centers$", "encoder/memory_feature"),
     # Pixel encoder: ResNet
     (r"^pixel_encoder/stages/(\d+)/(\d+)/", lambda m: f"encoder/_stage{int(m[1]) + 2}/_block{int(m[2]) + 1}/"),
     (r"^pixel_encoder/stem/", "encoder/_stem/"),
@@ -48,6 +65,7 @@ RULES = [
     # Residual blocks
     (r"/conv([12])/", r"/_conv\1_bn_act/"),
     (r"/conv3/", "/_conv3_bn/"),
+    (r"/conv_out/", "/_conv2_bn/"),
     (r"/shortcut/", "/_shortcut/"),
     (r"/attention/(height|width)_axis/", r"/_attention/_\1_axis/"),
     (r"/qkv_norm/", "/_batch_norm_qkv/"),
@@ -105,7 +123,10 @@ RULES = [
     (r"/norm/(?=\w+$)", "/_batch_norm/"),
     # Layer norms, so named that the rule above leaves them alone
     (r"/layer_norm/(?=\w+$)", "/norm/"),
-    (r"(_bn|_bn_act|_stem|_shortcut|_pointwise|_head|_projection|_bn\d|_level_conv\d)/kernel$", r"\1/_conv/kernel"),
+    (
+        r"(_bn|_bn_act|_stem|_shortcut|_pointwise|_head|_projection|_bn\d|_level_conv\d|_feature_extra)/kernel$",
+        r"\1/_conv/kernel",
+    ),
 ]
 
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in RULES]

@@ -150,7 +150,7 @@ def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training
 
 def _build_optimizers(parts: _Parts) -> Optimizers:
     settings = solver_settings(parts.config.trainer_options.solver_options)
-    return build_optimizers(settings, parts.model.trainable_variables, parts.model.pixel_encoder.trainable_variables)
+    return build_optimizers(settings, parts.model.trainable_variables, parts.model.backbone_variables)
 
 
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) -> Trainer:

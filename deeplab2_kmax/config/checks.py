@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deeplab2_kmax.config.dual_path_checks import dual_path_problems
 from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.config.explicit import num_pixel_decoder_stages
 from deeplab2_kmax.datasets import load_dataset
@@ -79,6 +80,9 @@ def _model_problems(config) -> list[str]:
     problems = _backbone_problems(config.model_options.backbone)
     max_deeplab = config.model_options.max_deeplab
     where = "model_options.max_deeplab"
+    if ENCODERS[config.model_options.backbone.name].has_own_skeleton:
+        problems += dual_path_problems(config.model_options)
+        return problems + _update_rule_problems(max_deeplab.transformer_decoder, f"{where}.transformer_decoder")
     stride = max_deeplab.high_resolution_output_stride
     if stride not in (2, 4):
         problems.append(f"{where}.high_resolution_output_stride: expected 2 or 4, got {stride}")
@@ -127,10 +131,7 @@ def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:
     decoder = max_deeplab.transformer_decoder
     if len(decoder.num_blocks) != 3:
         problems.append(f"{where}.num_blocks: expected 3 values, got {list(decoder.num_blocks)}")
-    if decoder.update_rule not in UPDATE_RULES:
-        problems.append(f"{where}.update_rule: expected one of {UPDATE_RULES}, got {decoder.update_rule!r}")
-    else:
-        problems += _update_rule_problems(decoder, where)
+    problems += _update_rule_problems(decoder, where)
     for name in ("key_channels", "value_channels"):
         if getattr(decoder, name) % decoder.num_heads:
             problems.append(
@@ -144,6 +145,8 @@ def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:
 
 def _update_rule_problems(decoder, where: str) -> list[str]:
     rule, problems = decoder.update_rule, []
+    if rule not in UPDATE_RULES:
+        return [f"{where}.update_rule: expected one of {UPDATE_RULES}, got {rule!r}"]
     if decoder.pixel_update not in PIXEL_UPDATES[rule]:
         problems.append(
             f"{where}.pixel_update: update_rule {rule!r} allows {PIXEL_UPDATES[rule]}, got {decoder.pixel_update!r}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from deeplab2_kmax.config.encoders import ENCODERS
+from deeplab2_kmax.config.encoders import ENCODERS, explicit_backbone_fields
 from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
@@ -30,6 +30,8 @@ _PIXEL_DECODER = {
     "num_blocks": (1, 5, 1, 1, 1),
     "block_type": ("axial", "axial", "bottleneck", "bottleneck", "bottleneck"),
 }
+# Drop path of decoder layers follows the encoder's there, so it has no keep-probability of its own.
+_MAX_SKELETON = {"num_mask_slots": 128, "high_resolution_output_stride": 4}
 # What the paper of each update rule does.
 _OF_UPDATE_RULE = {
     "max": {"deep_supervision": False, "pixel_update": "attention"},
@@ -47,20 +49,26 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     """
     notes = _name_datasets(config)
     max_deeplab = config.model_options.max_deeplab
-    dataset = config.train_dataset_options.dataset
-    word = next((word for word in _INFERRED_FROM_DATASET if word in dataset), "coco")
-    inferred = dataclasses.asdict(_INFERRED_FROM_DATASET[word])
-    if filled := _fill(max_deeplab, inferred):
-        notes.append(f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}")
-    backbone = config.model_options.backbone
-    if filled := _fill(backbone, ENCODERS[backbone.name].fields):
-        notes.append(f"{backbone.name} is {filled}")
-    stages = num_pixel_decoder_stages(max_deeplab)
-    if filled := _fill(max_deeplab.pixel_decoder, {name: values[:stages] for name, values in _PIXEL_DECODER.items()}):
-        notes.append(f"pixel decoder: {filled}")
     decoder = max_deeplab.transformer_decoder
-    if filled := _fill(decoder, {"num_blocks": (2, 2, 2), **_OF_UPDATE_RULE.get(decoder.update_rule, {})}):
-        notes.append(f"transformer decoder: {filled}")
+    backbone = config.model_options.backbone
+    encoder = ENCODERS[backbone.name]
+    if filled := _fill(backbone, explicit_backbone_fields(backbone)):
+        notes.append(f"{backbone.name} is {filled}")
+    if encoder.has_own_skeleton:
+        inferred = {**_MAX_SKELETON, "use_auxiliary_semantic_decoder": backbone.extra_decoder_stacks == 0}
+        if filled := _fill(max_deeplab, inferred):
+            notes.append(f"every model on MaX-DeepLab's skeleton has {filled}")
+    else:
+        notes += _infer_from_dataset(max_deeplab, config.train_dataset_options.dataset)
+        stages = num_pixel_decoder_stages(max_deeplab)
+        pixel_decoder = {name: values[:stages] for name, values in _PIXEL_DECODER.items()}
+        if filled := _fill(max_deeplab.pixel_decoder, pixel_decoder):
+            notes.append(f"pixel decoder: {filled}")
+    filled = [_fill(decoder, encoder.decoder), _fill(decoder, _OF_UPDATE_RULE.get(decoder.update_rule, {}))]
+    if not encoder.has_own_skeleton:
+        filled.append(_fill(decoder, {"num_blocks": (2, 2, 2)}))
+    if any(filled):
+        notes.append("transformer decoder: " + ", ".join(filter(None, filled)))
     return notes
 
 
@@ -77,6 +85,12 @@ def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
             getattr(config, field).dataset = fitting[0]
             notes.append(f"{field}.dataset: none is named, and {fitting[0]} has the {classes} classes of the model")
     return notes
+
+
+def _infer_from_dataset(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions, dataset: str) -> list[str]:
+    word = next((word for word in _INFERRED_FROM_DATASET if word in dataset), "coco")
+    filled = _fill(max_deeplab, dataclasses.asdict(_INFERRED_FROM_DATASET[word]))
+    return [f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}"] if filled else []
 
 
 def num_pixel_decoder_stages(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions) -> int:

@@ -16,7 +16,7 @@ FAMILY_NAMES = {
     None: "none",
 }
 SUPPORTED_BACKBONES = tuple(ENCODERS)
-SUPPORTED = "supported are max_deeplab models on the kMaX skeleton, with backbone.name one of: " + ", ".join(
+SUPPORTED = "supported are max_deeplab models with backbone.name one of: " + ", ".join(
     name for name, encoder in ENCODERS.items() if encoder.listed
 )
 

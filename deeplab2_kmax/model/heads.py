@@ -41,19 +41,28 @@ class HeadSettings:
         pixel_channels: channels of the 5x5 convolution on pixels.
         embedding_channels: dimension in which pixels meet mask kernels.
         num_classes: thing and stuff classes, void not counted.
+        activation: of the 5x5 convolution, "gelu" (the kMaX skeleton) or "relu" (MaX-DeepLab's).
     """
 
     pixel_channels: int
     embedding_channels: int
     num_classes: int
+    activation: str = "gelu"
 
 
 class SegmentationHead(tf.keras.layers.Layer):
     """5x5 separable convolution, then 1x1: [B, h, w, C] -> [B, h, w, output_channels]."""
 
-    def __init__(self, channels: int, output_channels: int, normalization: Normalization, name: str | None = None):
+    def __init__(
+        self,
+        channels: int,
+        output_channels: int,
+        normalization: Normalization,
+        activation: str = "gelu",
+        name: str | None = None,
+    ):
         super().__init__(name=name)
-        self.conv = SeparableConvNorm(channels, 5, normalization, "gelu", name="conv")
+        self.conv = SeparableConvNorm(channels, 5, normalization, activation, name="conv")
         self.final = Linear(output_channels, kernel_rank=4, name="final")
 
     def call(self, x, training=False):
@@ -66,7 +75,9 @@ class PredictionHead(tf.keras.layers.Layer):
     def __init__(self, settings: HeadSettings, normalization: Normalization, name: str | None = None):
         super().__init__(name=name)
         embedding = settings.embedding_channels
-        self.pixel_head = SegmentationHead(settings.pixel_channels, embedding, normalization, name="pixel_head")
+        self.pixel_head = SegmentationHead(
+            settings.pixel_channels, embedding, normalization, settings.activation, name="pixel_head"
+        )
         self.pixel_norm = BatchNorm(normalization, name="pixel_norm")
         self.mask_head = LinearNorm(embedding, normalization, name="mask_head")
         # A small scale: at the start all clusters claim every pixel alike.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.heads import Prediction, PredictionHead, SegmentationHead
 from deeplab2_kmax.model.layers.activations import activation
-from deeplab2_kmax.model.layers.resize import resize_like
+from deeplab2_kmax.model.outputs import layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
 from deeplab2_kmax.model.transformer_decoder import DecoderState, TransformerDecoder
@@ -71,13 +71,13 @@ class MaskTransformer(tf.keras.Model):
     @tf.autograph.experimental.do_not_convert
     def call(self, images, training=False):
         features = self._features(images, training)
-        prediction = features.prediction
-        outputs = _as_dict(prediction)
-        outputs["semantic_logits"] = self._semantic_logits(features.encoder, training)
-        auxiliary = [output.prediction for output in features.state.outputs if output.prediction is not None]
-        if training and auxiliary:
-            outputs["auxiliary_outputs_pred"] = tuple(_as_dict(_resized(each, prediction)) for each in auxiliary)
-        return outputs
+        semantic_logits = self._semantic_logits(features.encoder, training)
+        return model_outputs(features.prediction, features.state.outputs, semantic_logits, training)
+
+    @property
+    def backbone_variables(self) -> list[tf.Variable]:
+        """Trainable variables that pretraining gives, for a learning rate of their own: the pixel encoder's."""
+        return self.pixel_encoder.trainable_variables
 
     def intermediates(self, images) -> dict[str, tf.Tensor]:
         """What the network computes on its way, in inference, by name.
@@ -98,15 +98,9 @@ class MaskTransformer(tf.keras.Model):
         features = self._features(images, training=False)
         named = {f"pixel_encoder/{name}": x for name, x in features.encoder.items()}
         named.update({f"pixel_decoder/stride{32 >> stage}": x for stage, x in enumerate(features.pixels)})
-        centers = features.initial_centers
-        for layer, output in zip(self.transformer_decoder.layers, features.state.outputs):
-            place = f"transformer_decoder/{layer.name}"
-            named[f"{place}/centers_before"] = centers
-            named[f"{place}/centers_after"] = centers = output.centers
-            for name in ("assignment", "assignment_logits", "pixels", "reference_boxes"):
-                if getattr(output, name) is not None:
-                    named[f"{place}/{name}"] = getattr(output, name)
-        named.update({f"outputs/{name}": x for name, x in _as_dict(features.prediction).items()})
+        names = [layer.name for layer in self.transformer_decoder.layers]
+        named.update(layer_intermediates(names, features.initial_centers, features.state.outputs))
+        named.update({f"outputs/{name}": x for name, x in prediction_outputs(features.prediction).items()})
         return named
 
     def _features(self, images, training) -> _Features:
@@ -128,19 +122,3 @@ class MaskTransformer(tf.keras.Model):
             skips = {f"res{name[-1]}": activate(feature) for name, feature in encoder_features.items()}
             x = self.semantic_decoder(x, skips, training=training)
         return self.semantic_head(x, training=training)
-
-
-def _as_dict(prediction: Prediction) -> dict[str, tf.Tensor]:
-    return {
-        "pixel_space_mask_logits": prediction.mask_logits,
-        "transformer_class_logits": prediction.class_logits,
-        "pixel_space_normalized_feature": prediction.pixel_feature,
-    }
-
-
-def _resized(prediction: Prediction, final: Prediction) -> Prediction:
-    """`prediction` with its maps brought to the resolution of `final`."""
-    return prediction._replace(
-        mask_logits=resize_like(prediction.mask_logits, final.mask_logits),
-        pixel_feature=resize_like(prediction.pixel_feature, final.pixel_feature),
-    )

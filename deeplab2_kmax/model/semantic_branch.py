@@ -26,6 +26,7 @@ class SemanticDecoderSettings:
         decoder_channels: channels after each fusion with a skip feature.
         skips: (encoder feature, channels it is projected to), from low to high resolution, e.g. ("res3", 64).
         dropout: rate on the projected pyramid in training.
+        activation: "gelu" (the kMaX skeleton) or "relu" (MaX-DeepLab's).
     """
 
     aspp_channels: int
@@ -33,6 +34,7 @@ class SemanticDecoderSettings:
     decoder_channels: int
     skips: tuple[tuple[str, int], ...]
     dropout: float = 0.1
+    activation: str = "gelu"
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions) -> SemanticDecoderSettings:
@@ -48,17 +50,24 @@ class SemanticDecoderSettings:
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     """[B, h, w, C] -> [B, h, w, channels] from a 1x1, three dilated 3x3 and one image-wide branch."""
 
-    def __init__(self, channels: int, atrous_rates, dropout: float, normalization: Normalization, name=None):
+    def __init__(self, settings: SemanticDecoderSettings, normalization: Normalization, name=None):
         super().__init__(name=name)
 
         def conv(kernel_size, name, dilation=1):
-            return ConvNorm(channels, kernel_size, normalization, dilation=dilation, activation="gelu", name=name)
+            return ConvNorm(
+                settings.aspp_channels,
+                kernel_size,
+                normalization,
+                dilation=dilation,
+                activation=settings.activation,
+                name=name,
+            )
 
         self.pointwise = conv(1, "pointwise")
-        self.dilated = [conv(3, f"dilated{rate}", rate) for rate in atrous_rates]
+        self.dilated = [conv(3, f"dilated{rate}", rate) for rate in settings.atrous_rates]
         self.pooled = conv(1, "pooled")
         self.projection = conv(1, "projection")
-        self.dropout = tf.keras.layers.Dropout(dropout)
+        self.dropout = tf.keras.layers.Dropout(settings.dropout)
 
     def call(self, x, training=False):
         branches = [self.pointwise(x, training=training)]
@@ -75,15 +84,14 @@ class SemanticDecoder(tf.keras.layers.Layer):
     def __init__(self, settings: SemanticDecoderSettings, normalization: Normalization, name: str = "semantic_decoder"):
         super().__init__(name=name)
         self.skip_names = [feature for feature, _ in settings.skips]
-        self.pyramid = AtrousSpatialPyramidPooling(
-            settings.aspp_channels, settings.atrous_rates, settings.dropout, normalization, name="pyramid"
-        )
+        self.pyramid = AtrousSpatialPyramidPooling(settings, normalization, name="pyramid")
+        shared = {"activation": settings.activation}
         self.skips = [
-            ConvNorm(channels, 1, normalization, activation="gelu", name=f"skip_{feature}")
+            ConvNorm(channels, 1, normalization, name=f"skip_{feature}", **shared)
             for feature, channels in settings.skips
         ]
         self.fusions = [
-            SeparableConvNorm(settings.decoder_channels, 5, normalization, "gelu", name=f"fusion_{feature}")
+            SeparableConvNorm(settings.decoder_channels, 5, normalization, name=f"fusion_{feature}", **shared)
             for feature in self.skip_names
         ]
 

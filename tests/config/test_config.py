@@ -171,7 +171,7 @@ def test_all_contradictions_are_listed_at_once(configs):
         ('backbone { name: "resnet50" } motion_deeplab { }', "Motion-DeepLab"),
         ('backbone { name: "resnet50" } vip_deeplab { }', "ViP-DeepLab"),
         ('backbone { name: "resnet50" } deeplab_v3_plus { }', "DeepLabV3+"),
-        ('backbone { name: "max_deeplab_s" } max_deeplab { }', "max_deeplab_s"),
+        ('backbone { name: "max_deeplab_xl" } max_deeplab { }', "max_deeplab_xl"),
         ('backbone { name: "kmax_vit" } max_deeplab { }', "kmax_vit"),
     ],
 )

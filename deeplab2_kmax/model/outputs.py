@@ -1,0 +1,56 @@
+"""What a model returns, under DeepLab2's names, and its intermediates by name; the same for every skeleton."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.heads import Prediction
+from deeplab2_kmax.model.layers.resize import resize_like
+from deeplab2_kmax.model.transformer_decoder import LayerOutput
+
+
+def model_outputs(
+    prediction: Prediction, layers: Iterable[LayerOutput], semantic_logits: tf.Tensor, training: bool
+) -> dict[str, tf.Tensor]:
+    """The outputs of a model; `MaskTransformer` documents them."""
+    outputs = prediction_outputs(prediction)
+    outputs["semantic_logits"] = semantic_logits
+    auxiliary = [layer.prediction for layer in layers if layer.prediction is not None]
+    if training and auxiliary:
+        outputs["auxiliary_outputs_pred"] = tuple(prediction_outputs(_resized(each, prediction)) for each in auxiliary)
+    return outputs
+
+
+def prediction_outputs(prediction: Prediction) -> dict[str, tf.Tensor]:
+    """A prediction under DeepLab2's names."""
+    return {
+        "pixel_space_mask_logits": prediction.mask_logits,
+        "transformer_class_logits": prediction.class_logits,
+        "pixel_space_normalized_feature": prediction.pixel_feature,
+    }
+
+
+def layer_intermediates(
+    names: Iterable[str], initial_centers: tf.Tensor, layers: Iterable[LayerOutput]
+) -> dict[str, tf.Tensor]:
+    """What the decoder layers with these `names` leave behind, as `transformer_decoder/<name>/<what>`."""
+    named = {}
+    centers = initial_centers
+    for name, output in zip(names, layers):
+        place = f"transformer_decoder/{name}"
+        named[f"{place}/centers_before"] = centers
+        named[f"{place}/centers_after"] = centers = output.centers
+        for what in ("assignment", "assignment_logits", "pixels", "reference_boxes"):
+            if getattr(output, what) is not None:
+                named[f"{place}/{what}"] = getattr(output, what)
+    return named
+
+
+def _resized(prediction: Prediction, final: Prediction) -> Prediction:
+    """`prediction` with its maps brought to the resolution of `final`."""
+    return prediction._replace(
+        mask_logits=resize_like(prediction.mask_logits, final.mask_logits),
+        pixel_feature=resize_like(prediction.pixel_feature, final.pixel_feature),
+    )

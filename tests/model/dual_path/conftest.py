@@ -1,0 +1,64 @@
+"""The networks on MaX-DeepLab's skeleton that its tests share."""
+
+import functools
+
+import pytest
+
+TINY = (
+    "train_dataset_options.crop_size=65,65",
+    "eval_dataset_options.crop_size=65,65",
+    "model_options.backbone.stem_channels=4",
+    "model_options.backbone.stage_filters=4,4,8,8",
+    "model_options.max_deeplab.transformer_decoder.center_channels=16",
+    "model_options.max_deeplab.transformer_decoder.bottleneck_channels=16",
+    "model_options.max_deeplab.transformer_decoder.key_channels=16",
+    "model_options.max_deeplab.transformer_decoder.value_channels=16",
+    "model_options.max_deeplab.transformer_decoder.feed_forward_channels=16",
+    "model_options.max_deeplab.pixel_space_head.head_channels=8",
+    "model_options.max_deeplab.pixel_space_head.output_channels=8",
+)
+
+
+LIKE_L = (
+    "model_options.backbone.name=max_deeplab_l",
+    "model_options.backbone.stage_blocks=1,1,2,1",
+    "model_options.backbone.first_stage_blocks=1",
+    "model_options.backbone.extra_decoder_blocks=1",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny(configs):
+    """(size, *overrides) -> config of a network with a few thousand weights at 65 x 65, built like MaX-S or MaX-L."""
+    from deeplab2_kmax.config import load_config
+
+    path = str(configs / "shapes" / "max_deeplab_tiny.textproto")
+    return lambda size, *overrides: load_config(path, [*TINY, *(LIKE_L if size == "l" else ()), *overrides])
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny):
+    """size -> the network of that config, with residual branches that count."""
+    import tensorflow as tf
+
+    from deeplab2_kmax.model import build_model
+
+    @functools.cache
+    def build(size):
+        model = build_model(tiny(size))
+        for variable in model.trainable_variables:
+            # New residual branches end in a scale of zero, which lets no gradient through.
+            if "gamma" in variable.name:
+                variable.assign(tf.ones_like(variable))
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def max_s(configs, small_crop):
+    """MaX-DeepLab-S for COCO. Tests leave its variables as they are once they are restored."""
+    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.model import build_model
+
+    return build_model(load_config(str(configs / "coco" / "max_s_641_100k.textproto"), small_crop))
