@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_convert(commands)
+    _add_convert_checkpoint(commands)
     _add_visualize(commands)
     _add_config(commands)
     _add(commands, "doctor", _doctor, "print versions, devices and what is missing")
@@ -101,6 +102,14 @@ def _add_convert(commands) -> None:
     # Each converter has flags of its own, --help among them: they are passed on.
     parser = _add(commands, "convert", _convert, summary, add_help=False)
     parser.add_argument("data", choices=sorted(_CONVERTERS), metavar="NAME", help=" or ".join(sorted(_CONVERTERS)))
+
+
+def _add_convert_checkpoint(commands) -> None:
+    summary = "write weights of bytedance/kmax-deeplab (PyTorch) as a checkpoint with its config"
+    parser = _add(commands, "convert-checkpoint", _convert_checkpoint, summary)
+    parser.add_argument("source", metavar="SOURCE", help="a .pth of PyTorch or a .pkl of detectron2")
+    _add_config_flags(parser, required=True)
+    parser.add_argument("-o", "--output", metavar="PREFIX", required=True, help="prefix of the checkpoint to write")
 
 
 def _add_config(commands) -> None:
@@ -169,6 +178,15 @@ def _convert(options, rest: list[str]) -> None:
     # Converters are commands of their own, with DeepLab2's flags.
     sys.argv = [f"deeplab2-kmax convert {options.data}", *rest]
     runpy.run_module(_CONVERTERS[options.data], run_name="__main__", alter_sys=True)
+
+
+def _convert_checkpoint(options, _) -> None:
+    from deeplab2_kmax.checkpoint_conversion import convert_checkpoint
+    from deeplab2_kmax.config import load_config
+
+    done = convert_checkpoint(load_config(options.config_file, options.override), options.source, options.output)
+    print(f"{done.converted} tensors of {options.source} converted, {len(done.ignored)} that are no weights left out")
+    print(f"checkpoint: {done.checkpoint}\nits config: {done.config}")
 
 
 def _visualize_clusters(options, _) -> int:
