@@ -163,3 +163,27 @@ def tiny_config(configs):
     from deeplab2_kmax.config import load_config
 
     return load_config(str(configs / "shapes" / "kmax_tiny.textproto"), TINY)
+
+
+TINY_MAX = (
+    "train_dataset_options.crop_size=65,65",
+    "eval_dataset_options.crop_size=65,65",
+    "model_options.backbone.stem_channels=4",
+    "model_options.backbone.stage_filters=4,4,8,8",
+    "model_options.max_deeplab.transformer_decoder.center_channels=16",
+    "model_options.max_deeplab.transformer_decoder.bottleneck_channels=16",
+    "model_options.max_deeplab.transformer_decoder.key_channels=16",
+    "model_options.max_deeplab.transformer_decoder.value_channels=16",
+    "model_options.max_deeplab.transformer_decoder.feed_forward_channels=16",
+    "model_options.max_deeplab.pixel_space_head.head_channels=8",
+    "model_options.max_deeplab.pixel_space_head.output_channels=8",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_max_config(configs):
+    """(*overrides) -> the shapes experiment on MaX-DeepLab's skeleton with a few thousand weights at 65 x 65."""
+    from deeplab2_kmax.config import load_config
+
+    path = str(configs / "shapes" / "max_deeplab_tiny.textproto")
+    return lambda *overrides: load_config(path, [*TINY_MAX, *overrides])

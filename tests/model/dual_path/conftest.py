@@ -4,21 +4,6 @@ import functools
 
 import pytest
 
-TINY = (
-    "train_dataset_options.crop_size=65,65",
-    "eval_dataset_options.crop_size=65,65",
-    "model_options.backbone.stem_channels=4",
-    "model_options.backbone.stage_filters=4,4,8,8",
-    "model_options.max_deeplab.transformer_decoder.center_channels=16",
-    "model_options.max_deeplab.transformer_decoder.bottleneck_channels=16",
-    "model_options.max_deeplab.transformer_decoder.key_channels=16",
-    "model_options.max_deeplab.transformer_decoder.value_channels=16",
-    "model_options.max_deeplab.transformer_decoder.feed_forward_channels=16",
-    "model_options.max_deeplab.pixel_space_head.head_channels=8",
-    "model_options.max_deeplab.pixel_space_head.output_channels=8",
-)
-
-
 LIKE_L = (
     "model_options.backbone.name=max_deeplab_l",
     "model_options.backbone.stage_blocks=1,1,2,1",
@@ -28,12 +13,9 @@ LIKE_L = (
 
 
 @pytest.fixture(scope="session")
-def tiny(configs):
+def tiny(tiny_max_config):
     """(size, *overrides) -> config of a network with a few thousand weights at 65 x 65, built like MaX-S or MaX-L."""
-    from deeplab2_kmax.config import load_config
-
-    path = str(configs / "shapes" / "max_deeplab_tiny.textproto")
-    return lambda size, *overrides: load_config(path, [*TINY, *(LIKE_L if size == "l" else ()), *overrides])
+    return lambda size, *overrides: tiny_max_config(*(LIKE_L if size == "l" else ()), *overrides)
 
 
 @pytest.fixture(scope="session")
