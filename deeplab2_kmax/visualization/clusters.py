@@ -22,6 +22,8 @@ from deeplab2_kmax.visualization.page import GREY, HAIRLINE, INK, Page
 _COUNTED_SIDE = 512
 # More layers than this have short names below the charts.
 _MOST_LONG_TICKS = 7
+# Width of a letter in their type size, in pixels.
+_TICK_LETTER = 7
 # Smaller clusters get no name in pictures and charts.
 _NAMED_SHARE = 0.01
 _TABLE_ROW, _TABLE_WIDEST = 25, 620
@@ -187,8 +189,8 @@ def _caption(numbers: ClusterNumbers, layer: int) -> str:
 def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:
     used = (numbers.shares > 0).any(0)
     names = _names(views, numbers.shares[-1])
-    ticks = _ticks(views.layers)
     x, y, width, height = grid.flow
+    ticks = _ticks(views.layers, width)
     _headline(page, x, y, "Where the pixels go", "layer by layer; a column is the picture, a colour a cluster")
     draw_flows(page.axes(x, y, width, height), list(numbers.shares), list(numbers.flows), colors)
     for i, tick in enumerate(ticks):
@@ -201,7 +203,8 @@ def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNum
         "1 \N{MINUS SIGN} cosine between a center before and after the layer; grey: never owns a pixel",
     )  # fmt: skip
     drawn = np.where(used, numbers.shares[-1], -1)
-    draw_changes(page.axes(x + 44, y, width - 44, height), numbers.changes, colors, drawn, ticks[:-1])
+    ticks = _ticks(views.layers[:-1], width - 44)
+    draw_changes(page.axes(x + 44, y, width - 44, height), numbers.changes, colors, drawn, ticks)
 
     x, y, width, height = grid.paths
     share = _percent(numbers.explained.sum())
@@ -209,14 +212,20 @@ def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNum
     draw_paths(page.axes(x, y, width, height), numbers.paths, colors, numbers.shares[-1], used, names)
 
 
-def _ticks(layers: tuple[LayerView, ...]) -> list[str]:
-    """Names of the layers below a chart; short ones where there are many."""
+def _ticks(layers: tuple[LayerView, ...], width: float) -> list[str]:
+    """Names of the layers below a chart of that width; where there are many, numbers and now and then the place."""
     if len(layers) <= _MOST_LONG_TICKS:
         return [view.title for view in layers]
-    strides = [view.stride for view in layers[:-1]]
-    counts = [strides[: i + 1].count(stride) for i, stride in enumerate(strides)]
-    ticks = [f"1\nstride {stride}" if n == 1 else str(n) for n, stride in zip(counts, strides)]
-    return [*ticks, "final\nmasks"]
+    ticks, before, free_from = [], None, -width
+    for i, view in enumerate(layers):
+        where, number = view.place
+        middle, half = i * width / (len(layers) - 1), _TICK_LETTER * len(where) / 2
+        written = where != before and middle - half >= free_from
+        if written:
+            free_from = middle + half + 2 * _TICK_LETTER
+        ticks.append(f"{number}\n{where.lower()}" if written else number)
+        before = where
+    return ticks
 
 
 def _headline(page: Page, x: float, y: float, title: str, explanation: str) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # Name of the view that is no decoder layer.
 FINAL = "final_masks"
-_LAYER_NAME = re.compile(r"stride(\d+)_layer(\d+)")
+# Such as "stride32_layer1", "backbone_decoder1_layer2".
+_LAYER_NAME = re.compile(r"(\D+)(\d*)_layer(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +41,19 @@ class LayerView:
             raise DataError(f"{self.name}: expected an assignment [h, w, N], got shape {self.assignment.shape}")
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Where the layer stands and which it is there, for people: "Stride 32" and "1"; "" where the name has none."""
+        if self.name == FINAL:
+            return "Final masks", ""
+        words = _LAYER_NAME.fullmatch(self.name)
+        where, place, number = words.groups() if words else (self.name, "", "")
+        return f"{where.replace('_', ' ').capitalize()} {place}".rstrip(), number
+
+    @property
     def title(self) -> str:
         """A name for people."""
-        if self.name == FINAL:
-            return f"Final masks, stride {self.stride}"
-        words = _LAYER_NAME.fullmatch(self.name)
-        if words:
-            return "Stride {}, layer {}".format(*words.groups())
-        return f"{self.name.replace('_', ' ').capitalize()}, stride {self.stride}"
+        where, number = self.place
+        return f"{where}, layer {number}" if number else f"{where}, stride {self.stride}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,16 +72,20 @@ def test_only_some_layers(viewer, picture):
         viewer(picture, ["stride32_layer1", "stride4_layer1"])
 
 
-@pytest.mark.parametrize("rule", ["max"])
-def test_new_networks_of_soft_rules(configs, tiny_overrides, rule, picture):
-    overrides = [*tiny_overrides, f"model_options.max_deeplab.transformer_decoder.update_rule={rule}"]
-    viewer = ClusterViewer.from_checkpoint(
-        load_config(str(configs / "shapes" / "kmax_tiny.textproto"), overrides), None
-    )
+# Experiment -> the layers that have an assignment.
+SOFT = {"max_deeplab_tiny": ["stage5_layer1", "extra_stage_layer1"]}
+
+
+@pytest.mark.parametrize("experiment", SOFT)
+def test_new_networks_of_soft_rules(configs, experiment, picture):
+    sizes = ["train_dataset_options.crop_size=65,65", "eval_dataset_options.crop_size=65,65"]
+    config = load_config(str(configs / "shapes" / f"{experiment}.textproto"), sizes)
+    viewer = ClusterViewer.from_checkpoint(config, None)
     views = viewer(picture)
-    assert len(views.layers) == 4
+    assert [view.name for view in views.layers] == [*SOFT[experiment], FINAL]
     for view in views.layers:
         np.testing.assert_allclose(view.assignment.sum(-1), 1, atol=1e-5)
+        assert 0 < view.assignment.max() < 1
     assert "random weights" in views.subtitle
 
 

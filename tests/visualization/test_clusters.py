@@ -215,6 +215,7 @@ def test_views_that_do_not_fit_together_are_refused():
 
 def test_titles():
     layer = _views().layers[0]
-    names = ("stride32_layer1", "final_masks", "stage4_block2")
+    names = ("stride32_layer1", "final_masks", "stage4_layer2", "extra_stage_layer1", "odd")
     titles = [dataclasses.replace(layer, name=name).title for name in names]
-    assert titles == ["Stride 32, layer 1", "Final masks, stride 32", "Stage4 block2, stride 32"]
+    assert titles[:2] == ["Stride 32, layer 1", "Final masks, stride 32"]
+    assert titles[2:] == ["Stage 4, layer 2", "Extra stage, layer 1", "Odd, stride 32"]
