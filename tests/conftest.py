@@ -86,15 +86,26 @@ def write_golden_checkpoint_fixture():
 
 
 @pytest.fixture(scope="session")
-def golden_checkpoint(golden, tmp_path_factory):
-    """case name -> prefix of a DeepLab2 checkpoint with golden values for the keys of tests/golden/<case>.keys.json."""
-    import functools
+def golden_keys(golden):
+    """Case, e.g. "kmax_r50_coco" -> {key: shape} of the checkpoint that DeepLab2 writes.
+
+    Models of full size are in one archive, the others in <case>.keys.json.
+    """
     import json
+    import lzma
+
+    full_size = json.loads(lzma.decompress((golden / "checkpoint_keys.json.xz").read_bytes()))["architectures"]
+    return lambda case: full_size.get(case) or json.loads((golden / f"{case}.keys.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(golden_keys, tmp_path_factory):
+    """Case -> prefix of a checkpoint with DeepLab2's keys and golden values."""
+    import functools
 
     @functools.cache
     def write(case: str) -> str:
-        keys = json.loads((golden / f"{case}.keys.json").read_text())
-        return write_golden_checkpoint(keys, str(tmp_path_factory.mktemp(case) / "ckpt"))
+        return write_golden_checkpoint(golden_keys(case), str(tmp_path_factory.mktemp(case) / "ckpt"))
 
     return write
 

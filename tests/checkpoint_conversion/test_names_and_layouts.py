@@ -1,7 +1,5 @@
 """Every tensor of the port has one variable, in the right layout and class order."""
 
-import json
-
 import numpy as np
 import pytest
 from pytorch_port import port_shapes
@@ -19,10 +17,9 @@ def zeros(shapes):
 
 
 @pytest.fixture(params=["r50_coco", "convnext_tiny_coco"])
-def port_and_deeplab2(request, golden):
+def port_and_deeplab2(request, golden_keys):
     """(the port's tensors, DeepLab2's variables of the same model), names -> shapes."""
-    keys = json.loads((golden / f"kmax_{request.param}.keys.json").read_text())
-    return port_shapes(request.param), keys
+    return port_shapes(request.param), golden_keys(f"kmax_{request.param}")
 
 
 def test_each_tensor_is_used_once(port_and_deeplab2):
@@ -62,8 +59,8 @@ def test_what_does_not_fit_is_named(port_and_deeplab2):
     assert f"1 misshaped: {changed} [20, 256, 1] for transformer_class_head/_conv/kernel [1, 256, 134]" in message
 
 
-def test_the_weights_of_another_encoder_are_refused(golden):
-    deeplab2 = json.loads((golden / "kmax_convnext_tiny_coco.keys.json").read_text())
+def test_the_weights_of_another_encoder_are_refused(golden_keys):
+    deeplab2 = golden_keys("kmax_convnext_tiny_coco")
     with pytest.raises(
         CheckpointError, match=r"missing: backbone.downsample_layers.*\n.*unused: backbone.res2.0.conv1"
     ):

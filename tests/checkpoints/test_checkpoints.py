@@ -1,7 +1,5 @@
 """Checkpoints: DeepLab2's keys, strict restores, reports."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,14 +27,14 @@ def stored_keys(prefix):
     return {key[: -len(VALUE)]: shape for key, shape in keys.items() if key.endswith(VALUE)}
 
 
-def test_full_model_has_exactly_deeplab2s_keys_and_shapes(coco_r50, golden):
-    expected = json.loads((golden / "kmax_r50_coco.keys.json").read_text())
+def test_full_model_has_exactly_deeplab2s_keys_and_shapes(coco_r50, golden_keys):
+    expected = golden_keys("kmax_r50_coco")
     assert {key: list(variable.shape) for key, variable in checkpoint_variables(coco_r50).items()} == expected
     assert len({id(variable) for variable in checkpoint_variables(coco_r50).values()}) == len(coco_r50.variables)
 
 
-def test_saved_checkpoint_holds_deeplab2s_keys(coco_r50, golden, tmp_path):
-    expected = json.loads((golden / "kmax_r50_coco.keys.json").read_text())
+def test_saved_checkpoint_holds_deeplab2s_keys(coco_r50, golden_keys, tmp_path):
+    expected = golden_keys("kmax_r50_coco")
     stored = stored_keys(save_checkpoint(coco_r50, str(tmp_path / "out" / "ckpt")))
     assert stored == expected
 

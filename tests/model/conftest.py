@@ -1,7 +1,5 @@
 """Fixtures for tests of the network."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ OUTPUTS = (
 
 
 @pytest.fixture(scope="session")
-def assert_equals_deeplab2(golden, golden_checkpoint):
+def assert_equals_deeplab2(golden, golden_keys, golden_checkpoint):
     """(model, case): restores the case's checkpoint, using every key, and compares all outputs with DeepLab2's.
 
     A case with a `stride` holds maps at every so many rows and columns only.
@@ -23,8 +21,7 @@ def assert_equals_deeplab2(golden, golden_checkpoint):
 
     def check(model, case: str) -> None:
         report = load_checkpoint(model, golden_checkpoint(case))
-        keys = json.loads((golden / f"{case}.keys.json").read_text())
-        assert report.complete and set(report.loaded) == set(keys)
+        assert report.complete and set(report.loaded) == set(golden_keys(case))
         expected = np.load(golden / f"{case}.npz")
         image = expected["image"]
         outputs = model((image if image.ndim == 4 else image[np.newaxis]).astype(np.float32), training=False)
