@@ -19,10 +19,10 @@ PUBLISHED_MILLIONS = {
 }
 
 
-def test_every_kind_of_parameter(configs, golden):
+def test_every_kind_of_parameter(configs, golden_keys):
     """Counted on the network, and again on the names of DeepLab2's checkpoint."""
     counts = count_parameters(load_config(str(configs / "coco" / "kmax_convnext_tiny.textproto")))
-    shapes = json.loads((golden / "kmax_convnext_tiny_coco.keys.json").read_text())
+    shapes = golden_keys("kmax_convnext_tiny_coco")
 
     def count(wanted):
         return sum(math.prod(shape) for key, shape in shapes.items() if wanted(key))
