@@ -5,20 +5,18 @@ from __future__ import annotations
 from deeplab2_kmax.config.dual_path_checks import dual_path_problems
 from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.config.explicit import num_pixel_decoder_stages
+from deeplab2_kmax.config.update_rules import update_rule_problems
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
-# Update rules, and what pixels may gather from centers under each.
-PIXEL_UPDATES = {"max": ("none", "attention"), "kmax": ("none",)}
-UPDATE_RULES = tuple(PIXEL_UPDATES)
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LEARNING_POLICIES = ("poly", "cosine")
 
 
 def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> None:
     """Raises ConfigError listing every contradiction found; `path` is named in the message."""
-    problems = [*_model_problems(config), *_trainer_problems(config)]
+    problems = [*_model_problems(config), *update_rule_problems(config), *_trainer_problems(config)]
     for name in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(name):
             problems += [f"{name}.{problem}" for problem in _dataset_problems(config, getattr(config, name))]
@@ -81,8 +79,7 @@ def _model_problems(config) -> list[str]:
     max_deeplab = config.model_options.max_deeplab
     where = "model_options.max_deeplab"
     if ENCODERS[config.model_options.backbone.name].has_own_skeleton:
-        problems += dual_path_problems(config.model_options)
-        return problems + _update_rule_problems(max_deeplab.transformer_decoder, f"{where}.transformer_decoder")
+        return problems + dual_path_problems(config.model_options)
     stride = max_deeplab.high_resolution_output_stride
     if stride not in (2, 4):
         problems.append(f"{where}.high_resolution_output_stride: expected 2 or 4, got {stride}")
@@ -131,7 +128,6 @@ def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:
     decoder = max_deeplab.transformer_decoder
     if len(decoder.num_blocks) != 3:
         problems.append(f"{where}.num_blocks: expected 3 values, got {list(decoder.num_blocks)}")
-    problems += _update_rule_problems(decoder, where)
     for name in ("key_channels", "value_channels"):
         if getattr(decoder, name) % decoder.num_heads:
             problems.append(
@@ -140,21 +136,6 @@ def _transformer_decoder_problems(max_deeplab, where: str) -> list[str]:
     keep = max_deeplab.transformer_decoder_drop_path_keep_prob
     if not 0 < keep <= 1:
         problems.append(f"{where}_drop_path_keep_prob: expected a value in (0, 1], got {keep:g}")
-    return problems
-
-
-def _update_rule_problems(decoder, where: str) -> list[str]:
-    rule, problems = decoder.update_rule, []
-    if rule not in UPDATE_RULES:
-        return [f"{where}.update_rule: expected one of {UPDATE_RULES}, got {rule!r}"]
-    if decoder.pixel_update not in PIXEL_UPDATES[rule]:
-        problems.append(
-            f"{where}.pixel_update: update_rule {rule!r} allows {PIXEL_UPDATES[rule]}, got {decoder.pixel_update!r}"
-        )
-    if rule == "kmax" and not decoder.deep_supervision:
-        problems.append(
-            f"{where}.deep_supervision: k-means assigns pixels by supervised masks; expected true, got false"
-        )
     return problems
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from deeplab2_kmax.config.encoders import ENCODERS, explicit_backbone_fields
+from deeplab2_kmax.config.update_rules import OF_UPDATE_RULE
 from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
@@ -32,11 +33,6 @@ _PIXEL_DECODER = {
 }
 # Drop path of decoder layers follows the encoder's there, so it has no keep-probability of its own.
 _MAX_SKELETON = {"num_mask_slots": 128, "high_resolution_output_stride": 4}
-# What the paper of each update rule does.
-_OF_UPDATE_RULE = {
-    "max": {"deep_supervision": False, "pixel_update": "attention"},
-    "kmax": {"deep_supervision": True, "pixel_update": "none"},
-}
 
 
 def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
@@ -64,11 +60,15 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
         pixel_decoder = {name: values[:stages] for name, values in _PIXEL_DECODER.items()}
         if filled := _fill(max_deeplab.pixel_decoder, pixel_decoder):
             notes.append(f"pixel decoder: {filled}")
-    filled = [_fill(decoder, encoder.decoder), _fill(decoder, _OF_UPDATE_RULE.get(decoder.update_rule, {}))]
+    filled = [_fill(decoder, encoder.decoder), _fill(decoder, OF_UPDATE_RULE.get(decoder.update_rule, {}))]
     if not encoder.has_own_skeleton:
         filled.append(_fill(decoder, {"num_blocks": (2, 2, 2)}))
     if any(filled):
         notes.append("transformer decoder: " + ", ".join(filter(None, filled)))
+    losses = config.trainer_options.loss_options
+    if decoder.location_sensitive and not losses.HasField("mask_approximation_loss"):
+        losses.mask_approximation_loss.weight = 1.0
+        notes.append("reference masks are supervised: mask_approximation_loss.weight = 1.0")
     return notes
 
 

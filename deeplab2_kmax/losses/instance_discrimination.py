@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
+from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses.reduction import NEVER, mean_of_non_zero, sample_pixels
 from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.targets import GroundTruthMasks
@@ -47,6 +48,11 @@ def _pixel_contrast(features: tf.Tensor, masks: GroundTruthMasks, settings: Loss
     """
     pixel_mask, one_hot = masks.pixel_mask, masks.pixel_mask_one_hot
     count = settings.instance_sample_k
+    if count > features.shape[1]:
+        raise ConfigError(
+            "model_options.max_deeplab.instance_discrimination_sample_k: expected at most the"
+            f" {features.shape[1]} pixels of the output, came {count}; the crop is too small for so many"
+        )
     if count < features.shape[1]:
         chosen = sample_pixels(masks.pixel_area, masks.pixel_is_labelled, count, settings.instance_sample_temperature)
         pixel_mask, one_hot, features = (tf.gather(x, chosen, batch_dims=1) for x in (pixel_mask, one_hot, features))

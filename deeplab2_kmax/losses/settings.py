@@ -33,6 +33,7 @@ class LossSettings:
     semantic_sample_k, semantic_sample_temperature: the same draw for the semantic loss; 0: all pixels.
     unmatched_slot_weight: VOID_OVERLAP or ONE, the weight of slots without a mask in the class term.
     positive_weight: share of matched slots in the class term, and factor of the dice term (alpha of the focal loss).
+    mask_approximation: the loss of reference masks. mask_approximation_things_only: leaves stuff out of it.
     auxiliary_outputs: how many auxiliary outputs the model gives in training.
     """
 
@@ -51,6 +52,8 @@ class LossSettings:
     semantic_sample_temperature: float = 1.0
     unmatched_slot_weight: str = VOID_OVERLAP
     positive_weight: float = 0.75
+    mask_approximation: TermSettings | None = None
+    mask_approximation_things_only: bool = False
     auxiliary_outputs: int = 0
 
 
@@ -94,6 +97,8 @@ def from_config(config: config_pb2.ExperimentOptions) -> LossSettings:
         semantic_sample_k=architecture.semantic_sample_k if architecture.sample_semantic_loss else 0,
         semantic_sample_temperature=architecture.semantic_sample_temperature,
         unmatched_slot_weight=VOID_OVERLAP if by_overlap else ONE,
+        mask_approximation=_term(options, "mask_approximation_loss"),
+        mask_approximation_things_only=options.mask_approximation_things_only,
         auxiliary_outputs=sum(decoder.num_blocks) if decoder.deep_supervision else 0,
     )
     if not any((settings.pq_style, settings.mask_id, settings.instance_discrimination, settings.semantic)):

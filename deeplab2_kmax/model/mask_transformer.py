@@ -43,6 +43,8 @@ class MaskTransformer(tf.keras.Model):
         semantic_logits                 [B, h', w', semantic classes]
         auxiliary_outputs_pred          (training with deep supervision only) tuple of dicts with the first three, one
                                         a decoder layer, resized to h, w
+        reference_masks                 (training of location-sensitive layers only) tuple of [B, h', w', N] in 0 .. 1,
+                                        one a decoder layer, at its stride
 
     `model.intermediates(images)` gives what lies between, by name.
     """

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
 from deeplab2_kmax.model.heads import Prediction
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.model.transformer_decoder import LayerOutput
+from deeplab2_kmax.model.transformer_decoder.location import reference_masks
 
 
 def model_outputs(
-    prediction: Prediction, layers: Iterable[LayerOutput], semantic_logits: tf.Tensor, training: bool
+    prediction: Prediction, layers: Sequence[LayerOutput], semantic_logits: tf.Tensor, training: bool
 ) -> dict[str, tf.Tensor]:
     """The outputs of a model; `MaskTransformer` documents them."""
     outputs = prediction_outputs(prediction)
@@ -20,6 +21,9 @@ def model_outputs(
     auxiliary = [layer.prediction for layer in layers if layer.prediction is not None]
     if training and auxiliary:
         outputs["auxiliary_outputs_pred"] = tuple(prediction_outputs(_resized(each, prediction)) for each in auxiliary)
+    located = [layer for layer in layers if layer.reference_boxes is not None]
+    if training and located:
+        outputs["reference_masks"] = tuple(reference_masks(layer.reference_boxes, layer.pixels) for layer in located)
     return outputs
 
 

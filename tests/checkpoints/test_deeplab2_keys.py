@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format, text_format
+from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from deeplab2_kmax.checkpoint_keys import checkpoint_variables
@@ -59,7 +60,8 @@ def shapes_by_key(architecture):
         return UninitializedVariable(**{name: options[name] for name in ("trainable", "shape", "dtype", "name")})
 
     config = text_format.Parse(architecture, config_pb2.ExperimentOptions())
-    with tf.Graph().as_default(), tf.variable_creator_scope(without_value):
+    # The graph of a function, not tf.Graph: in that Keras falls back to its old layers, and breaks those made before.
+    with FuncGraph("shapes").as_default(), tf.variable_creator_scope(without_value):
         model = build_model(config)
     return {key: list(variable.shape) for key, variable in checkpoint_variables(model).items()}
 

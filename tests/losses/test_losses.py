@@ -245,7 +245,7 @@ def test_log_partition_over_several_blocks():
 def test_pixel_contrast_equals_its_definition():
     masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
     features = tf.reshape(make_outputs()["pixel_space_normalized_feature"], [2, 81, 8])
-    settings = dataclasses.replace(SETTINGS, instance_sample_k=1000)
+    settings = dataclasses.replace(SETTINGS, instance_sample_k=81)
     loss = instance_discrimination_loss([features], masks, settings).numpy()
     one_hot, rows = masks.pixel_mask_one_hot.numpy()[0], features.numpy()[0].astype(np.float64)
     same = one_hot @ one_hot.T
@@ -323,3 +323,30 @@ def test_heads_of_another_data_set_are_named():
     narrow = outputs["transformer_class_logits"][..., :4]
     with pytest.raises(ConfigError, match="expected 5 channels .*, came 4"):
         MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": narrow})
+
+
+def contrast_scene(count=400, masks=4):
+    """Ground truth of 20 x 20 pixels in four stripes of stuff-like things, and settings that take all of them."""
+    thing_id = np.repeat(np.arange(masks), count // masks).reshape(1, 20, 20)
+    targets = make_targets(np.ones_like(thing_id), thing_id, [[1] * masks])
+    return ground_truth_masks(targets, (20, 20), SETTINGS, crop_masks=True), dataclasses.replace(
+        SETTINGS, instance_sample_k=count
+    )
+
+
+def test_pixel_contrast_is_about_log_k_for_random_features_and_falls_for_mask_ids():
+    masks, settings = contrast_scene()
+    random = tf.math.l2_normalize(tf.random.stateless_normal([1, 400, 128], [1, 2]), axis=-1)
+    at_random = instance_discrimination_loss([random], masks, settings).numpy().item()
+    assert abs(at_random - np.log(400)) < 0.05 * np.log(400)
+    by_mask = instance_discrimination_loss([masks.pixel_mask_one_hot], masks, settings).numpy().item()
+    # 100 pixels of the same mask at similarity 1, 300 others at 0, the pixel itself among the first.
+    np.testing.assert_allclose(by_mask, np.log(100 * np.exp(1 / 0.3) + 300) - 1 / 0.3, rtol=1e-5)
+    assert by_mask < at_random - 1.0
+
+
+def test_more_samples_than_pixels_are_refused():
+    masks, settings = contrast_scene()
+    settings = dataclasses.replace(settings, instance_sample_k=401)
+    with pytest.raises(ConfigError, match="instance_discrimination_sample_k: expected at most the 400 pixels"):
+        instance_discrimination_loss([tf.ones([1, 400, 8])], masks, settings)

@@ -123,16 +123,44 @@ def test_kmeans_update_sums_the_values_of_each_clusters_pixels():
     np.testing.assert_allclose(update, layer.cluster_projection(layer.cluster_norm(sums)), atol=1e-5)
 
 
-def test_batch_norm_gradient_is_that_of_its_formula():
-    layer = BatchNorm(NORMALIZATION)
-    x, weight = tf.Variable(2.0 * random(3, 4, 5, 6) + 1.0), random(3, 4, 5, 6)
+def test_kmeans_gives_a_center_without_pixels_nothing_of_the_image():
+    settings = TransformerDecoderSettings(
+        center_channels=6, bottleneck_channels=8, key_channels=8, value_channels=8, num_heads=2
+    )
+    layer = KMeansClustering(settings, 8, NORMALIZATION)
+    # Pixels go to centers 0 .. 2; centers 3 and 4 stay empty.
+    logits = tf.concat([random(2, 4, 4, 3), tf.fill([2, 4, 4, 2], -9.0)], -1)
+    inputs = RuleInput(random(2, 4, 4, 8), random(2, 5, 8), random(2, 5, 6), None, Prediction(logits, None, None))
+    layer(inputs)
+    projection, norm = layer.cluster_projection, layer.cluster_norm
+    projection.norm.gamma.assign(tf.ones([6]))
+    update = layer(inputs).center_updates[0].numpy()
+    # A sum of zero stays zero as long as the norms shift nothing, which is so in a new layer.
+    np.testing.assert_array_equal(update[:, 3:], np.zeros([2, 2, 6]))
+    assert (np.abs(update[:, :3]).max(-1) > 1e-3).all()
+    # Later it becomes a constant: the same for all empty centers and all images.
+    norm.moving_mean.assign(random(8))
+    projection.norm.moving_mean.assign(random(6))
+    constant = projection(norm(tf.zeros([1, 1, 8])))[0, 0]
+    update = layer(inputs).center_updates[0].numpy()
+    np.testing.assert_allclose(update[:, 3:], np.broadcast_to(constant, [2, 2, 6]), atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_batch_norm_gradient_is_that_of_its_formula(axis):
+    layer = BatchNorm(NORMALIZATION, axis=axis)
+    x, weight = tf.Variable(2.0 * random(3, 6, 5, 6) + 1.0), random(3, 6, 5, 6)
     layer.build(x.shape)
     layer.gamma.assign(random(6))
+    to_end = [0, 1, 2, 3] if axis == -1 else [0, 2, 3, 1]
     with tf.GradientTape(persistent=True) as tape:
         written_out = tf.reduce_sum(layer(x, training=True) * weight)
-        mean, variance = tf.nn.moments(x, [0, 1, 2])
-        derived = tf.nn.batch_normalization(x, mean, variance, layer.beta, layer.gamma, NORMALIZATION.epsilon)
-        derived = tf.reduce_sum(derived * weight)
+        channels_last = tf.transpose(x, to_end)
+        mean, variance = tf.nn.moments(channels_last, [0, 1, 2])
+        derived = tf.nn.batch_normalization(
+            channels_last, mean, variance, layer.beta, layer.gamma, NORMALIZATION.epsilon
+        )
+        derived = tf.reduce_sum(derived * tf.transpose(weight, to_end))
     for variable in (x, layer.gamma, layer.beta):
         actual, expected = tape.gradient(written_out, variable), tape.gradient(derived, variable)
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)

@@ -62,6 +62,8 @@ def test_additions_are_numbered_from_1000():
         ("MaXDeepLabOptions", "sample_semantic_loss"),
         ("MaXDeepLabOptions", "activate_semantic_skips"),
         ("LossOptions", "unmatched_slot_weight"),
+        ("LossOptions", "mask_approximation_loss"),
+        ("LossOptions", "mask_approximation_things_only"),
         ("DatasetOptions", "seed"),
         ("DatasetOptions", "shuffle_buffer_size"),
     }

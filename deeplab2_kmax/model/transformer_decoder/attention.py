@@ -72,3 +72,16 @@ class AttentionBranch(tf.keras.layers.Layer):
     def _heads(self, x):
         """[B, L, channels] -> [B, L, heads, channels / heads]."""
         return tf.reshape(x, [-1, tf.shape(x)[1], self.num_heads, x.shape[-1] // self.num_heads])
+
+
+def attend_to_both(
+    branch: AttentionBranch, query, of_pixels, of_centers, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Centers attend to pixels and centers in one softmax.
+
+    query [B, N, K]; of_pixels, of_centers: (keys, values) of [B, HW, ...] and [B, N, ...]. Returns the branch
+    [B, N, center_channels] and the attention of centers to pixels [B, heads, N, HW] (of sum below one over pixels).
+    """
+    key, value = (tf.concat(both, axis=1) for both in zip(of_pixels, of_centers))
+    attended, weights = branch(query, key, value, training=training)
+    return attended, weights[..., : tf.shape(of_pixels[0])[1]]

@@ -1,9 +1,9 @@
 """One layer of a transformer decoder: projections, an update rule, a feed-forward network.
 
 How centers and pixels learn of each other is the update rule, a layer of its own (`max_attention.py`,
-`kmeans_clustering.py`; interface in `update_rule.py`); this file is what all rules share. A layer does not know where
-it stands: `TransformerDecoder` chains layers at strides 32, 16 and 8, MaX-DeepLab puts them behind the blocks of its
-encoder. All it needs is pixels of any number of channels, not activated, and centers:
+`cmt_clustering.py`, `kmeans_clustering.py`; interface in `update_rule.py`); this file is what all rules share. A layer
+does not know where it stands: `TransformerDecoder` chains layers at strides 32, 16 and 8, MaX-DeepLab puts them behind
+the blocks of its encoder. All it needs is pixels of any number of channels, not activated, and centers:
 
     layer = DecoderLayer(settings, head_settings, normalization, name="transformer")
     output = layer(pixels, centers, previous_logits, training=training)
@@ -21,12 +21,13 @@ from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.transformer_decoder.cmt_clustering import CmtClustering
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering
 from deeplab2_kmax.model.transformer_decoder.max_attention import MaxAttention
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 from deeplab2_kmax.model.transformer_decoder.update_rule import RuleInput, flatten_pixels, unflatten_pixels
 
-UPDATE_RULES = {"max": MaxAttention, "kmax": KMeansClustering}
+UPDATE_RULES = {"max": MaxAttention, "cmt": CmtClustering, "kmax": KMeansClustering}
 
 
 class LayerOutput(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.normalization import Normalization
-from deeplab2_kmax.model.transformer_decoder.attention import AttentionBranch, attention_projection
+from deeplab2_kmax.model.transformer_decoder.attention import AttentionBranch, attend_to_both, attention_projection
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 from deeplab2_kmax.model.transformer_decoder.update_rule import (
     RuleInput,
@@ -69,19 +69,6 @@ class MaxAttention(tf.keras.layers.Layer):
         else:
             update, assignment = None, share_of_attention(to_pixels)
         return RuleOutput((attended,), update, unflatten_pixels(assignment, inputs.pixels))
-
-
-def attend_to_both(
-    branch: AttentionBranch, query, of_pixels, of_centers, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Centers attend to pixels and centers in one softmax.
-
-    query [B, N, K]; of_pixels, of_centers: (keys, values) of [B, HW, ...] and [B, N, ...]. Returns the branch
-    [B, N, center_channels] and the attention of centers to pixels [B, heads, N, HW] (of sum below one over pixels).
-    """
-    key, value = (tf.concat(both, axis=1) for both in zip(of_pixels, of_centers))
-    attended, weights = branch(query, key, value, training=training)
-    return attended, weights[..., : tf.shape(of_pixels[0])[1]]
 
 
 def share_of_attention(to_pixels: tf.Tensor) -> tf.Tensor:

@@ -24,7 +24,16 @@ class TransformerDecoderSettings:
         update_rule: how centers and pixels learn of each other: "max", "cmt" or "kmax".
         deep_supervision: whether each layer predicts masks and classes of its own, to be supervised. k-means always
             does: its assignment is made from them.
-        pixel_update: what pixels gather from centers: "none", or "attention" (MaX). k-means: always "none".
+        pixel_update: how pixels gather from centers: "none", "attention" (MaX), or "assignment" (CMT: by the soft
+            assignment). k-means: always "none".
+
+    The rest is CMT's alone, see docs/cmt.md:
+        residual_assignment: the logits of the layer before are added to the assignment's.
+        location_sensitive: centers have reference masks, and a coordinate convolution makes use of them in the pixel
+            update, which has to be by "assignment".
+        spatial_attention: centers attend to pixels too, beside gathering from their clusters; false: to centers only.
+        cluster_reduction: a cluster's "sum" of pixel values, or their "mean" weighted by the assignment.
+        reference_mask_bias: reference masks also weigh the assignment, by b log R with b learned.
     """
 
     num_blocks: tuple[int, ...] = (2, 2, 2)
@@ -40,6 +49,11 @@ class TransformerDecoderSettings:
     update_rule: str = "kmax"
     deep_supervision: bool = True
     pixel_update: str = "none"
+    residual_assignment: bool = False
+    location_sensitive: bool = False
+    spatial_attention: bool = True
+    cluster_reduction: str = "sum"
+    reference_mask_bias: bool = False
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions.MaXDeepLabOptions) -> TransformerDecoderSettings:
@@ -57,4 +71,9 @@ class TransformerDecoderSettings:
             update_rule=decoder.update_rule,
             deep_supervision=decoder.deep_supervision,
             pixel_update=decoder.pixel_update,
+            residual_assignment=decoder.residual_assignment,
+            location_sensitive=decoder.location_sensitive,
+            spatial_attention=decoder.spatial_attention,
+            cluster_reduction=decoder.cluster_reduction,
+            reference_mask_bias=decoder.reference_mask_bias,
         )

@@ -1,0 +1,79 @@
+"""What the fields of the transformer decoder are under each update rule, and which do not go together."""
+
+from __future__ import annotations
+
+from deeplab2_kmax.protos import config_pb2, model_pb2
+
+# What the paper of each rule does, where a config does not say otherwise.
+OF_UPDATE_RULE = {
+    "max": {"deep_supervision": False, "pixel_update": "attention"},
+    "cmt": {
+        "deep_supervision": False,
+        "pixel_update": "assignment",
+        "residual_assignment": True,
+        "location_sensitive": True,
+    },
+    "kmax": {"deep_supervision": True, "pixel_update": "none"},
+}
+_PIXEL_UPDATES = {"max": ("none", "attention"), "cmt": ("none", "attention", "assignment"), "kmax": ("none",)}
+_OF_CMT_ALONE = (
+    "residual_assignment",
+    "location_sensitive",
+    "spatial_attention",
+    "cluster_reduction",
+    "reference_mask_bias",
+)
+_DECODER = "model_options.max_deeplab.transformer_decoder"
+
+
+def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
+    """One sentence for each field that contradicts the update rule, the decoder's other fields or the losses."""
+    decoder = config.model_options.max_deeplab.transformer_decoder
+    rule = decoder.update_rule
+    if rule not in OF_UPDATE_RULE:
+        return [f"{_DECODER}.update_rule: expected one of {tuple(OF_UPDATE_RULE)}, got {rule!r}"]
+    problems = []
+    if decoder.pixel_update not in _PIXEL_UPDATES[rule]:
+        problems.append(
+            f"{_DECODER}.pixel_update: update_rule {rule!r} allows {_PIXEL_UPDATES[rule]}, got {decoder.pixel_update!r}"
+        )
+    if rule == "kmax" and not decoder.deep_supervision:
+        problems.append(f"{_DECODER}.deep_supervision: k-means assigns by supervised masks; expected true, got false")
+    if rule == "cmt":
+        problems += _cmt_problems(decoder)
+    else:
+        problems += _not_cmt_problems(decoder)
+    losses = config.trainer_options.loss_options
+    asked_for = losses.HasField("mask_approximation_loss") and losses.mask_approximation_loss.weight
+    if asked_for and not decoder.location_sensitive:
+        problems.append(
+            "trainer_options.loss_options.mask_approximation_loss: there are no reference masks to learn without"
+            f" {_DECODER}.location_sensitive"
+        )
+    return problems
+
+
+def _cmt_problems(decoder: model_pb2.ModelOptions.TransformerDecoderOptions) -> list[str]:
+    problems = []
+    if decoder.cluster_reduction not in ("sum", "mean"):
+        problems.append(f"{_DECODER}.cluster_reduction: expected sum or mean, got {decoder.cluster_reduction!r}")
+    if decoder.location_sensitive and decoder.pixel_update != "assignment":
+        problems.append(
+            f"{_DECODER}.location_sensitive: its coordinate convolution is part of the pixel update by assignment;"
+            f" expected pixel_update 'assignment', got {decoder.pixel_update!r}"
+        )
+    if decoder.reference_mask_bias and not decoder.location_sensitive:
+        problems.append(f"{_DECODER}.reference_mask_bias: expected location_sensitive true, got false")
+    return problems
+
+
+def _not_cmt_problems(decoder: model_pb2.ModelOptions.TransformerDecoderOptions) -> list[str]:
+    """Fields of CMT alone may be written out only with the value that means nothing."""
+    problems = []
+    for name in _OF_CMT_ALONE:
+        value = getattr(decoder, name)
+        if value != decoder.DESCRIPTOR.fields_by_name[name].default_value:
+            problems.append(
+                f"{_DECODER}.{name}: only update_rule 'cmt' knows it, got {value!r} with {decoder.update_rule!r}"
+            )
+    return problems

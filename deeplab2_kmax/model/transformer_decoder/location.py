@@ -1,0 +1,94 @@
+"""Where clusters are: reference boxes and masks of centers, and a convolution that knows coordinates.
+
+Positions: x from 0 at the left to 1 at the right column of pixels, y from 0 at the top to 1 at the bottom row, so that
+grids of all strides share their corners.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.model.layers.convolution import LinearNorm, linear
+from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.shapes import shape_of
+from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
+from deeplab2_kmax.model.transformer_decoder.update_rule import flatten_pixels
+
+# Sides of boxes are at least this, in fractions of the image.
+_SMALLEST_SIDE = 1e-3
+
+
+class ReferenceBoxes(tf.keras.layers.Layer):
+    """Centers [B, N, C] -> boxes [B, N, 4]: center x, center y, width, height in (0, 1) of the image.
+
+    A perceptron with one hidden layer. New boxes are in the middle of the image and half as wide and high.
+    """
+
+    def __init__(self, settings: TransformerDecoderSettings, normalization: Normalization, name: str | None = None):
+        super().__init__(name=name)
+        channels = settings.center_channels
+        self.hidden = LinearNorm(channels, normalization, settings.activation, name="hidden")
+        self.kernel = self.add_weight("kernel", [1, channels, 4], initializer="zeros")
+        self.bias = self.add_weight("bias", [4], initializer="zeros")
+
+    def call(self, centers, training=False):
+        return tf.sigmoid(linear(self.hidden(centers, training=training), self.kernel[0], self.bias))
+
+
+def positions(length) -> tf.Tensor:
+    """[length] f32 from 0 to 1; of a single pixel, 0."""
+    length = tf.cast(length, tf.float32)
+    return tf.range(length) / tf.maximum(length - 1.0, 1.0)
+
+
+def log_reference_masks(boxes: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    """Logarithm of the reference masks of `boxes` [B, N, 4] on the grid of `reference` [B, h, w, any]: [B, h, w, N].
+
+    A mask is a Gaussian in its box, R(x, y) = exp(-1/2 (((x - cx) / (w / 2))^2 + ((y - cy) / (h / 2))^2)).
+    """
+    _, height, width, _ = shape_of(reference)
+    x, y, box_width, box_height = tf.unstack(tf.cast(boxes, tf.float32), axis=-1)
+
+    def along(length, center, side):
+        distance = positions(length)[:, tf.newaxis] - center[:, tf.newaxis]
+        return -0.5 * tf.square(distance / (0.5 * tf.maximum(side, _SMALLEST_SIDE))[:, tf.newaxis])
+
+    down, across = along(height, y, box_height), along(width, x, box_width)
+    return tf.cast(down[:, :, tf.newaxis] + across[:, tf.newaxis], boxes.dtype)
+
+
+def reference_masks(boxes: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    """Reference masks in (0, 1] of `boxes` [B, N, 4] on the grid of `reference` [B, h, w, any]: [B, h, w, N]."""
+    return tf.exp(log_reference_masks(boxes, reference))
+
+
+class CoordinateConvolution(tf.keras.layers.Layer):
+    """1x1 convolution of what pixels gather from their clusters, and coordinates (after Liu et al., CoordConv, 2018).
+
+    With assignment Z [B, h, w, N], values v [B, N, V], boxes r [B, N, 4] and the position g of each pixel:
+
+        conv[Z v; Z r; g; g - Z r_xy]        [B, h * w, V]
+
+    where g and r_xy are scaled to -1 .. 1. Z is linear and its rows sum to one, so the kernel is applied to centers
+    before Z spreads them over the pixels, which are many more. No normalization, no activation.
+    """
+
+    def __init__(self, channels: int, name: str | None = None):
+        super().__init__(name=name)
+        self.kernel = self.add_weight("kernel", [1, channels + 8, channels], initializer="he_normal")
+        self.sizes = [channels, 4, 2, 2]
+
+    def call(self, assignment, values, boxes):
+        of_values, of_boxes, of_position, of_offset = tf.split(self.kernel[0], self.sizes, axis=0)
+        box_positions = 2.0 * boxes[..., :2] - 1.0
+        per_center = linear(values, of_values) + linear(boxes, of_boxes) - linear(box_positions, of_offset)
+        per_position = linear(_grid(assignment), of_position + of_offset)
+        return tf.matmul(flatten_pixels(assignment), per_center) + per_position
+
+
+def _grid(reference: tf.Tensor) -> tf.Tensor:
+    """[1, h * w, 2] (x, y) of each pixel of `reference` [B, h, w, any] in -1 .. 1."""
+    _, height, width, _ = shape_of(reference)
+    x, y = tf.meshgrid(positions(width), positions(height))
+    grid = tf.reshape(tf.stack([x, y], axis=-1), [1, -1, 2])
+    return tf.cast(2.0 * grid - 1.0, reference.dtype)
