@@ -8,7 +8,7 @@ import re
 import pytest
 from google.protobuf import json_format
 
-from deeplab2_kmax.config import config_to_text, differences, load_config, unsupported_reason
+from deeplab2_kmax.config import config_to_text, differences, load_config
 from deeplab2_kmax.config.bases import read_with_bases
 from deeplab2_kmax.config.parsing import parse_config
 from deeplab2_kmax.protos import config_pb2
@@ -34,18 +34,6 @@ def own_name(deeplab2_name):
 SHIPPED = {own_name(name): values for name, values in DEEPLAB2.items() if not name.startswith("example/")}
 
 
-def own_fields(message_type, prefix=""):
-    """Paths of the fields that DeepLab2 does not have."""
-    for field in message_type.fields:
-        if field.number >= 1000:
-            yield prefix + field.name
-        if field.message_type is not None and field.label != field.LABEL_REPEATED:
-            yield from own_fields(field.message_type, f"{prefix}{field.name}.")
-
-
-OWN_FIELDS = tuple(own_fields(config_pb2.ExperimentOptions.DESCRIPTOR))
-
-
 @pytest.fixture
 def loaded(tmp_path):
     """Loads the config that has the values of a dictionary."""
@@ -68,9 +56,6 @@ def test_all_of_deeplab2s_experiments_are_there():
 def test_values_are_deeplab2s(name, loaded):
     config = load_config(str(OWN[name]))
     found = {path for path in differences(config, loaded(SHIPPED[name])) if path.rsplit(".", 1)[-1] not in PLACES}
-    if unsupported_reason(config):
-        # What DeepLab2 leaves to inference is not filled in then.
-        found = {path for path in found if not path.startswith(OWN_FIELDS)}
     assert not found
 
 
