@@ -68,6 +68,17 @@ def test_axial_attention_takes_any_length():
         np.testing.assert_allclose(apply(x), layer(x), atol=1e-4)
 
 
+def test_axial_attention_predicts_what_it_trains():
+    layer = AxialAttention(16, 32, Normalization(momentum=0.0))
+    x = random(6, 5, 12)
+    layer(x)
+    for index, variable in enumerate(layer.trainable_variables):
+        variable.assign(tf.random.stateless_normal(variable.shape, [index, 3]))
+    trained = layer(x, training=True)
+    # With a momentum of zero the moving statistics are those of the batch.
+    np.testing.assert_allclose(layer(x, training=False), trained, atol=1e-3)
+
+
 def test_strided_axial_attention_attends_to_all_positions_of_an_axis():
     attention = AxialAttention2D(8, 16, NORMALIZATION, stride=2)
     x = random(2, 5, 7, 8)

@@ -74,14 +74,19 @@ class AxialAttention(FoldingLayer):
 
     def call(self, x, training=False):
         length = shape_of(x)[1]
-        query, key, value = self._query_key_value(x, length, training)
+        attend = self._train if training else self._predict
+        output = attend(*self._query_key_value(x, length, training), length)
+        return tf.reshape(output, [-1, length, self.value_channels])
+
+    def _train(self, query, key, value, length):
+        """Queries, keys and values [rows, length, heads, depth] -> [rows, length, heads, value depth]."""
         similarity = self.similarity_norm(
             [
                 tf.einsum("rlhd,rmhd->rhlm", query, key),
                 tf.einsum("rlhd,lmd->rhlm", query, self.query_positions(length)),
                 tf.einsum("rmhd,lmd->rhlm", key, self.key_positions(length)),
             ],
-            training=training,
+            training=True,
         )
         weights = tf.nn.softmax(similarity)
         output = self.output_norm(
@@ -89,9 +94,27 @@ class AxialAttention(FoldingLayer):
                 tf.einsum("rhlm,rmhd->rhld", weights, value),
                 tf.einsum("rhlm,lmd->rhld", weights, self.value_positions(length)),
             ],
-            training=training,
+            training=True,
         )
-        return tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, length, self.value_channels])
+        return tf.transpose(output, [0, 2, 1, 3])
+
+    def _predict(self, query, key, value, length):
+        """As `_train`, with the scales of the norms on queries, keys and values, which are the smaller tensors.
+
+        The similarities' shifts are left out: they are the same for all positions, to which softmax is blind.
+        """
+        of_content, of_query, of_key = tf.unstack(tf.reshape(self.similarity_norm.affine()[0], [3, self.num_heads, 1]))
+        scale, shift = self.output_norm.affine()
+        of_value, of_position = tf.unstack(tf.reshape(scale, [2, self.num_heads, -1]))
+        similarity = tf.matmul(_heads_first(query * of_content), _heads_first(key), transpose_b=True)
+        by_query = _at_each_position(query * of_query, self.query_positions(length), transpose_b=True)
+        by_key = _at_each_position(key * of_key, tf.transpose(self.key_positions(length), [1, 0, 2]), transpose_b=True)
+        similarity += tf.transpose(by_query, [1, 2, 0, 3]) + tf.transpose(by_key, [1, 2, 3, 0])
+        weights = tf.nn.softmax(similarity)
+        content = tf.transpose(tf.matmul(weights, _heads_first(value * of_value)), [0, 2, 1, 3])
+        position = _at_each_position(tf.transpose(weights, [0, 2, 1, 3]), self.value_positions(length))
+        position = tf.transpose(position, [1, 0, 2, 3]) * of_position
+        return content + position + tf.reshape(tf.reduce_sum(shift, 0), [self.num_heads, -1])
 
     def _query_key_value(self, x, length, training):
         if training:
@@ -104,6 +127,22 @@ class AxialAttention(FoldingLayer):
     def combined_weights(self):
         scale, shift = self.qkv_norm.affine()
         return self.qkv_kernel * scale, shift
+
+
+def _heads_first(x):
+    """[rows, length, heads, depth] -> [rows, heads, length, depth]."""
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def _at_each_position(x, matrices, transpose_b=False):
+    """x [rows, length, heads, A], one matrix [A, B] a position [length, A, B] -> [length, rows, heads, B].
+
+    Its rows and heads are what each matrix is multiplied with.
+    """
+    length, heads, depth = shape_of(matrices)[0], x.shape[2], shape_of(x)[3]
+    positions_first = tf.reshape(tf.transpose(x, [1, 0, 2, 3]), [length, -1, depth])
+    product = tf.matmul(positions_first, matrices, transpose_b=transpose_b)
+    return tf.reshape(product, [length, -1, heads, shape_of(product)[-1]])
 
 
 class AxialAttention2D(tf.keras.layers.Layer):
