@@ -19,19 +19,16 @@ def tiny(tiny_max_config):
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny):
-    """size -> the network of that config, with residual branches that count."""
-    import tensorflow as tf
-
+def tiny_model(tiny, golden_value):
+    """size -> the network of that config, with weights of the golden cases' kind: all residual branches count."""
+    from deeplab2_kmax.checkpoint_keys import checkpoint_variables
     from deeplab2_kmax.model import build_model
 
     @functools.cache
     def build(size):
         model = build_model(tiny(size))
-        for variable in model.trainable_variables:
-            # New residual branches end in a scale of zero, which lets no gradient through.
-            if "gamma" in variable.name:
-                variable.assign(tf.ones_like(variable))
+        for key, variable in checkpoint_variables(model).items():
+            variable.assign(golden_value(key, variable.shape))
         return model
 
     return build
