@@ -82,6 +82,29 @@ def test_nothing_is_left_to_the_name_of_the_data_set(name):
     assert all(map(options.max_deeplab.HasField, needed))
 
 
+@pytest.mark.parametrize(
+    "step, before, changed",
+    [
+        ("1_max", "0_spatial_softmax", {"pixel_update"}),
+        ("2_clustering_update", "1_max", {"update_rule"}),
+        ("3_residual_assignment", "2_clustering_update", {"residual_assignment"}),
+        ("4_pixel_update", "3_residual_assignment", {"pixel_update"}),
+        ("5_cmt", "4_pixel_update", {"location_sensitive"}),
+        ("6_kmax", "5_cmt", {"update_rule", "pixel_update", "residual_assignment", "location_sensitive"}),
+    ],
+)
+def test_a_step_of_the_ladder_changes_the_update_rule_alone(step, before, changed):
+    found = differences(*(load_config(str(OWN[f"coco/ladder/{name}"])) for name in (step, before)))
+    # Reference masks come and go with their loss.
+    found = {path for path in found if not path.startswith("trainer_options.loss_options.mask_approximation_loss.")}
+    assert found == {"experiment_name", *(f"model_options.max_deeplab.transformer_decoder.{name}" for name in changed)}
+
+
+def test_the_ladder_ends_at_kmax():
+    ladder, kmax = (load_config(str(OWN[name])) for name in ("coco/ladder/6_kmax", "coco/kmax_r50"))
+    assert set(differences(ladder, kmax)) == {"experiment_name"}
+
+
 def test_every_base_is_used():
     named = {(path.parent / base).resolve() for path in OWN.values() for base in parse_config(str(path)).base}
     assert {OWN[name].resolve() for name in OWN if name.startswith("bases/")} <= named
