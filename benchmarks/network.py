@@ -43,7 +43,7 @@ def deeplab2(config_path: str, size: int):
     """The same for DeepLab2's."""
     from deeplab2 import config_pb2
     from deeplab2.data import dataset
-    from deeplab2.model import kmax_deeplab
+    from deeplab2.model import deeplab, kmax_deeplab
     from google.protobuf import text_format
 
     with open(config_path, encoding="utf-8") as file:
@@ -54,7 +54,8 @@ def deeplab2(config_path: str, size: int):
 
     def build():
         descriptor = dataset.MAP_NAME_TO_DATASET_INFO[config.train_dataset_options.dataset]
-        model = kmax_deeplab.KMaXDeepLab(config, descriptor)
+        on_kmax_skeleton = "kmax_" in config.model_options.backbone.name
+        model = (kmax_deeplab.KMaXDeepLab if on_kmax_skeleton else deeplab.DeepLab)(config, descriptor)
         model(tf.keras.Input([size, size, 3]), training=False)
         return model
 
@@ -77,8 +78,13 @@ def network_function(model, is_ours: bool):
     names = ("pixel_space_mask_logits", "transformer_class_logits")
 
     def predict(images):
-        outputs = model(images, training=False) if is_ours else model(images, training=False, post_processing=False)
-        return [outputs[name] for name in names] if is_ours else outputs
+        if is_ours:
+            outputs = model(images, training=False)
+            return [outputs[name] for name in names]
+        if hasattr(model, "_decoder"):
+            # MaX-DeepLab: its call always post-processes.
+            return model._decoder(model._encoder(images / 127.5 - 1.0, training=False), training=False)
+        return model(images, training=False, post_processing=False)
 
     return tf.function(predict, autograph=not is_ours)
 

@@ -12,21 +12,27 @@ LIKE_L = (
 )
 
 
+NETWORKS = {"s": (), "l": LIKE_L, "cmt": ("model_options.backbone.name=cmt_deeplab_axial_r50",)}
+
+
 @pytest.fixture(scope="session")
 def tiny(tiny_max_config):
-    """(size, *overrides) -> config of a network with a few thousand weights at 65 x 65, built like MaX-S or MaX-L."""
-    return lambda size, *overrides: tiny_max_config(*(LIKE_L if size == "l" else ()), *overrides)
+    """(name, *overrides) -> config of a network with a few thousand weights at 65 x 65.
+
+    It is built like MaX-S ("s"), MaX-L ("l"), or MaX-S with CMT's layers ("cmt").
+    """
+    return lambda name, *overrides: tiny_max_config(*NETWORKS[name], *overrides)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny, golden_value):
-    """size -> the network of that config, with weights of the golden cases' kind: all residual branches count."""
+    """name -> the network of that config, with weights of the golden cases' kind: all residual branches count."""
     from deeplab2_kmax.checkpoint_keys import checkpoint_variables
     from deeplab2_kmax.model import build_model
 
     @functools.cache
-    def build(size):
-        model = build_model(tiny(size))
+    def build(name):
+        model = build_model(tiny(name))
         for key, variable in checkpoint_variables(model).items():
             variable.assign(golden_value(key, variable.shape))
         return model

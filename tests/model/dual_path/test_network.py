@@ -49,9 +49,9 @@ def test_layers_at_half_the_stride_have_half_the_channels():
     assert (layer.center_channels, layer.num_heads, layer.feed_forward_channels) == (256, 8, 2048)
 
 
-@pytest.mark.parametrize("size", ["s", "l"])
-def test_variables_without_the_backbones_rate_are_those_deeplab2_names(size, tiny_model):
-    model = tiny_model(size)
+@pytest.mark.parametrize("name", ["s", "l", "cmt"])
+def test_variables_without_the_backbones_rate_are_those_deeplab2_names(name, tiny_model):
+    model = tiny_model(name)
     backbone = {id(variable) for variable in model.backbone_variables}
     seen = set()
     for key, variable in checkpoint_variables(model).items():
@@ -64,9 +64,9 @@ def test_variables_without_the_backbones_rate_are_those_deeplab2_names(size, tin
     assert seen == {True, False}
 
 
-@pytest.mark.parametrize("size", ["s", "l"])
-def test_every_weight_learns(size, tiny, tiny_model):
-    model, loss = tiny_model(size), build_loss(tiny(size))
+@pytest.mark.parametrize("name", ["s", "l", "cmt"])
+def test_every_weight_learns(name, tiny, tiny_model):
+    model, loss = tiny_model(name), build_loss(tiny(name))
     labels = tf.constant(np.kron(np.arange(16).reshape(4, 4), np.ones([17, 17]))[None, :65, :65] % 4, tf.int32)
     targets = {
         "semantic_gt": tf.repeat(labels, 2, 0),
@@ -79,6 +79,7 @@ def test_every_weight_learns(size, tiny, tiny_model):
         terms = loss(targets, outputs)
         total = tf.reduce_mean(terms["total_loss"])
     assert "auxiliary_outputs_pred" not in outputs
+    assert ("reference_masks" in outputs) == (name == "cmt")
     assert np.isfinite(total)
     for variable, gradient in zip(model.trainable_variables, tape.gradient(total, model.trainable_variables)):
         assert gradient is not None and np.isfinite(tf.convert_to_tensor(gradient)).all(), variable.name
@@ -107,6 +108,21 @@ def test_intermediates_follow_the_layers(tiny_model):
     np.testing.assert_allclose(tf.reduce_sum(assignment, -1), np.ones([1, 5, 5]), atol=1e-5)
     before = named["transformer_decoder/extra_stage_layer1/centers_before"]
     np.testing.assert_array_equal(before, named["transformer_decoder/stage5_layer1/centers_after"])
+
+
+def test_cmt_layers_hand_on_their_assignment_on_the_same_skeleton(tiny_model):
+    model = tiny_model("cmt")
+    named = model.intermediates(images(1))
+    first, second = (
+        named[f"transformer_decoder/{name}_layer1/assignment_logits"] for name in ("stage5", "extra_stage")
+    )
+    assert first.shape == second.shape == [1, 5, 5, 16]
+    layer, stage = model.pixel_encoder.stages[-1].layers[0], "transformer_decoder/extra_stage_layer1"
+    assert type(layer.rule).__name__ == "CmtClustering"
+    pixels = named["transformer_decoder/stage5_layer1/pixels"]
+    pixels = model.extra_stage0.blocks[0](pixels)
+    alone = model.extra_stage0.layers[0](pixels, named[f"{stage}/centers_before"]).assignment_logits
+    np.testing.assert_allclose(second, alone + first, atol=1e-4)
 
 
 def test_drop_path_of_layers_follows_the_blocks(tiny):
