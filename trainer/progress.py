@@ -19,6 +19,7 @@ _SHORT = {
     "pq_style_loss_class_term": "class",
     "pq_style_loss_mask_dice_term": "dice",
     "mask_id_cross_entropy_loss": "mask id",
+    "mask_approximation_loss": "reference masks",
     "instance_discrimination_loss": "discrimination",
 }
 _NAMED_AT_MOST = 5

@@ -1,5 +1,9 @@
 """Each update rule in the network: one config field swaps them, the rest is shared."""
 
+import dataclasses
+import pathlib
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +13,9 @@ from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses.settings import from_config
 from deeplab2_kmax.model import build_model
+from deeplab2_kmax.model.heads import HeadSettings
+from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.transformer_decoder import DecoderLayer, TransformerDecoderSettings
 
 FIELD = "model_options.max_deeplab.transformer_decoder."
 RULES = ("max", "cmt", "kmax")
@@ -113,3 +120,49 @@ def test_reference_masks_are_supervised_unless_told_otherwise(configs, tiny_over
     assert from_config(without).mask_approximation is None
     with pytest.raises(ConfigError, match="mask_approximation_loss: there are no reference masks"):
         load_config(path, [*tiny_overrides, loss + "1"])
+
+
+def ladder():
+    """{step: fields} of the table in docs/cmt.md."""
+    text = (pathlib.Path(__file__).parents[3] / "docs" / "cmt.md").read_text()
+    rows = re.findall(r"^\| (L\d|K) \|[^|]*\| `([^`]*)` \|", text, re.MULTILINE)
+    return {
+        step: [field.replace(": ", "=").replace('"', "") for field in re.findall(r"\w+: \S+", f)] for step, f in rows
+    }
+
+
+# What each step computes: center branches, whether pixels change, logits behind the assignment, reference boxes.
+STEPS = {
+    "L0": (1, False, False, False),
+    "L1": (1, True, False, False),
+    "L2": (2, True, True, False),
+    "L3": (2, True, True, False),
+    "L4": (2, True, True, False),
+    "L5": (2, True, True, True),
+    "K": (2, False, True, False),
+}
+
+
+def test_every_step_of_the_ladder_is_there_and_has_its_parts(config_of):
+    layers, steps = {}, ladder()
+    assert list(steps) == list(STEPS)
+    for step, fields in steps.items():
+        config = config_of(*fields)
+        settings = TransformerDecoderSettings.from_options(config.model_options.max_deeplab)
+        layer = DecoderLayer(
+            dataclasses.replace(settings, num_centers=5), HeadSettings(8, 4, 3), Normalization(), name=step
+        )
+        centers, logits = tf.random.normal([1, 5, 16]), tf.random.normal([1, 2, 2, 5])
+        layer(tf.random.normal([1, 3, 3, 8]), centers, logits)
+        seen = {}
+        rule = layer.rule.call
+        layer.rule.call = lambda inputs, training, rule=rule, seen=seen: seen.setdefault("output", rule(inputs))
+        output = layer(tf.random.normal([1, 3, 3, 8]), centers, logits)
+        update = seen["output"]
+        parts = len(update.center_updates), update.pixel_update is not None
+        assert (*parts, output.assignment_logits is not None, output.reference_boxes is not None) == STEPS[step], step
+        hard = np.isin(output.assignment, (0, 1)).all()
+        assert hard == (step == "K")
+        layers[step] = {variable.name.split("/", 1)[1] for variable in layer.variables}
+    # Steps differ in weights where something is added; the residual has none.
+    assert layers["L2"] == layers["L3"] and len({frozenset(names) for names in layers.values()}) == 6
