@@ -7,6 +7,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.layers.initializers import small_normal
 
 HEAD_CHANNELS = 32
+_LOGITS_AT_ONCE = 4_000_000
 
 
 class RelativeAttention(tf.keras.layers.Layer):
@@ -44,11 +45,27 @@ class RelativeAttention(tf.keras.layers.Layer):
         query, key, value = (
             self._by_head(project(pixels), height * width) for project in (self.query, self.key, self.value)
         )
-        logits = tf.matmul(query * HEAD_CHANNELS**-0.5, key, transpose_b=True)
+        biases = None
         if self.learned_size:
-            logits += relative_bias(resized_offsets(self.relative_position_embedding, height, width), height, width)
-        mixed = tf.transpose(tf.matmul(tf.nn.softmax(logits), value), [0, 2, 1, 3])
+            biases = biases_by_column(resized_offsets(self.relative_position_embedding, height, width), width)
+        attended = []
+        for first, count in self._chunks(height, width):
+            some = query[:, :, first * width : (first + count) * width] * HEAD_CHANNELS**-0.5
+            logits = tf.matmul(some, key, transpose_b=True)
+            if biases is not None:
+                logits += bias_of_rows(biases, first, count, height)
+            attended.append(tf.matmul(tf.nn.softmax(logits), value))
+        mixed = tf.transpose(tf.concat(attended, 2), [0, 2, 1, 3])
         return tf.reshape(self.projection(tf.reshape(mixed, [-1, self.channels])), tf.shape(x))
+
+    def _chunks(self, height, width):
+        """(first row, number of rows) of the queries that attend at a time: logits of a few megabytes stay in the cache
+        and in memory that is used again, which halves the time on a CPU, and need no memory for the square of the map.
+        """
+        if not (isinstance(height, int) and isinstance(width, int)):
+            return [(0, height)]
+        rows = max(_LOGITS_AT_ONCE // (self.heads * height * width**2), 1)
+        return [(first, min(rows, height - first)) for first in range(0, height, rows)]
 
     def _by_head(self, x, length):
         """[B * length, heads * 32] -> [B, heads, length, 32]."""
@@ -85,22 +102,29 @@ def resized_offsets(table: tf.Tensor, height, width) -> tf.Tensor:
     return tf.squeeze(tf.image.resize(table[..., tf.newaxis], size), -1)
 
 
-def relative_bias(table: tf.Tensor, height, width) -> tf.Tensor:
-    """Biases between all pairs of pixels from those by offset.
+def biases_by_column(table: tf.Tensor, width) -> tf.Tensor:
+    """[heads, 2 h - 1, 2 w - 1] -> [heads, w, 2 h - 1, w]: offsets to the right become columns from and to."""
+    columns = tf.range(width) - tf.range(width)[:, tf.newaxis] + width - 1
+    return tf.transpose(tf.gather(table, columns, axis=2), [0, 2, 1, 3])
+
+
+def bias_of_rows(biases: tf.Tensor, first: int, count, height) -> tf.Tensor:
+    """Biases between the pixels of some rows and all pixels.
 
     Args:
-        table: [heads, 2 * height - 1, 2 * width - 1], entry [n, height - 1 + down, width - 1 + right].
-        height, width: of the map, as integers or as scalar tensors.
+        biases: from `biases_by_column`, for maps of height x width.
+        first, count: which rows; where they are not integers, all.
+        height: of the map.
 
     Returns:
-        [heads, height * width, height * width], entry [n, p, q] for the offset that leads from pixel p to pixel q.
+        [heads, count * width, height * width], entry [n, p, q] for the offset that leads from pixel p to pixel q.
     """
-    columns = tf.range(width) - tf.range(width)[:, tf.newaxis] + width - 1
-    # [heads, column of p, rows down, column of q]: what is left is a window of rows for each row of p.
-    by_column = tf.transpose(tf.gather(table, columns, axis=2), [0, 2, 1, 3])
-    if isinstance(height, int):  # Slices copy whole windows; gathering them row by row takes three times as long.
-        windows = tf.stack([by_column[:, :, height - 1 - row : 2 * height - 1 - row] for row in range(height)], 1)
+    heads, width = biases.shape[0], tf.shape(biases)[1]
+    if isinstance(count, int) and isinstance(height, int):
+        # All that a row of pixels needs lies in one window; gathering it row by row takes three times as long.
+        tops = [height - 1 - row for row in range(first, first + count)]
+        windows = tf.stack([biases[:, :, top : top + height] for top in tops], 1)
     else:
         rows = tf.range(height) - tf.range(height)[:, tf.newaxis] + height - 1
-        windows = tf.transpose(tf.gather(by_column, rows, axis=2), [0, 2, 1, 3, 4])
-    return tf.reshape(windows, [table.shape[0], height * width, height * width])
+        windows = tf.transpose(tf.gather(biases, rows, axis=2), [0, 2, 1, 3, 4])
+    return tf.reshape(windows, [heads, count * width, height * width])

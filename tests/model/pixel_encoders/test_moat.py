@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.model.layers import relative_attention
 from deeplab2_kmax.model.layers.mobile_blocks import MobileConvBlock
 from deeplab2_kmax.model.layers.normalization import Normalization
-from deeplab2_kmax.model.layers.relative_attention import RelativeAttention, relative_bias
+from deeplab2_kmax.model.layers.relative_attention import RelativeAttention, bias_of_rows, biases_by_column
 from deeplab2_kmax.model.pixel_encoders.moat import MOAT, MOATSettings
 
 NARROW = {"stem_channels": 8, "stage_filters": (8, 16, 32, 64), "stage_blocks": (1, 2, 2, 1)}
@@ -59,11 +60,23 @@ def test_keep_probability_falls_by_the_block():
 
 def test_relative_bias_is_looked_up_by_offset():
     table = random(2, 5, 7)
-    bias = relative_bias(table, 3, 4).numpy().reshape(2, 3, 4, 3, 4)
+    biases = biases_by_column(table, 4)
+    bias = bias_of_rows(biases, 0, 3, 3).numpy().reshape(2, 3, 4, 3, 4)
     for top, left, bottom, right in np.ndindex(3, 4, 3, 4):
         expected = table[:, bottom - top + 2, right - left + 3]
         np.testing.assert_array_equal(bias[:, top, left, bottom, right], expected)
-    np.testing.assert_array_equal(relative_bias(table, tf.constant(3), tf.constant(4)), bias.reshape(2, 12, 12))
+    np.testing.assert_array_equal(bias_of_rows(biases, 1, 2, 3), bias[:, 1:].reshape(2, 8, 12))
+    height = tf.constant(3)
+    np.testing.assert_array_equal(bias_of_rows(biases, 0, height, height), bias.reshape(2, 12, 12))
+
+
+def test_rows_that_attend_a_few_at_a_time_attend_as_all_at_once(monkeypatch):
+    layer = RelativeAttention(64, learned_size=3)
+    x = random(2, 5, 4, 64)
+    expected = layer(x)
+    monkeypatch.setattr(relative_attention, "_LOGITS_AT_ONCE", 2 * 2 * 5 * 4**2)  # Of five rows two, two and one.
+    assert layer._chunks(5, 4) == [(0, 2), (2, 2), (4, 1)]
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
 
 
 def test_attention_takes_maps_of_any_size():
