@@ -11,10 +11,13 @@ from deeplab2_kmax.serving.cluster_viewer import ClusterViewer
 from deeplab2_kmax.serving.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_whole
 from deeplab2_kmax.serving.reading import read_image
 from deeplab2_kmax.visualization import display_scale
-from deeplab2_kmax.visualization.clusters import ClusterNumbers, cluster_page, cluster_panels
+from deeplab2_kmax.visualization.cluster_numbers import ClusterNumbers
+from deeplab2_kmax.visualization.clusters import cluster_page, cluster_panels
 from deeplab2_kmax.visualization.layer_views import FINAL, ClusterViews
 
 PAGE = "_clusters.png"
+# Longer side of the largest pictures of single layers.
+_LARGEST_PANEL = 1600
 
 
 def draw_file(
@@ -24,7 +27,7 @@ def draw_file(
     name: str,
     layers: Sequence[str] | None = None,
     keep: Iterable[str] = (),
-) -> ClusterViews:
+) -> tuple[ClusterViews, ClusterNumbers]:
     """Writes the page of one picture file, `<name>_clusters.png`, and each layer alone, `<name>_<layer>.png`.
 
     Args:
@@ -43,19 +46,23 @@ def draw_file(
     targets = [folder / (name + PAGE), *(folder / f"{name}_{layer}.png" for layer in chosen)]
     refuse_to_overwrite(keep, targets, image)
     views = viewer(read_image(image), layers)
-    height, width = views.image.shape[:2]
-    scale = display_scale(height, width)
+    numbers = ClusterNumbers.from_views(views)
     page = io.BytesIO()
-    cluster_page(views, os.path.basename(image)).figure.savefig(page, format="png")
-    panels = cluster_panels(views, (height * scale, width * scale))
+    cluster_page(views, os.path.basename(image), numbers).figure.savefig(page, format="png")
+    panels = cluster_panels(views, _panel_size(*views.image.shape[:2]), numbers)
     for target, content in zip(targets, [page.getvalue(), *map(encode_png, panels)]):
         write_whole(target, content)
-    return views
+    return views, numbers
 
 
-def layer_table(views: ClusterViews) -> str:
+def _panel_size(height: int, width: int) -> tuple[int, int]:
+    """Small pictures are enlarged by a whole factor, large ones shrunk."""
+    scale = min(display_scale(height, width), _LARGEST_PANEL / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def layer_table(views: ClusterViews, numbers: ClusterNumbers) -> str:
     """The layers as lines of text: clusters in use, and share of the pixels that changed cluster."""
-    numbers = ClusterNumbers.from_views(views)
     width = max(len(view.name) for view in views.layers)
     lines = [f"  {'layer':{width}}  clusters in use  pixels moved"]
     for i, view in enumerate(views.layers):
@@ -75,8 +82,8 @@ def draw_files(
     viewer.check_layers(layers)
 
     def draw_one(image: str, folder: Path, name: str) -> str:
-        views = draw_file(viewer, image, folder, name, layers, keep=images)
+        views, numbers = draw_file(viewer, image, folder, name, layers, keep=images)
         height, width = views.image.shape[:2]
-        return f"{image} ({width} x {height}) -> {folder / (name + PAGE)}\n{layer_table(views)}"
+        return f"{image} ({width} x {height}) -> {folder / (name + PAGE)}\n{layer_table(views, numbers)}"
 
     return for_each_picture(draw_one, images, folder, report, complain)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import matplotlib.style
 import numpy as np
 from PIL import Image
 
-from deeplab2_kmax.visualization import convergence
 from deeplab2_kmax.visualization.assignment_panel import assignment_panel
 from deeplab2_kmax.visualization.captions import draw_captions, readable_class_name
 from deeplab2_kmax.visualization.cluster_charts import column_position, draw_changes, draw_flows, draw_paths
 from deeplab2_kmax.visualization.cluster_colors import cluster_colors
 from deeplab2_kmax.visualization.cluster_grid import MARGIN, WIDTH, Grid, fit_grid
+from deeplab2_kmax.visualization.cluster_numbers import ClusterNumbers
 from deeplab2_kmax.visualization.layer_views import ClusterViews, LayerView, resample
 from deeplab2_kmax.visualization.overlay import overlay
 from deeplab2_kmax.visualization.page import GREY, HAIRLINE, INK, Page
 
-# Pixels of a picture are counted on a grid with at most this many on the longer side.
-_COUNTED_SIDE = 512
 # More layers than this have short names below the charts.
 _MOST_LONG_TICKS = 7
 # Width of a letter in their type size, in pixels.
@@ -29,74 +25,28 @@ _NAMED_SHARE = 0.01
 _TABLE_ROW, _TABLE_WIDEST = 25, 620
 
 
-@dataclasses.dataclass(frozen=True)
-class ClusterNumbers:
-    """What is counted on a picture; K views (decoder layers, then final masks), N clusters.
+def cluster_panels(views: ClusterViews, size: tuple[int, int], numbers: ClusterNumbers | None = None):
+    """The picture of each view alone: a list of [*size, 3] uint8 RGB, coloured alike; the last one with class names.
 
-    Attributes:
-      shares: [K, N] share of the pixels that each cluster owns in each view.
-      flows: [K - 1, N, N] share of the pixels that go from a cluster to another, from view to view.
-      moved: [K - 1] share of the pixels that changed cluster.
-      sharing: [K] number of clusters that share a pixel, mean over the pixels; 1 where each belongs to one.
-      changes: [K - 1, N] 1 - cosine between each center before and after each layer.
-      paths: [K, N, 2] centers in their principal plane: learned ones, then as each layer leaves them.
-      explained: [2] share of the variance along each axis of that plane.
+    Args:
+      views: the picture and its layers.
+      size: height and width wanted.
+      numbers: of these views, where they are counted already.
     """
-
-    shares: np.ndarray
-    flows: np.ndarray
-    moved: np.ndarray
-    sharing: np.ndarray
-    changes: np.ndarray
-    paths: np.ndarray
-    explained: np.ndarray
-
-    @classmethod
-    def from_views(cls, views: ClusterViews) -> ClusterNumbers:
-        height, width = views.image.shape[:2]
-        scale = min(1, _COUNTED_SIDE / max(height, width))
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        count = views.num_clusters
-        labels = views.labels(size)
-        pairs = list(zip(labels[:-1], labels[1:]))
-        shares = np.stack([convergence.cluster_shares(label, count) for label in labels])
-        centers = np.stack([views.initial_centers, *(view.centers for view in views.layers[:-1])])
-        paths, explained = convergence.principal_plane(centers, shares[-1] > 0)
-        return cls(
-            shares=shares,
-            flows=np.stack([convergence.flows(before, after, count) for before, after in pairs]),
-            moved=np.array([convergence.moved_share(before, after) for before, after in pairs]),
-            sharing=np.array([_sharing(view, size, views.extent) for view in views.layers]),
-            changes=np.stack([convergence.center_change(a, b) for a, b in zip(centers[:-1], centers[1:])]),
-            paths=paths,
-            explained=explained,
-        )
-
-    @property
-    def in_use(self) -> np.ndarray:
-        """[K] number of clusters that own a pixel."""
-        return (self.shares > 0).sum(1)
-
-
-def _sharing(view: LayerView, size: tuple[int, int], extent: tuple[float, float]) -> float:
-    return float(resample(convergence.effective_count(view.assignment), size, extent).mean())
-
-
-def cluster_panels(views: ClusterViews, size: tuple[int, int]) -> list[np.ndarray]:
-    """The picture of each view alone, [*size, 3] uint8 RGB, coloured alike; the last one with class names."""
-    shares = ClusterNumbers.from_views(views).shares
+    shares = (numbers or ClusterNumbers.from_views(views)).shares
     return _panels(views, cluster_colors(shares, views.class_colors), shares[-1], size)
 
 
 @matplotlib.style.context("default")
-def cluster_page(views: ClusterViews, title: str) -> Page:
+def cluster_page(views: ClusterViews, title: str, numbers: ClusterNumbers | None = None) -> Page:
     """Sets the whole page, 1600 pixels wide.
 
     Args:
       views: the picture and its layers.
       title: headline.
+      numbers: of these views, where they are counted already.
     """
-    numbers = ClusterNumbers.from_views(views)
+    numbers = numbers or ClusterNumbers.from_views(views)
     colors = cluster_colors(numbers.shares, views.class_colors)
     height, width = views.image.shape[:2]
     grid = fit_grid(width / height, len(views.layers))
@@ -109,10 +59,10 @@ def cluster_page(views: ClusterViews, title: str) -> Page:
     return page
 
 
-def _panels(views, colors, final_shares, size) -> list[np.ndarray]:
+def _panels(views, colors, final_shares, size, font_size: int = 0) -> list[np.ndarray]:
     panels = [assignment_panel(views, i, colors, size) for i in range(len(views.layers))]
     names = _names(views, final_shares)
-    panels[-1] = draw_captions(panels[-1], views.labels(size)[-1], names, smallest=1, font_size=13)
+    panels[-1] = draw_captions(panels[-1], views.labels(size)[-1], names, smallest=1, font_size=font_size)
     return panels
 
 
@@ -126,6 +76,9 @@ def _set_top(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumber
     for (x, y), picture, name in zip(grid.top, (photo, segments), ("Picture", "Segments")):
         page.text(x, y - 10, name, 15, weight="bold")
         page.picture(x, y, picture)
+    if (views.panoptic == views.dataset.void_id).all():
+        x, y = grid.top[1]
+        page.text(x + 90, y - 10, "none is above the thresholds", 13, GREY)
     x, y = grid.table
     page.text(x, y - 10, "Clusters", 15, weight="bold")
     used = int(numbers.in_use[-1])
@@ -169,7 +122,7 @@ def _set_table(page: Page, grid: Grid, views: ClusterViews, shares: np.ndarray, 
 def _set_layers(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:
     explanation = "a colour is a cluster, the same one in every picture; pale where several clusters share a pixel"
     _headline(page, MARGIN, grid.panels[0][1] - 34, "Which cluster owns which pixel", explanation)
-    panels = _panels(views, colors, numbers.shares[-1], grid.panel_size)
+    panels = _panels(views, colors, numbers.shares[-1], grid.panel_size, font_size=13)
     for i, (panel, (x, y)) in enumerate(zip(panels, grid.panels)):
         page.text(x, y - 10, views.layers[i].title, 14, weight="bold")
         page.picture(x, y, panel)

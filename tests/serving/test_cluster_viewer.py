@@ -73,13 +73,14 @@ def test_only_some_layers(viewer, picture):
 
 
 # Experiment -> the layers that have an assignment.
-SOFT = {"max_deeplab_tiny": ["stage5_layer1", "extra_stage_layer1"]}
+SOFT = {"max_deeplab_tiny": ["stage5_layer1", "extra_stage_layer1"], "cmt_tiny": LAYERS[:3]}
 
 
 @pytest.mark.parametrize("experiment", SOFT)
-def test_new_networks_of_soft_rules(configs, experiment, picture):
-    sizes = ["train_dataset_options.crop_size=65,65", "eval_dataset_options.crop_size=65,65"]
-    config = load_config(str(configs / "shapes" / f"{experiment}.textproto"), sizes)
+def test_new_networks_of_soft_rules(configs, tiny_overrides, experiment, picture):
+    # MaX-DeepLab's own skeleton has no use for the widths of the other.
+    overrides = tiny_overrides[:2] if experiment == "max_deeplab_tiny" else tiny_overrides
+    config = load_config(str(configs / "shapes" / f"{experiment}.textproto"), overrides)
     viewer = ClusterViewer.from_checkpoint(config, None)
     views = viewer(picture)
     assert [view.name for view in views.layers] == [*SOFT[experiment], FINAL]
@@ -109,6 +110,13 @@ def test_command_draws_pictures_and_names_bad_files(capsys, viewer, config, chec
     assert Image.open("out/scene_clusters.png").width == 1600
     # Small pictures are enlarged, as their overlays are.
     assert {Image.open(f"out/scene_{name}.png").size for name in files[1:]} == {(83 * 9, 52 * 9)}
+
+
+def test_large_pictures_are_shrunk(viewer, picture, tmp_path):
+    path = tmp_path / "large.png"
+    Image.fromarray(picture).resize((2400, 30)).save(path)
+    draw_file(viewer, str(path), tmp_path, "large", ["stride32_layer1"])
+    assert Image.open(tmp_path / "large_stride32_layer1.png").size == (1600, 20)
 
 
 def test_inputs_are_never_overwritten(viewer, picture, tmp_path):
