@@ -137,6 +137,7 @@ def test_missing_file(tmp_path):
         ("train_dataset_options.augmentations.min_scale_factor=3", ["min_scale_factor"]),
         ("model_options.max_deeplab.auxiliary_semantic_head.output_channels=8", ["9 classes", "output_channels is 8"]),
         ("model_options.backbone.stage_blocks=3,4", ["stage_blocks", "kmax_resnet50 needs 4 values", "[3, 4]"]),
+        ("model_options.backbone.position_embedding=true", ["position_embedding", "kmax_resnet50 has no such choice"]),
         ("model_options.backbone.drop_path_keep_prob=0", ["backbone.drop_path_keep_prob", "(0, 1]", "got 0"]),
         ("model_options.max_deeplab.high_resolution_output_stride=8", ["high_resolution_output_stride", "got 8"]),
         ("model_options.max_deeplab.pixel_decoder.filters=8,8,8", ["pixel_decoder.filters", "expected 4"]),
