@@ -12,6 +12,8 @@ from deeplab2_kmax.errors import UserError, user_errors_as_one_line
 
 # Data set -> module that converts it when run.
 _CONVERTERS = {
+    "ade20k": "deeplab2_kmax.converters.ade20k",
+    "cityscapes": "deeplab2_kmax.converters.cityscapes",
     "coco": "deeplab2_kmax.converters.coco",
     "shapes": "deeplab2_kmax.converters.shapes",
 }

@@ -1,7 +1,8 @@
 """The TFRecord schema of labelled images: the keys and encodings DeepLab2 writes and reads.
 
-A record is a tf.train.Example. The image is kept in its encoded form; the label map is the bytes of an int32 array
-[height, width] of panoptic ids, `semantic * label_divisor + instance`, little-endian and row by row.
+A record is a tf.train.Example. The image is kept in its encoded form. A panoptic label map is the bytes of an int32
+array [height, width] of panoptic ids, `semantic * label_divisor + instance`, little-endian and row by row; a semantic
+one is a grey PNG of class ids.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ IMAGE_HEIGHT = "image/height"
 IMAGE_WIDTH = "image/width"
 IMAGE_CHANNELS = "image/channels"  # always 3
 LABEL_ENCODED = "image/segmentation/class/encoded"
-LABEL_FORMAT = "image/segmentation/class/format"  # always "raw" for panoptic labels
+LABEL_FORMAT = "image/segmentation/class/format"  # "raw" for panoptic labels, "png" for semantic ones
 
 RAW_LABEL = "raw"
+PNG_LABEL = "png"
 _IMAGE_FORMATS = ("jpeg", "jpg", "png")
 _LABEL_DTYPE = np.dtype("<i4")
 _EXIF_ORIENTATION = 0x0112
@@ -47,7 +49,7 @@ def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
     return spec
 
 
-def encode_record(image_bytes: bytes, image_format: str, filename: str, label: np.ndarray | None) -> bytes:
+def encode_record(image_bytes: bytes, image_format: str, filename: str, label: np.ndarray | bytes | None) -> bytes:
     """One serialized tf.train.Example.
 
     The image bytes are kept as they are if they decode to an upright RGB image. Grey, palette, CMYK and transparent
@@ -58,10 +60,11 @@ def encode_record(image_bytes: bytes, image_format: str, filename: str, label: n
         image_bytes: an encoded image.
         image_format: how it is encoded: "jpeg", "jpg" or "png".
         filename: the name of the image, without folder and extension; evaluation names its results by it.
-        label: integer panoptic ids [height, width] (stored as int32), or None for an image without labels.
+        label: integer panoptic ids [height, width] (stored as int32), or an encoded PNG of class ids (kept as it is),
+            or None for an image without labels.
 
     Raises:
-        DataError: the image is truncated or no image, or the label is not an integer map of the image's size.
+        DataError: the image is truncated or no image, or the label is not an integer map or PNG of the image's size.
     """
     if image_format not in _IMAGE_FORMATS:
         raise DataError(f"image {filename!r}: expected a format of {', '.join(_IMAGE_FORMATS)}; came {image_format!r}")
@@ -76,7 +79,7 @@ def encode_record(image_bytes: bytes, image_format: str, filename: str, label: n
     }
     if label is not None:
         features[LABEL_ENCODED] = _bytes(_label_bytes(label, height, width, filename))
-        features[LABEL_FORMAT] = _bytes(RAW_LABEL.encode())
+        features[LABEL_FORMAT] = _bytes((PNG_LABEL if isinstance(label, bytes) else RAW_LABEL).encode())
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
@@ -118,7 +121,15 @@ def _encode(image: Image.Image, image_format: str, **options) -> bytes:
     return encoded.getvalue()
 
 
-def _label_bytes(label: np.ndarray, height: int, width: int, filename: str) -> bytes:
+def _label_bytes(label: np.ndarray | bytes, height: int, width: int, filename: str) -> bytes:
+    if isinstance(label, bytes):
+        png = open_image(label, f"label of image {filename!r}")
+        if png.format != "PNG" or (png.height, png.width) != (height, width):
+            raise DataError(
+                f"image {filename!r}: expected a PNG label of the image's size [{height}, {width}], "
+                f"came {png.format} [{png.height}, {png.width}]"
+            )
+        return label
     if label.shape != (height, width) or not np.issubdtype(label.dtype, np.integer):
         raise DataError(
             f"image {filename!r}: expected an integer label of the image's size [{height}, {width}], "

@@ -10,6 +10,8 @@ import tensorflow as tf
 from deeplab2_kmax.errors import DataError
 
 _COMMANDS = {
+    "ade20k_panoptic": "python -m deeplab2_kmax.converters.ade20k --ade20k_root=... --output_dir=...",
+    "cityscapes_panoptic": "python -m deeplab2_kmax.converters.cityscapes --cityscapes_root=... --output_dir=...",
     "coco_panoptic": "python -m deeplab2_kmax.converters.coco --coco_root=... --output_dir=...",
     "shapes": "python -m deeplab2_kmax.converters.shapes --output_dir=...",
 }

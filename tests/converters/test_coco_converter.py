@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from deeplab2_kmax.converters.coco import convert_coco
@@ -20,21 +19,8 @@ SAMPLE = REPOSITORY.parent / "shared" / "coco_sample"
 CLASS_OF = {1: 1, 18: 17, 200: 133}
 
 
-def examples(paths):
-    """{file name in the record: tf.train.Example}, in the order of the shards."""
-    parsed = (tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset([str(p) for p in paths]))
-    return {e.features.feature["image/filename"].bytes_list.value[0].decode(): e for e in parsed}
-
-
-def label_of(example):
-    feature = example.features.feature
-    height, width = (feature[f"image/{side}"].int64_list.value[0] for side in ("height", "width"))
-    raw = feature["image/segmentation/class/encoded"].bytes_list.value[0]
-    return np.frombuffer(raw, np.int32).reshape(height, width)
-
-
 @pytest.mark.skipif(not SAMPLE.exists(), reason="needs the real images of ../shared/coco_sample")
-def test_real_images_equal_deeplab2s_records(tmp_path):
+def test_real_images_equal_deeplab2s_records(tmp_path, examples, label_of):
     golden = json.loads((REPOSITORY / "tests" / "golden" / "coco_sample_tfrecord.json").read_text())
     paths = convert_coco(SAMPLE, tmp_path, num_processes=1)
     assert sorted(os.listdir(tmp_path)) == ["train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"]
@@ -55,7 +41,7 @@ def test_real_images_equal_deeplab2s_records(tmp_path):
 
 
 @pytest.mark.parametrize("treat_crowd_as_ignore", [True, False])
-def test_labels_of_things_stuff_crowd_and_void(coco, tmp_path, treat_crowd_as_ignore):
+def test_labels_of_things_stuff_crowd_and_void(coco, tmp_path, examples, label_of, treat_crowd_as_ignore):
     paths = convert_coco(coco.root, tmp_path / "out", treat_crowd_as_ignore, num_shards=5, num_processes=1)
     # Never more shards than images.
     names = ["train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord", "val-00000-of-00001.tfrecord"]
@@ -79,9 +65,8 @@ def test_several_processes_write_the_same_records(coco, tmp_path):
     assert [pathlib.Path(p).read_bytes() for p in one] == [pathlib.Path(p).read_bytes() for p in two]
 
 
-def test_test_images_have_no_label(coco, tmp_path):
-    (coco.root / "test2017").mkdir()
-    (coco.root / "test2017" / "t.jpg").write_bytes((coco.root / "val2017" / "c.jpg").read_bytes())
+def test_test_images_have_no_label(coco, tmp_path, examples):
+    coco.add_image("test", "t")
     written = examples(convert_coco(coco.root, tmp_path / "out"))
     assert "image/segmentation/class/encoded" in written["c"].features.feature
     assert "image/segmentation/class/encoded" not in written["t"].features.feature
@@ -116,6 +101,11 @@ BREAKAGES = {
     "absent": (lambda c: c.json["train"][0]["segments_info"].pop() and c.save(), r"a.png: segment 4: 180 pixels"),
     "recolored": (lambda c: _png(c, "train", "a", _recolor), r"a.png: segment 513: expected 90 pixels .* came 89"),
     "category": (lambda c: _segment(c, 1, category_id=12), r"a.png: segment 513: .*category_id .*came 12"),
+    "category text": (lambda c: _segment(c, 1, category_id="1"), r"a.png: segment 513: .*category_id .*came '1'"),
+    "no object": (
+        lambda c: c.json["train"][0]["segments_info"].append(7) or c.save(),
+        r"a.png: entry 3 of segments_info: expected an object, came 7",
+    ),
     "twice": (lambda c: _segment(c, 1, id=4), r"a.png: segment 4: .*twice"),
     "zero": (lambda c: _segment(c, 1, id=0), r"a.png: segment 0: .*unlabelled"),
     "stuff crowd": (lambda c: _segment(c, 0, iscrowd=1), r"a.png: segment 70000: .*rug-merged"),
