@@ -114,10 +114,10 @@ def _backbone_problems(backbone) -> list[str]:
         if isinstance(value, tuple) and len(getattr(backbone, name)) != len(value):
             came = list(getattr(backbone, name))
             problems.append(f"{where}.{name}: {backbone.name} needs {len(value)} values, got {came}")
-    for name in ("stage_blocks", "stage_filters", "stem_channels", "position_embedding"):
-        is_set = backbone.HasField(name) if name in ("stem_channels", "position_embedding") else getattr(backbone, name)
-        if is_set and name not in ENCODERS[backbone.name].fields:
-            problems.append(f"{where}.{name}: {backbone.name} has no such choice; it would be ignored")
+    choices = {name for encoder in ENCODERS.values() for name in encoder.fields}
+    for field, _ in backbone.ListFields():
+        if field.name in choices - ENCODERS[backbone.name].fields.keys():
+            problems.append(f"{where}.{field.name}: {backbone.name} has no such choice; it would be ignored")
     for name in ("stem_max_pool", "activated_features"):
         if getattr(backbone, name) and ENCODERS[backbone.name].kind != "resnet":
             problems.append(f"{where}.{name}: a choice of ResNet; {backbone.name} has none")
