@@ -166,3 +166,15 @@ def test_every_step_of_the_ladder_is_there_and_has_its_parts(config_of):
         layers[step] = {variable.name.split("/", 1)[1] for variable in layer.variables}
     # Steps differ in weights where something is added; the residual has none.
     assert layers["L2"] == layers["L3"] and len({frozenset(names) for names in layers.values()}) == 6
+
+
+def test_the_functions_and_tests_that_docs_cmt_md_names_exist():
+    root = pathlib.Path(__file__).parents[3]
+    text = (root / "docs" / "cmt.md").read_text()
+    sources = [path.read_text() for folder in ("tests", "deeplab2_kmax") for path in (root / folder).rglob("*.py")]
+    files = {path.name for folder in ("tests", "deeplab2_kmax") for path in (root / folder).rglob("*.py")}
+    assert set(re.findall(r"\w+\.py", text)) <= files
+    names = re.findall(r"\b(test_\w+)`|\.py: (?:\w+\.)?(\w+)`|`\w+\.(_\w+)`", text)
+    assert len(names) > 20
+    for name in map("".join, names):
+        assert any(re.search(rf"(def|class) {name}\b", source) for source in sources), name
