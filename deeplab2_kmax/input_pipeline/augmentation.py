@@ -1,8 +1,8 @@
-"""Random scale, crop and flip for training, each pixel interpolated once.
+"""Random scale, crop and flip for training: drawn first (`draw_window`), then carried out.
 
-DeepLab2 resizes the whole image, rescales it, pads it, cuts the crop out and flips it, five passes over up to several
-times the pixels needed. Here the same crop is described first (`draw_window`) and then read from the decoded image in
-one interpolation. Sizes, offsets and probabilities are DeepLab2's.
+Sizes, offsets, probabilities and interpolation are DeepLab2's, so that equal draws give equal pixels: the image is
+resized to its bounds, then by the random factor. Only what the crop shows is worked on after that. Ids are looked up
+where they lie in the decoded label, once for each pixel of the crop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, fitted_size
+from deeplab2_kmax.input_pipeline.autoaugment import Policy, apply_chain
+from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, fitted_size, resize_align_corners
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 
 
@@ -19,17 +20,36 @@ class Window(NamedTuple):
     """Where a crop lies in the scaled image.
 
     Attributes:
-        scaled_size: [2] int32, (height, width) of the whole image after scaling.
+        fitted_size: [2] int32, (height, width) of the whole image within the bounds of the first resize.
+        scaled_size: [2] int32, the same after the random scale.
         origin: [2] int32, the crop's upper left corner in it, in scaled pixels; negative: rows or columns of padding.
         flip: scalar bool, mirrored left to right.
     """
 
+    fitted_size: tf.Tensor
     scaled_size: tf.Tensor
     origin: tf.Tensor
     flip: tf.Tensor
 
 
-def draw_window(seed: tf.Tensor, size: tf.Tensor, settings: PipelineSettings) -> Window:
+class Visible(NamedTuple):
+    """The part of a window that shows image; the rest is padding. Each is [2] int32 for height and width.
+
+    Attributes:
+        begin, size: in scaled pixels.
+        before, after: padding above and to the left, and below and to the right, of the crop as it comes out, i.e.
+            after the flip.
+    """
+
+    begin: tf.Tensor
+    size: tf.Tensor
+    before: tf.Tensor
+    after: tf.Tensor
+
+
+def draw_window(
+    seed: tf.Tensor, size: tf.Tensor, scale_range: tuple[float, float], settings: PipelineSettings
+) -> Window:
     """Draws scale, position and flip.
 
     An image smaller than the crop is put at a random place in it, a larger one cropped at a random place.
@@ -37,41 +57,76 @@ def draw_window(seed: tf.Tensor, size: tf.Tensor, settings: PipelineSettings) ->
     Args:
         seed: [2] int64; equal seeds draw equal windows.
         size: [2] int32, (height, width) of the decoded image.
-        settings: crop size, bounds of the first resize, and range and step of the random scale.
+        scale_range: (smallest, largest) factor of the random scale.
+        settings: crop size, bounds of the first resize, and step of the random scale.
     """
     draws = tf.random.stateless_uniform([4], seed)
-    scale = _scale_factor(draws[0], settings.scale_range, settings.scale_step)
+    scale = _scale_factor(draws[0], scale_range, settings.scale_step)
     fitted = fitted_size(size, settings.min_size, settings.max_size, settings.resize_factor)
     scaled = tf.maximum(tf.cast(tf.cast(fitted, tf.float32) * scale, tf.int32), 1)
     margin = scaled - tf.constant(settings.crop_size)
     # A larger image has margin + 1 places for the crop; DeepLab2 lets a smaller one start at -margin places only.
     places = tf.where(margin < 0, -margin, margin + 1)
     offset = tf.cast(draws[1:3] * tf.cast(places, tf.float32), tf.int32)
-    return Window(scaled, tf.where(margin < 0, -offset, offset), draws[3] <= 0.5)
+    return Window(fitted, scaled, tf.where(margin < 0, -offset, offset), draws[3] <= 0.5)
 
 
-def crop_image(image: tf.Tensor, window: Window, crop_size: tuple[int, int]) -> tf.Tensor:
-    """The window of an image [H, W, 3] uint8: [h, w, 3] float32 0..255, bilinear, padded with `PADDING_GREY`."""
-    begin, inner, before, after = _visible(window, crop_size)
-    last = tf.maximum(tf.cast(window.scaled_size - 1, tf.float32), 1)
-    corners = tf.concat([tf.cast(begin, tf.float32) / last, tf.cast(begin + inner - 1, tf.float32) / last], 0)
-    # Rounding must not carry the outermost samples out of the image, where the operation has no pixels to read.
-    corners = tf.clip_by_value(corners, 1e-6, 1 - 1e-6)
-    corners = tf.where(window.flip, tf.gather(corners, [0, 3, 2, 1]), corners)
-    pixels = tf.image.crop_and_resize(image[tf.newaxis], corners[tf.newaxis], [0], inner)[0]
-    paddings = tf.concat([tf.stack([before, after], 1), [[0, 0]]], 0)
-    return tf.ensure_shape(tf.pad(pixels, paddings, constant_values=PADDING_GREY), [*crop_size, 3])
+def visible_part(window: Window, crop_size: tuple[int, int]) -> Visible:
+    """What of the window shows image."""
+    begin = tf.maximum(window.origin, 0)
+    end = tf.minimum(window.origin + tf.constant(crop_size), window.scaled_size)
+    before = begin - window.origin
+    after = tf.constant(crop_size) - (end - begin) - before
+    swap = tf.stack([False, window.flip])
+    return Visible(begin, end - begin, tf.where(swap, after, before), tf.where(swap, before, after))
 
 
-def crop_label(label: tf.Tensor, window: Window, crop_size: tuple[int, int], void_id: int) -> tf.Tensor:
-    """The window of a label [H, W] int32: [h, w] int32, nearest pixel, padded with `void_id`."""
-    begin, inner, before, after = _visible(window, crop_size)
-    size = tf.shape(label)
-    rows = _nearest(begin[0], inner[0], size[0], window.scaled_size[0])
-    columns = _nearest(begin[1], inner[1], size[1], window.scaled_size[1])
+def crop_image(
+    image: tf.Tensor,
+    window: Window,
+    crop_size: tuple[int, int],
+    policy: Policy | None = None,
+    chain: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """The window of an image [H, W, 3] uint8: [h, w, 3] float32 0..255, bilinear, padded with `PADDING_GREY`.
+
+    Args:
+        policy: colour operations for the scaled image; with a policy values are cut off to whole numbers.
+        chain: scalar int32, which of the policy's chains is applied; see `autoaugment.draw_chain`.
+    """
+    visible = visible_part(window, crop_size)
+    scaled = resize_align_corners(resize_align_corners(image, window.fitted_size), window.scaled_size)
+    if policy is None:
+        pixels = _cut(scaled, visible.begin, visible.size)
+    else:
+        # Operations see the whole image, for some depend on all of its values; without any the crop is enough.
+        plain = chain == 0
+        begin = tf.where(plain, visible.begin, 0)
+        part = _cut(scaled, begin, tf.where(plain, visible.size, window.scaled_size))
+        part = apply_chain(tf.cast(part, tf.uint8), chain, policy)
+        pixels = tf.cast(_cut(part, visible.begin - begin, visible.size), tf.float32)
+    flipped = tf.raw_ops.Reverse(tensor=pixels, dims=tf.stack([False, window.flip, False]))
+    paddings = tf.concat([tf.stack([visible.before, visible.after], 1), [[0, 0]]], 0)
+    return tf.ensure_shape(tf.pad(flipped, paddings, constant_values=PADDING_GREY), [*crop_size, 3])
+
+
+def crop_label(label: tf.Tensor, window: Window, crop_size: tuple[int, int], padding_id: int) -> tf.Tensor:
+    """The window of a label [H, W] int32: [h, w] int32, nearest pixel, padded with `padding_id`."""
+    visible = visible_part(window, crop_size)
+    rows, columns = (
+        _source_pixels(
+            visible.begin[axis], visible.size[axis], window.scaled_size[axis], window.fitted_size[axis], side
+        )
+        for axis, side in enumerate(tf.unstack(tf.shape(label)))
+    )
     columns = tf.where(window.flip, columns[::-1], columns)
     pixels = tf.gather(tf.gather(label, rows), columns, axis=1)
-    return tf.ensure_shape(tf.pad(pixels, tf.stack([before, after], 1), constant_values=void_id), crop_size)
+    paddings = tf.stack([visible.before, visible.after], 1)
+    return tf.ensure_shape(tf.pad(pixels, paddings, constant_values=padding_id), crop_size)
+
+
+def _cut(pixels: tf.Tensor, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return tf.slice(pixels, tf.concat([begin, [0]], 0), tf.concat([size, [-1]], 0))
 
 
 def _scale_factor(draw: tf.Tensor, scale_range: tuple[float, float], step: float) -> tf.Tensor:
@@ -85,21 +140,15 @@ def _scale_factor(draw: tf.Tensor, scale_range: tuple[float, float], step: float
     return tf.gather(tf.linspace(tf.constant(smallest), largest, count), tf.cast(draw * count, tf.int32))
 
 
-def _visible(window: Window, crop_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The part of the window that shows image: its begin and size in scaled pixels, and padding before and after it.
-
-    Each is [2] int32 for height and width. The padding is that of the crop as it comes out, i.e. after the flip.
-    """
-    begin = tf.maximum(window.origin, 0)
-    end = tf.minimum(window.origin + tf.constant(crop_size), window.scaled_size)
-    before = begin - window.origin
-    after = tf.constant(crop_size) - (end - begin) - before
-    swap = tf.stack([False, window.flip])
-    return begin, end - begin, tf.where(swap, after, before), tf.where(swap, before, after)
+def _source_pixels(begin: tf.Tensor, count: tf.Tensor, scaled: tf.Tensor, fitted: tf.Tensor, size: tf.Tensor):
+    """Along one axis: indices [count] of the label's pixels that scaled pixels begin, begin + 1, ... come from."""
+    return _nearest(_nearest(tf.range(begin, begin + count), fitted, scaled), size, fitted)
 
 
-def _nearest(begin: tf.Tensor, count: tf.Tensor, size: tf.Tensor, scaled: tf.Tensor) -> tf.Tensor:
-    """Indices [count] of the source pixels nearest to scaled pixels begin, begin + 1, ..."""
+def _nearest(index: tf.Tensor, size: tf.Tensor, scaled: tf.Tensor) -> tf.Tensor:
+    """Indices of the pixels, among `size`, nearest to the given ones among `scaled`; halves are rounded up."""
     ratio = tf.cast(size - 1, tf.float32) / tf.maximum(tf.cast(scaled - 1, tf.float32), 1)
-    positions = tf.cast(tf.range(begin, begin + count), tf.float32) * ratio
-    return tf.minimum(tf.cast(positions + 0.5, tf.int32), size - 1)
+    position = tf.cast(index, tf.float32) * ratio
+    # Not floor(position + 0.5), which rounds up numbers just below a half.
+    whole = tf.floor(position)
+    return tf.minimum(tf.cast(whole, tf.int32) + tf.cast(position - whole >= 0.5, tf.int32), size - 1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
-from absl import logging
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.input_pipeline.decoding import decode_record
@@ -26,8 +24,8 @@ def build_dataset(
 ) -> tf.data.Dataset:
     """The batches of a training or evaluation run.
 
-    Training: records in random order without end, randomly scaled, cropped and flipped, whole batches only; see
-    `samples.training_sample`. With `options.seed` every run gives the same batches.
+    Training: records in random order without end, augmented, whole batches only; see `samples.training_sample`. With
+    `options.seed` every run gives the same batches.
     Evaluation: each record once, in the order of the sorted shards, the last batch as small as it comes out; see
     `samples.evaluation_sample`. Where images of different sizes meet in a batch, the entries that have the image's own
     size are padded below and to the right, the labels with void; `size_raw` and `size_resized` tell the true sizes.
@@ -48,8 +46,6 @@ def build_dataset(
         DataError: no file matches, or there are no records in the files.
     """
     settings = PipelineSettings.from_config(options, is_training)
-    if settings.postponed:
-        _warn_once(f"not implemented yet, training goes on without: {', '.join(settings.postponed)}")
     shards = find_shards(settings.file_patterns, settings.descriptor.name)
     batch_size = _replica_batch_size(settings, input_context)
     if is_training:
@@ -62,24 +58,36 @@ def build_dataset(
 
 
 def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
-    files, records_share = _share(shards, input_context)
-    files = files.shuffle(len(shards), seed=settings.seed)
-    records = files.interleave(
-        tf.data.TFRecordDataset, cycle_length=_SHARDS_READ_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE
-    )
-    # Shuffled within an epoch, so that the buffer never holds a small data set many times over.
-    records = records_share(records).shuffle(settings.shuffle_buffer_size, seed=settings.seed).repeat()
+    records = _records_in_random_order(shards, settings.seed, settings, input_context)
+    if settings.copy_paste:
+        # The same records in an order of their own, from which is pasted.
+        source_seed = None if settings.seed is None else settings.seed + 1
+        sources = _records_in_random_order(shards, source_seed, settings, input_context)
+        records = tf.data.Dataset.zip((records, sources))
     seed = settings.seed if settings.seed is not None else random.SystemRandom().randrange(2**31)
     pipeline_id = input_context.input_pipeline_id if input_context else 0
 
     @tf.autograph.experimental.do_not_convert
-    def sample(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    def sample(index: tf.Tensor, serialized) -> dict[str, tf.Tensor]:
         # A seed of its own for each sample keeps runs reproducible whatever the threads do.
         record_seed = tf.stack([tf.constant(seed + pipeline_id, tf.int64), index])
-        return training_sample(decode_record(serialized, settings.has_labels), record_seed, settings)
+        # One record, or two where there is one to paste from.
+        records = (decode_record(each, settings.has_labels) for each in tf.nest.flatten(serialized))
+        return training_sample(*records, seed=record_seed, settings=settings)
 
     samples = records.enumerate().map(sample, num_parallel_calls=tf.data.AUTOTUNE)
     return samples.batch(batch_size, drop_remainder=True)
+
+
+def _records_in_random_order(shards, seed, settings, input_context) -> tf.data.Dataset:
+    """Serialized records of this worker without end, all of them once before any comes again."""
+    files, records_share = _share(shards, input_context)
+    files = files.shuffle(len(shards), seed=seed)
+    records = files.interleave(
+        tf.data.TFRecordDataset, cycle_length=_SHARDS_READ_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    # Shuffled within an epoch, so that the buffer never holds a small data set many times over.
+    return records_share(records).shuffle(settings.shuffle_buffer_size, seed=seed).repeat()
 
 
 def _evaluation_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
@@ -119,8 +127,3 @@ def _replica_batch_size(settings: PipelineSettings, input_context) -> int:
             f"dataset options: batch_size: expected a multiple of the {replicas} replicas, got {settings.batch_size}"
         )
     return input_context.get_per_replica_batch_size(settings.batch_size)
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    logging.warning("dataset options: %s", message)

@@ -4,26 +4,49 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from deeplab2_kmax.input_pipeline import augmentation, targets
+from deeplab2_kmax.input_pipeline import augmentation, autoaugment, copy_paste, targets
 from deeplab2_kmax.input_pipeline.decoding import Record
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, pad_to, resize_align_corners, resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 
 
-def training_sample(record: Record, seed: tf.Tensor, settings: PipelineSettings) -> dict[str, tf.Tensor]:
+def training_sample(
+    record: Record, source: Record | None = None, *, seed: tf.Tensor, settings: PipelineSettings
+) -> dict[str, tf.Tensor]:
     """A random crop of the image and its targets.
 
     Args:
         record: image and label; the label is needed.
-        seed: [2] int64 that decides scale, position and flip.
+        source: where segments to paste come from; needed if `settings.copy_paste` is set.
+        seed: [2] int64 that decides scale, position, flip, colours and what is pasted.
         settings: how to augment.
 
     Returns:
         `image` [h, w, 3] float32 0..255 of the crop size, and the entries of `targets.make_targets`.
     """
-    window = augmentation.draw_window(seed, record.size, settings)
-    label = augmentation.crop_label(record.label, window, settings.crop_size, settings.descriptor.void_id)
-    return {"image": augmentation.crop_image(record.image, window, settings.crop_size), **_targets(label, settings)}
+    descriptor = settings.descriptor
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    image, label = training_crop(record, seeds[0], settings.scale_range, descriptor.void_id, settings)
+    if settings.copy_paste:
+        source_image, source_label = training_crop(
+            source, seeds[1], settings.copy_paste.scale_range, copy_paste.padding_id(descriptor), settings
+        )
+        image, label = copy_paste.paste(
+            image, label, source_image, source_label, seeds[2], descriptor, settings.copy_paste, settings.max_thing_id
+        )
+    return {"image": image, **_targets(label, settings)}
+
+
+def training_crop(
+    record: Record, seed: tf.Tensor, scale_range: tuple[float, float], padding_id: int, settings: PipelineSettings
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A random crop, image [h, w, 3] float32 and label [h, w] int32, its colours changed; see `training_sample`."""
+    window_seed, chain_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    window = augmentation.draw_window(window_seed, record.size, scale_range, settings)
+    policy = autoaugment.POLICIES.get(settings.autoaugment_policy)
+    chain = autoaugment.draw_chain(chain_seed, policy) if policy else None
+    image = augmentation.crop_image(record.image, window, settings.crop_size, policy, chain)
+    return image, augmentation.crop_label(record.label, window, settings.crop_size, padding_id)
 
 
 def evaluation_sample(record: Record, settings: PipelineSettings) -> dict[str, tf.Tensor]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.input_pipeline.autoaugment import POLICIES
+from deeplab2_kmax.input_pipeline.copy_paste import PASTE_CHOICES, CopyPasteSettings
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
@@ -34,7 +36,8 @@ class PipelineSettings:
         max_thing_id: the most thing instances a prepared image may hold.
         seed: makes order and augmentation reproducible; None: different in every run.
         shuffle_buffer_size: records held in memory to draw from.
-        postponed: augmentations the config asks for that are not implemented yet.
+        autoaugment_policy: name of an entry of `autoaugment.POLICIES` that training images get; empty: none.
+        copy_paste: segments of another training image are pasted onto each; None: nothing is.
     """
 
     descriptor: DatasetDescriptor
@@ -53,7 +56,8 @@ class PipelineSettings:
     max_thing_id: int = 128
     seed: int | None = None
     shuffle_buffer_size: int = 1000
-    postponed: tuple[str, ...] = ()
+    autoaugment_policy: str = ""
+    copy_paste: CopyPasteSettings | None = None
 
     def __post_init__(self):
         for problem in _problems(self):
@@ -89,7 +93,8 @@ class PipelineSettings:
             max_thing_id=options.max_thing_id,
             seed=options.seed if options.HasField("seed") else None,
             shuffle_buffer_size=options.shuffle_buffer_size,
-            postponed=_postponed(augmentations),
+            autoaugment_policy=augmentations.autoaugment_policy_name if is_training else "",
+            copy_paste=_copy_paste(augmentations) if is_training else None,
         )
 
 
@@ -109,13 +114,17 @@ def size_bound(values: Sequence[int], field: str) -> tuple[int, int] | None:
     return values if len(values) == 2 else values * 2
 
 
-def _postponed(augmentations) -> tuple[str, ...]:
-    names = []
-    if augmentations.autoaugment_policy_name:
-        names.append(f"autoaugment_policy_name {augmentations.autoaugment_policy_name!r}")
-    if augmentations.panoptic_copy_paste.panoptic_copy_paste_scale > 0:
-        names.append("panoptic_copy_paste")
-    return tuple(names)
+def _copy_paste(augmentations) -> CopyPasteSettings | None:
+    pasting = augmentations.panoptic_copy_paste
+    scale = pasting.panoptic_copy_paste_scale
+    if scale <= 0:
+        return None
+    return CopyPasteSettings(
+        scale_range=(augmentations.min_scale_factor * scale, augmentations.max_scale_factor * scale),
+        thing=pasting.panoptic_copy_paste_thing_option,
+        stuff=pasting.panoptic_copy_paste_stuff_option,
+        void=pasting.panoptic_copy_paste_void_option,
+    )
 
 
 def _problems(settings: PipelineSettings):
@@ -134,6 +143,16 @@ def _problems(settings: PipelineSettings):
         yield f"augmentations: expected 0 < min_scale_factor <= max_scale_factor, got {smallest:g} and {largest:g}"
     if settings.scale_step < 0:
         yield f"augmentations.scale_factor_step_size: expected at least 0, got {settings.scale_step:g}"
+    if settings.autoaugment_policy not in ("", *POLICIES):
+        yield (
+            f"augmentations.autoaugment_policy_name: expected one of {', '.join(POLICIES)},"
+            f" got {settings.autoaugment_policy!r}"
+        )
+    for kind in ("thing", "stuff", "void") if settings.copy_paste else ():
+        choice = getattr(settings.copy_paste, kind)
+        if choice not in PASTE_CHOICES:
+            field = f"augmentations.panoptic_copy_paste.panoptic_copy_paste_{kind}_option"
+            yield f"{field}: expected one of {', '.join(PASTE_CHOICES)}, got {choice!r}"
     if settings.resize_factor < 0:
         yield f"resize_factor: expected at least 0, got {settings.resize_factor}"
     if settings.max_thing_id < 1:

@@ -1,0 +1,124 @@
+"""The nine colour operations that AutoAugment policies are made of (Cubuk et al., CVPR 2019, as in DeepLab2).
+
+Each takes and returns pixels [H, W, 3] uint8 and leaves labels alone. They follow Pillow's, in float32 arithmetic that
+is cut off, not rounded; values equal DeepLab2's to the bit. `OPERATIONS` has them by DeepLab2's names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+HIGHEST_LEVEL = 10
+_VALUES = 256
+# Weights of a pixel's neighbourhood in Pillow's SMOOTH filter; they sum to 13.
+_SMOOTH = [[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]
+
+
+def autocontrast(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Stretches each channel so that it reaches from 0 to 255; a channel of one value stays. `level` has no effect."""
+    lowest = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)
+    highest = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)
+    varies = highest > lowest
+    scale = tf.where(varies, 255.0 / (highest - lowest), 1.0)
+    offset = tf.where(varies, -lowest * scale, 0.0)
+    return _to_bytes(tf.cast(image, tf.float32) * scale + offset)
+
+
+def equalize(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Makes the values of each channel about equally frequent. `level` has no effect."""
+    # One table for all channels: channel c has rows 256 * c to 256 * c + 255.
+    entries = tf.cast(image, tf.int32) + [0, _VALUES, 2 * _VALUES]
+    counts = tf.math.bincount(tf.reshape(entries, [-1]), minlength=3 * _VALUES, maxlength=3 * _VALUES)
+    counts = tf.reshape(counts, [3, _VALUES])
+    highest = tf.reduce_max(tf.cast(image, tf.int32), [0, 1])
+    # The highest value present does not count, so that it can become 255.
+    step = (tf.reduce_sum(counts, 1) - tf.gather(counts, highest, batch_dims=1))[:, tf.newaxis] // (_VALUES - 1)
+    below = tf.cumsum(counts, axis=1, exclusive=True)
+    table = tf.clip_by_value((below + step // 2) // tf.maximum(step, 1), 0, _VALUES - 1)
+    table = tf.where(step == 0, tf.range(_VALUES), table)
+    return tf.gather(tf.reshape(tf.cast(table, tf.uint8), [-1]), entries)
+
+
+def invert(image: tf.Tensor, level: float) -> tf.Tensor:
+    """The negative. `level` has no effect."""
+    return 255 - image
+
+
+def posterize(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Keeps the highest bits: one at levels below 5, then two, three from 7.5, four at level 10."""
+    bits = max(int(level / HIGHEST_LEVEL * 4), 1)
+    return tf.bitwise.bitwise_and(image, tf.constant(_VALUES - 2 ** (8 - bits), tf.uint8))
+
+
+def solarize(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Inverts the values from `level / 10 * 256` on.
+
+    At level 10 that is 256, which wraps to 0 in DeepLab2's bytes: all values are inverted, here too. No policy goes
+    there.
+    """
+    threshold = int(level / HIGHEST_LEVEL * _VALUES) % _VALUES
+    return tf.where(image < threshold, image, 255 - image)
+
+
+def color(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Less colour, down to almost grey, at levels below 5, more above."""
+    return _blend(tf.image.rgb_to_grayscale(image), image, level)
+
+
+def contrast(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Less contrast at levels below 5, more above.
+
+    Pillow contracts to the mean grey of the image. DeepLab2 sums the image's histogram of 256 bins and divides by 256,
+    which is the number of pixels / 256: white for any image of 65280 pixels or more. We do the same.
+    """
+    grey = tf.minimum(tf.reduce_prod(tf.shape(image)[:2]) // _VALUES, _VALUES - 1)
+    return _blend(grey, image, level)
+
+
+def brightness(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Darker at levels below 5, brighter above."""
+    return _blend(tf.constant(0), image, level)
+
+
+def sharpness(image: tf.Tensor, level: float) -> tf.Tensor:
+    """Smoother at levels below 5, sharper above. The outermost pixels stay as they are."""
+    kernel = tf.tile(tf.constant(_SMOOTH, shape=[3, 3, 1, 1]) / 13.0, [1, 1, 3, 1])
+    pixels = tf.cast(image, tf.float32)[tf.newaxis]
+    smooth = _to_bytes(tf.nn.depthwise_conv2d(pixels, kernel, [1, 1, 1, 1], "SAME")[0])
+    height, width = tf.unstack(tf.shape(image)[:2])
+    inside = _between_ends(height)[:, tf.newaxis, tf.newaxis] & _between_ends(width)[:, tf.newaxis]
+    return _blend(tf.where(inside, smooth, image), image, level)
+
+
+OPERATIONS: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
+    "AutoContrast": autocontrast,
+    "Equalize": equalize,
+    "Invert": invert,
+    "Posterize": posterize,
+    "Solarize": solarize,
+    "Color": color,
+    "Contrast": contrast,
+    "Brightness": brightness,
+    "Sharpness": sharpness,
+}
+
+
+def _blend(least: tf.Tensor, image: tf.Tensor, level: float) -> tf.Tensor:
+    """least + f * (image - least), f from 0.1 at level 0 over 1.0 (the image) at level 5 to 1.9 at level 10."""
+    factor = level / HIGHEST_LEVEL * 1.8 + 0.1
+    if factor == 1.0:
+        return image
+    least = tf.cast(least, tf.float32)
+    return _to_bytes(least + factor * (tf.cast(image, tf.float32) - least))
+
+
+def _to_bytes(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
+
+
+def _between_ends(count: tf.Tensor) -> tf.Tensor:
+    """[count] bool, False for the first and the last."""
+    index = tf.range(count)
+    return (index > 0) & (index < count - 1)

@@ -1,0 +1,105 @@
+"""Colour operations, crops and pasting against what DeepLab2 makes of the same pictures by the same draws."""
+
+import itertools
+
+import augmentation_cases as cases
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.input_pipeline import augmentation, autoaugment, copy_paste
+from deeplab2_kmax.input_pipeline.color_operations import OPERATIONS
+from deeplab2_kmax.input_pipeline.decoding import Record
+from deeplab2_kmax.input_pipeline.resizing import fitted_size
+from deeplab2_kmax.input_pipeline.samples import training_sample
+from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+
+
+@pytest.fixture(scope="module")
+def deeplab2(golden):
+    with np.load(golden / "augmentation.npz") as figures:
+        return dict(figures)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_at_every_level(deeplab2, name):
+    small, large = tf.constant(cases.picture(29, 37, 0)), tf.constant(cases.picture(257, 256, 1))
+    for level, expected in zip(cases.LEVELS, deeplab2[f"operation/{name}"]):
+        output = OPERATIONS[name](small, level)
+        assert output.dtype == tf.uint8 and output.shape == small.shape
+        np.testing.assert_array_equal(output.numpy().ravel()[::7], expected, err_msg=f"level {level}")
+    for level, expected in zip((2, 9), deeplab2[f"large/{name}"]):
+        np.testing.assert_array_equal(OPERATIONS[name](large, level).numpy().ravel()[::997], expected)
+
+
+def window(draws, case):
+    fitted = fitted_size(draws.size, case.min_resize, case.max_resize, case.factor)
+    scaled = tf.cast(tf.cast(fitted, tf.float32) * draws.scale, tf.int32)
+    origin = tf.where(scaled < cases.CROP, tf.negative(draws.offset), draws.offset)
+    return augmentation.Window(fitted, scaled, origin, tf.constant(draws.flip))
+
+
+def chain_index(draws, policy):
+    pair = autoaugment.POLICIES[policy][draws.pair]
+    steps = tuple((step.operation, step.level) for step, taken in zip(pair, draws.taken) if taken)
+    return [chain.steps for chain in autoaugment.chains_of(autoaugment.POLICIES[policy])].index(steps)
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_training_sample_of_the_same_draws(deeplab2, name, monkeypatch):
+    case = cases.CASES[name]
+    windows = iter([window(draws, case) for draws in (case.draws, case.source) if draws])
+    monkeypatch.setattr(augmentation, "draw_window", lambda *_: next(windows))
+    chains = iter([chain_index(draws, case.policy) for draws in (case.draws, case.source) if draws and case.policy])
+    monkeypatch.setattr(autoaugment, "draw_chain", lambda *_: tf.constant(next(chains)))
+    monkeypatch.setattr(copy_paste, "draw_kept", lambda _, count: tf.constant([i in case.kept for i in range(count)]))
+    settings = PipelineSettings(
+        descriptor=load_dataset(case.dataset),
+        file_patterns=("x",),
+        is_training=True,
+        batch_size=1,
+        crop_size=cases.CROP,
+        small_instance_area=cases.SMALL_AREA,
+        small_instance_weight=3.0,
+        max_thing_id=cases.MAX_THING_ID,
+        autoaugment_policy=case.policy,
+        copy_paste=copy_paste.CopyPasteSettings((1.0, 1.0), *case.choices) if case.source else None,
+    )
+    records = [
+        Record(
+            tf.constant(cases.picture(*draws.size, seed)),
+            tf.constant(cases.segments(*draws.size, case.dataset, seed + 1)),
+            tf.constant(""),
+            tf.constant(draws.size),
+        )
+        for draws, seed in ((case.draws, 1), (case.source, 3))
+        if draws
+    ]
+    sample = training_sample(*records, seed=tf.constant([1, 2], tf.int64), settings=settings)
+    # DeepLab2 subtracts the padding's grey and adds it again, which rounds values that are not whole.
+    tolerance = 0 if case.policy else 4e-6
+    np.testing.assert_allclose(sample["image"].numpy().ravel()[::5], deeplab2[f"sample/{name}/image"], 0, tolerance)
+    for key in ("panoptic_gt", "semantic_loss_weight", "thing_id_mask_gt", "thing_id_class_gt"):
+        np.testing.assert_array_equal(sample[key], np.squeeze(deeplab2[f"sample/{name}/{key}"]), err_msg=key)
+
+
+@pytest.mark.parametrize("choices", itertools.product(cases.CHOICES, repeat=3), ids="-".join)
+def test_paste(deeplab2, choices):
+    descriptor = load_dataset("coco_panoptic")
+    label, source = (cases.segments(*cases.CROP, "coco_panoptic", seed) for seed in (5, 6))
+    source[0] = copy_paste.padding_id(descriptor)
+    ids, index = tf.unique(source.ravel())
+    drawn = tf.constant([i in (0, 1, 3, 5) for i in range(len(ids))])
+    kept = copy_paste.keep_by_kind(ids, drawn, descriptor, copy_paste.CopyPasteSettings((1.0, 1.0), *choices))
+    image, pasted = copy_paste.paste_segments(
+        tf.zeros([*cases.CROP, 3]),
+        tf.constant(label),
+        tf.ones([*cases.CROP, 3]),
+        copy_paste.Segments(ids, index, kept),
+        descriptor,
+        cases.MAX_THING_ID,
+    )
+    np.testing.assert_array_equal(pasted, deeplab2["paste/" + "/".join(choices)])
+    is_pasted = np.unpackbits(deeplab2["pasted/" + "/".join(choices)], count=label.size).reshape(cases.CROP)
+    np.testing.assert_array_equal(image, np.broadcast_to(is_pasted[..., None], (*cases.CROP, 3)))
