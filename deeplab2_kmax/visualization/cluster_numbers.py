@@ -22,7 +22,7 @@ class ClusterNumbers:
       flows: [K - 1, N, N] share of the pixels that go from a cluster to another, from view to view.
       moved: [K - 1] share of the pixels that changed cluster.
       sharing: [K] number of clusters that share a pixel, mean over the pixels; 1 where each belongs to one.
-      changes: [K - 1, N] 1 - cosine between each center before and after each layer.
+      changes: [K - 1, N] 1 - cosine between each center after a layer and one step earlier (at first: as learned).
       paths: [K, N, 2] centers in their principal plane: learned ones, then as each layer leaves them.
       explained: [2] share of the variance along each axis of that plane.
     """

@@ -153,7 +153,7 @@ def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNum
     x, y, width, height = grid.changes
     _headline(
         page, x, y, "How far the centers turn",
-        "1 \N{MINUS SIGN} cosine between a center before and after the layer; grey: never owns a pixel",
+        "1 \N{MINUS SIGN} cosine to the same center one step earlier; grey: never owns a pixel",
     )  # fmt: skip
     drawn = np.where(used, numbers.shares[-1], -1)
     ticks = _ticks(views.layers[:-1], width - 44)
