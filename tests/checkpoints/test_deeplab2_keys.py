@@ -1,6 +1,6 @@
 """Every kMaX and MaX config of DeepLab2 builds a model with exactly the checkpoint keys and shapes of DeepLab2's.
 
-That each also restores such a checkpoint takes long (up to a minute each, 8 GB for MaX-L) and is left out of the suite:
+That each also restores such a checkpoint takes minutes and, for MaX-L, gigabytes, and is left out of the suite:
 `pytest -m slow tests/checkpoints` shows it.
 """
 
