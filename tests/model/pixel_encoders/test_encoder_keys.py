@@ -19,7 +19,6 @@ DEEPLAB2 = json.loads((GOLDEN / "encoder_keys.json").read_text())
 ENCODERS = (
     "kmax_convnext_xlarge",
     "kmax_moat0_pretrain_224_1k",
-    "kmax_moat2_finetune_384_no_pe_22k",
     "kmax_moat4_finetune_512_no_pe_22k",
     "kmax_tiny_moat1_pretrain_256_1k",
 )
