@@ -28,6 +28,8 @@ __all__ = ["load_pretrained_weights", "require_pretrained_weights"]
 
 _KERAS_FILES = (".h5", ".hdf5")
 _BLOCK = re.compile(r"^encoder/(?:stages/|_blocks/|_stage)(\d)/(?:layer_with_weights-|_block)?(\d+)/")
+# On MaX-DeepLab's skeleton: decoder layers, extra layers and centers, which no classifier has.
+_NEW_IN_ENCODER = re.compile(r"_transformer/|_extra|memory_feature")
 # May be left at their initial values: DeepLab2 loads no moving statistics of a MOAT.
 _DISPENSABLE = ("moving_mean", "moving_variance")
 # May be left over: a table of position biases that the encoder was asked to do without.
@@ -48,7 +50,7 @@ def require_pretrained_weights(path: str) -> None:
 def load_pretrained_weights(
     model: tf.keras.Model, path: str, backbone: str, batch_norm_epsilon: float = 1e-3
 ) -> RestoreReport:
-    """Assigns the variables of `model.pixel_encoder` from a file.
+    """Assigns the variables of the pixel encoder, or of MaX-DeepLab's backbone, from a file.
 
     Args:
         model: from `build_model`.
@@ -65,7 +67,11 @@ def load_pretrained_weights(
             then.
     """
     require_pretrained_weights(path)
-    variables = {key: value for key, value in checkpoint_variables(model).items() if key.startswith("encoder/")}
+    variables = {
+        key: value
+        for key, value in checkpoint_variables(model).items()
+        if key.startswith("encoder/") and not _NEW_IN_ENCODER.search(key)
+    }
     if path.endswith(_KERAS_FILES):
         stored = read_keras_application(path, ENCODERS[backbone].kind, batch_norm_epsilon)
     else:

@@ -53,12 +53,18 @@ def exported(config, model, tmp_path_factory):
     return export(config, save_checkpoint(model, str(folder / "ckpt-1")), folder / "export")
 
 
+@pytest.fixture(scope="module")
+def serve(exported):
+    loaded = tf.saved_model.load(exported)
+    return lambda images: loaded.signatures["serving_default"](input_tensor=images)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
-def test_exported_model_equals_the_model(batch, config, model, exported):
+def test_exported_model_equals_the_model(batch, config, model, serve):
     images = pictures(batch)
     expected = build_postprocessor(config)(model(tf.cast(images, tf.float32), training=False))
     assert len(np.unique(expected["panoptic_pred"])) > 2
-    maps = tf.saved_model.load(exported).signatures["serving_default"](input_tensor=images)
+    maps = serve(images)
     for name, tolerance in TOLERANCES.items():
         assert maps[name].shape == [batch, 65, 65]
         # Some pixels lie between two segments; graphs and single operations round differently.
