@@ -172,7 +172,7 @@ def test_the_functions_and_tests_that_docs_cmt_md_names_exist():
     root = pathlib.Path(__file__).parents[3]
     text = (root / "docs" / "cmt.md").read_text()
     sources = [path.read_text() for folder in ("tests", "deeplab2_kmax") for path in (root / folder).rglob("*.py")]
-    files = {path.name for folder in ("tests", "deeplab2_kmax") for path in (root / folder).rglob("*.py")}
+    files = {path.name for folder in ("tests", "trainer", "deeplab2_kmax") for path in (root / folder).rglob("*.py")}
     assert set(re.findall(r"\w+\.py", text)) <= files
     names = re.findall(r"\b(test_\w+)`|\.py: (?:\w+\.)?(\w+)`|`\w+\.(_\w+)`", text)
     assert len(names) > 20
