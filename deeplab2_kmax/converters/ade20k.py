@@ -18,8 +18,9 @@ import os
 from absl import app, flags
 
 from deeplab2_kmax.converters import command_line, labelled_images
+from deeplab2_kmax.converters.labelled_images import LabelledImage, source_files
 from deeplab2_kmax.converters.panoptic_png import PanopticFormat
-from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
+from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 
 _SPLITS = {"train": "images/training", "val": "images/validation"}
@@ -50,29 +51,39 @@ def convert_ade20k(
 
     Raises:
         DataError: no split found; annotations, PNGs or images that are missing, broken or disagree (the message names
-            file and segment); an output directory that cannot be written.
+            file and segment); an output directory that cannot be written. What is finished by then is kept for the
+            next run, see `ShardedOutput`.
     """
+    descriptor = load_dataset("ade20k_panoptic")
     source = PanopticFormat(
-        load_dataset("ade20k_panoptic"),
+        descriptor,
         treat_crowd_as_ignore=treat_crowd_as_ignore,
         void_categories=frozenset([_VOID_CATEGORY]),
         areas_are_exact=False,
     )
     make_record = functools.partial(labelled_images.panoptic_record, image_format="jpeg", source=source)
+    origin = Origin("ade20k", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, ade20k_root)
     with ShardedOutput(output_dir, num_shards, num_processes) as output:
-        splits = labelled_images.present_splits("ade20k_root", ade20k_root, _SPLITS)
-        return output.write([Split(name, find_images(ade20k_root, name), make_record) for name in splits])
+        splits = [
+            Split(name, find_images(ade20k_root, name), make_record, source_files, (_json_path(ade20k_root, name),))
+            for name in labelled_images.present_splits("ade20k_root", ade20k_root, _SPLITS)
+        ]
+        return output.write(splits, origin)
 
 
-def find_images(ade20k_root: str, split: str) -> list[labelled_images.LabelledImage]:
+def find_images(ade20k_root: str, split: str) -> list[LabelledImage]:
     """The images of a split, by name, each with an annotation.
 
     Raises:
         DataError: no images, an image without annotation, or one whose PNG is missing.
     """
     images = labelled_images.image_files(os.path.join(ade20k_root, _SPLITS[split]), ".jpg")
-    png_folder = os.path.join(ade20k_root, f"ade20k_panoptic_{split}")
-    return labelled_images.with_panoptic_pngs(images, f"{png_folder}.json", png_folder)
+    json_path = _json_path(ade20k_root, split)
+    return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0])
+
+
+def _json_path(ade20k_root: str, split: str) -> str:
+    return os.path.join(ade20k_root, f"ade20k_panoptic_{split}.json")
 
 
 def _define_flags() -> None:

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from absl import app, flags
 
 from deeplab2_kmax.converters import command_line, labelled_images
-from deeplab2_kmax.converters.labelled_images import LabelledImage
+from deeplab2_kmax.converters.labelled_images import LabelledImage, source_files
 from deeplab2_kmax.converters.panoptic_png import PanopticFormat
 from deeplab2_kmax.converters.semantic_png import semantic_record
-from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
+from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
 
@@ -57,20 +57,25 @@ def convert_cityscapes(
 
     Raises:
         DataError: no split found; annotations, PNGs or images that are missing, broken or disagree (the message names
-            file and segment); an output directory that cannot be written.
+            file and segment); an output directory that cannot be written. What is finished by then is kept for the
+            next run, see `ShardedOutput`.
     """
     descriptor = load_dataset("cityscapes_panoptic")
     if create_panoptic_data:
         source = PanopticFormat(descriptor, category_is="id", treat_crowd_as_ignore=treat_crowd_as_ignore)
         make_record = functools.partial(labelled_images.panoptic_record, image_format="png", source=source)
+        settings = {"create_panoptic_data": True, "treat_crowd_as_ignore": treat_crowd_as_ignore}
     else:
         make_record = functools.partial(semantic_record, image_format="png", descriptor=descriptor)
+        settings = {"create_panoptic_data": False}
     with ShardedOutput(output_dir, num_shards, num_processes) as output:
-        names = labelled_images.present_splits("cityscapes_root", cityscapes_root, _SPLITS)
-        splits = [Split(name, find_images(cityscapes_root, name, create_panoptic_data), make_record) for name in names]
-        for split in splits:
-            _say_if_incomplete(split)
-        return output.write(splits)
+        splits = []
+        for name in labelled_images.present_splits("cityscapes_root", cityscapes_root, _SPLITS):
+            images = find_images(cityscapes_root, name, create_panoptic_data)
+            annotations = (_json_path(cityscapes_root, name),) if create_panoptic_data and images[0].label_path else ()
+            splits.append(Split(name, images, make_record, source_files, annotations))
+            _say_if_incomplete(splits[-1])
+        return output.write(splits, Origin("cityscapes", descriptor, settings, cityscapes_root))
 
 
 def find_images(cityscapes_root: str, split: str, create_panoptic_data: bool = True) -> list[LabelledImage]:
@@ -83,15 +88,16 @@ def find_images(cityscapes_root: str, split: str, create_panoptic_data: bool = T
     images = labelled_images.image_files(folder, f"_{_IMAGES}.png", in_subfolders=True)
     if split in _UNLABELLED_SPLITS:
         return labelled_images.without_labels(images)
-    labels = os.path.join(cityscapes_root, _LABELS)
     if not create_panoptic_data:
-        return _with_train_ids(images, os.path.join(labels, split))
-    png_folder = os.path.join(labels, f"cityscapes_panoptic_{split}_trainId")
-    if not os.path.exists(f"{png_folder}.json"):
-        raise DataError(
-            f"{png_folder}.json: no such file; cityscapesscripts makes it: csCreatePanopticImgs --use-train-id"
-        )
-    return labelled_images.with_panoptic_pngs(images, f"{png_folder}.json", png_folder, image_is="image_id")
+        return _with_train_ids(images, os.path.join(cityscapes_root, _LABELS, split))
+    json_path = _json_path(cityscapes_root, split)
+    if not os.path.exists(json_path):
+        raise DataError(f"{json_path}: no such file; cityscapesscripts makes it: csCreatePanopticImgs --use-train-id")
+    return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0], image_is="image_id")
+
+
+def _json_path(cityscapes_root: str, split: str) -> str:
+    return os.path.join(cityscapes_root, _LABELS, f"cityscapes_panoptic_{split}_trainId.json")
 
 
 def _with_train_ids(images: Mapping[str, str], label_folder: str) -> list[LabelledImage]:

@@ -17,8 +17,9 @@ import os
 from absl import app, flags
 
 from deeplab2_kmax.converters import command_line, labelled_images
+from deeplab2_kmax.converters.labelled_images import LabelledImage, source_files
 from deeplab2_kmax.converters.panoptic_png import PanopticFormat
-from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
+from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 
 _SPLITS = {"train": "train2017", "val": "val2017", "test": "test2017"}
@@ -46,16 +47,22 @@ def convert_coco(
 
     Raises:
         DataError: no split found; annotations, PNGs or images that are missing, broken or disagree (the message names
-            file and segment); an output directory that cannot be written.
+            file and segment); an output directory that cannot be written. What is finished by then is kept for the
+            next run, see `ShardedOutput`.
     """
-    source = PanopticFormat(load_dataset("coco_panoptic"), treat_crowd_as_ignore=treat_crowd_as_ignore)
+    descriptor = load_dataset("coco_panoptic")
+    source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
     make_record = functools.partial(labelled_images.panoptic_record, image_format="jpeg", source=source)
+    origin = Origin("coco", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, coco_root)
     with ShardedOutput(output_dir, num_shards, num_processes) as output:
-        splits = labelled_images.present_splits("coco_root", coco_root, _SPLITS)
-        return output.write([Split(name, find_images(coco_root, name), make_record) for name in splits])
+        splits = [
+            Split(name, find_images(coco_root, name), make_record, source_files, _annotations(coco_root, name))
+            for name in labelled_images.present_splits("coco_root", coco_root, _SPLITS)
+        ]
+        return output.write(splits, origin)
 
 
-def find_images(coco_root: str, split: str) -> list[labelled_images.LabelledImage]:
+def find_images(coco_root: str, split: str) -> list[LabelledImage]:
     """The images of a split, by name; those of "train" and "val" each with an annotation.
 
     Raises:
@@ -64,8 +71,14 @@ def find_images(coco_root: str, split: str) -> list[labelled_images.LabelledImag
     images = labelled_images.image_files(os.path.join(coco_root, _SPLITS[split]), ".jpg")
     if split in _UNLABELLED_SPLITS:
         return labelled_images.without_labels(images)
-    png_folder = os.path.join(coco_root, "annotations", f"panoptic_{_SPLITS[split]}")
-    return labelled_images.with_panoptic_pngs(images, f"{png_folder}.json", png_folder)
+    (json_path,) = _annotations(coco_root, split)
+    return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0])
+
+
+def _annotations(coco_root: str, split: str) -> tuple[str, ...]:
+    if split in _UNLABELLED_SPLITS:
+        return ()
+    return (os.path.join(coco_root, "annotations", f"panoptic_{_SPLITS[split]}.json"),)
 
 
 def _define_flags() -> None:

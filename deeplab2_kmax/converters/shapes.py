@@ -14,7 +14,7 @@ from absl import app, flags
 from PIL import Image
 
 from deeplab2_kmax.converters.shape_scenes import MIN_SIZE, generate_shapes
-from deeplab2_kmax.converters.sharded_output import ShardedOutput, Split
+from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError, user_errors_as_one_line
 from deeplab2_kmax.input_pipeline import schema
@@ -67,8 +67,9 @@ def convert_shapes(
         for name, (first, count) in counts.items()
         if count
     ]
+    settings = {"size": size, "seed": seed, "treat_crowd_as_ignore": treat_crowd_as_ignore}
     with ShardedOutput(output_dir, num_shards, num_processes) as output:
-        return output.write(splits)
+        return output.write(splits, Origin("shapes", load_dataset("shapes"), settings))
 
 
 def _record(seed: int, size: int, treat_crowd_as_ignore: bool, prefix: str, first: int, index: int) -> bytes:

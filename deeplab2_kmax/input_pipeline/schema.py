@@ -27,7 +27,7 @@ LABEL_FORMAT = "image/segmentation/class/format"  # "raw" for panoptic labels, "
 RAW_LABEL = "raw"
 PNG_LABEL = "png"
 _IMAGE_FORMATS = ("jpeg", "jpg", "png")
-_LABEL_DTYPE = np.dtype("<i4")
+LABEL_DTYPE = np.dtype("<i4")
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = 1
 
@@ -135,7 +135,7 @@ def _label_bytes(label: np.ndarray | bytes, height: int, width: int, filename: s
             f"image {filename!r}: expected an integer label of the image's size [{height}, {width}], "
             f"came {label.dtype} {list(label.shape)}"
         )
-    return label.astype(_LABEL_DTYPE).tobytes()
+    return label.astype(LABEL_DTYPE).tobytes()
 
 
 def _bytes(value: bytes) -> tf.train.Feature:

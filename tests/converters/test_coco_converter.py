@@ -23,7 +23,7 @@ CLASS_OF = {1: 1, 18: 17, 200: 133}
 def test_real_images_equal_deeplab2s_records(tmp_path, examples, label_of):
     golden = json.loads((REPOSITORY / "tests" / "golden" / "coco_sample_tfrecord.json").read_text())
     paths = convert_coco(SAMPLE, tmp_path, num_processes=1)
-    assert sorted(os.listdir(tmp_path)) == ["train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"]
+    assert sorted(p.name for p in tmp_path.glob("*-*")) == [f"{s}-00000-of-00001.tfrecord" for s in ("train", "val")]
     for path in paths:
         written = examples([path])
         assert sorted(written) == sorted(golden)
@@ -45,7 +45,8 @@ def test_labels_of_things_stuff_crowd_and_void(coco, tmp_path, examples, label_o
     paths = convert_coco(coco.root, tmp_path / "out", treat_crowd_as_ignore, num_shards=5, num_processes=1)
     # Never more shards than images.
     names = ["train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord", "val-00000-of-00001.tfrecord"]
-    assert [os.path.basename(p) for p in paths] == names == sorted(os.listdir(tmp_path / "out"))
+    assert [os.path.basename(p) for p in paths] == names
+    assert sorted(os.listdir(tmp_path / "out")) == ["manifest.json", *names]
     written = examples(paths)
     assert list(written) == ["a", "b", "c"]
     expected = np.zeros((24, 32), np.int32)
@@ -63,6 +64,7 @@ def test_several_processes_write_the_same_records(coco, tmp_path):
     one = convert_coco(coco.root, tmp_path / "one", num_shards=2, num_processes=1)
     two = convert_coco(coco.root, tmp_path / "two", num_shards=2, num_processes=2)
     assert [pathlib.Path(p).read_bytes() for p in one] == [pathlib.Path(p).read_bytes() for p in two]
+    assert (tmp_path / "one" / "manifest.json").read_text() == (tmp_path / "two" / "manifest.json").read_text()
 
 
 def test_test_images_have_no_label(coco, tmp_path, examples):
@@ -131,12 +133,13 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
-def test_broken_input_is_named_and_leaves_nothing(coco, tmp_path, name):
+def test_broken_input_is_named_and_nothing_is_published(coco, tmp_path, name):
     breakage, reason = BREAKAGES[name]
     breakage(coco)
     with pytest.raises(DataError, match=reason):
         convert_coco(coco.root, tmp_path / "new" / "out", num_processes=1)
-    assert not (tmp_path / "new").exists()
+    # The shard of the other split may be finished and kept.
+    assert not (tmp_path / "new").exists() or os.listdir(tmp_path / "new" / "out") == [".unfinished"]
 
 
 def test_an_error_in_another_process_arrives_and_leaves_older_files(coco, tmp_path):
@@ -146,7 +149,8 @@ def test_an_error_in_another_process_arrives_and_leaves_older_files(coco, tmp_pa
     _truncate(coco.root / "train2017" / "b.jpg")
     with pytest.raises(DataError, match=r"b.jpg"):
         convert_coco(coco.root, out, num_processes=2, num_shards=2)
-    assert os.listdir(out) == ["notes.txt"]
+    assert set(os.listdir(out)) <= {"notes.txt", ".unfinished"}
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_too_many_instances(coco, tmp_path):
@@ -154,7 +158,7 @@ def test_too_many_instances(coco, tmp_path):
     coco.add("val", "d", cells)
     with pytest.raises(DataError, match="d.png: segment 256: expected at most 255 instances of 'person'"):
         convert_coco(coco.root, tmp_path / "out", num_processes=1)
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("out/*.tfrecord"))
 
 
 def test_shards_of_another_run_are_not_mixed(coco, tmp_path):

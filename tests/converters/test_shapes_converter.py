@@ -59,7 +59,8 @@ def test_things_stay_visible():
 def test_records_can_be_read_and_splits_differ(tmp_path):
     paths = convert_shapes(tmp_path, num_train=3, num_val=2, size=33, seed=1, num_shards=2)
     names = [f"{split}-0000{i}-of-00002.tfrecord" for split in ("train", "val") for i in (0, 1)]
-    assert [os.path.basename(p) for p in paths] == names == sorted(os.listdir(tmp_path))
+    assert [os.path.basename(p) for p in paths] == names
+    assert sorted(os.listdir(tmp_path)) == ["manifest.json", *names]
     indices = [0, 1, 2, FIRST_VAL_INDEX, FIRST_VAL_INDEX + 1]
     records = list(tf.data.TFRecordDataset(paths))
     assert len(records) == len(indices)
