@@ -15,6 +15,8 @@ _CONVERTERS = {
     "ade20k": "deeplab2_kmax.converters.ade20k",
     "cityscapes": "deeplab2_kmax.converters.cityscapes",
     "coco": "deeplab2_kmax.converters.coco",
+    "coco_panoptic": "deeplab2_kmax.converters.coco_panoptic",
+    "folder": "deeplab2_kmax.converters.folder",
     "shapes": "deeplab2_kmax.converters.shapes",
 }
 

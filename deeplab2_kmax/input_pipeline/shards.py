@@ -48,4 +48,7 @@ def filled_shards(shards: Sequence[str]) -> list[str]:
 def _remedy(dataset: str) -> str:
     if dataset in _COMMANDS:
         return f"make the records with: {_COMMANDS[dataset]}"
-    return f"make the records of {dataset!r} with a converter (deeplab2_kmax/converters, or DeepLab2's own)"
+    return (
+        f"make the records of {dataset!r} with deeplab2-kmax convert folder or convert coco_panoptic"
+        " (docs/your_own_dataset.md), or with DeepLab2's converters"
+    )

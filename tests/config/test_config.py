@@ -4,6 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 from deeplab2_kmax.config import ConfigError, load_config, require_supported
+from deeplab2_kmax.datasets import load_dataset, write_descriptor
 from deeplab2_kmax.model import build_model
 
 
@@ -62,6 +63,13 @@ def test_a_data_set_that_is_not_named_is_told_by_its_classes(write, classes, dat
     assert load_config(write(unnamed)) == load_config(write(DEEPLAB2_STYLE % (classes, dataset, dataset)))
     with pytest.raises(ConfigError, match="train_dataset_options.dataset: .*came ''"):
         load_config(write(unnamed.replace(f"output_channels: {classes}", "output_channels: 77")))
+
+
+def test_nothing_is_inferred_from_the_path_of_a_descriptor_file(write, tmp_path):
+    path = tmp_path / "cityscapes_panoptic.json"
+    write_descriptor(path, load_dataset("cityscapes_panoptic"))
+    options = load_config(write(DEEPLAB2_STYLE % (19, path, path))).model_options.max_deeplab
+    assert (options.num_mask_slots, options.high_resolution_output_stride) == (128, 4)
 
 
 def test_explicit_fields_win_over_inference(write):

@@ -5,7 +5,15 @@ import json
 
 import pytest
 
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, known_datasets, load_dataset, read_descriptor
+from deeplab2_kmax.datasets import (
+    DatasetDescriptor,
+    SegmentClass,
+    known_datasets,
+    load_dataset,
+    read_descriptor,
+    write_descriptor,
+)
+from deeplab2_kmax.datasets.loader import distinct_color
 from deeplab2_kmax.errors import ConfigError
 
 # name: (num_classes, ignore label, divisor, things, stuff), as DeepLab2 has them.
@@ -126,3 +134,28 @@ def test_unreadable_descriptor_files(tmp_path, text):
         path.write_text(text)
     with pytest.raises(ConfigError, match="own.json"):
         read_descriptor(path)
+
+
+def test_what_follows_from_other_fields_may_be_left_out(tmp_path):
+    path = tmp_path / "own.json"
+    entries = [{"id": 1, "is_thing": True, "name": "car"}, {"id": 2, "is_thing": False, "name": "road"}]
+    path.write_text(json.dumps({"name": "own", "ignore_label": 0, "label_divisor": 256, "classes": entries}))
+    d = read_descriptor(path)
+    assert (d.num_classes, [c.source_id for c in d.classes]) == (3, [1, 2])
+    assert d.classes[0].color != d.classes[1].color
+    colors = [distinct_color(rank) for rank in range(200)]
+    assert len(set(colors)) == 200 and all(0 <= channel <= 255 for color in colors for channel in color)
+
+
+def test_written_descriptors_are_read_back(tmp_path):
+    write_descriptor(tmp_path / "new" / "own.json", _descriptor())
+    assert read_descriptor(tmp_path / "new" / "own.json") == _descriptor()
+
+
+def test_changed_files_are_read_anew_and_relative_paths_start_at_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"own.json: .*No such file.*working directory {tmp_path}"):
+        load_dataset("own.json")
+    for divisor in (256, 1000):
+        write_descriptor("own.json", _descriptor(label_divisor=divisor))
+        assert load_dataset("own.json").label_divisor == divisor

@@ -1,0 +1,107 @@
+"""Folders of pictures and label PNGs become records; what is missing or wrong is named."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab2_kmax.converters.folder import convert_folder
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.input_pipeline import schema
+
+CLASSES = [
+    {"id": 1, "source_id": 10, "is_thing": True, "name": "car"},
+    {"id": 2, "source_id": 20, "is_thing": False, "name": "road"},
+]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Arguments of convert for five pictures (one a PNG, one grey), on each a car of number 300 on a road."""
+    for folder in ("photos", "semantic", "instances"):
+        (tmp_path / folder).mkdir()
+    for number in range(5):
+        image = np.random.RandomState(number).randint(0, 256, (12, 16, 3), np.uint8)
+        picture = Image.fromarray(image).convert("L" if number == 1 else "RGB")
+        picture.save(tmp_path / "photos" / (f"p{number}.png" if number == 2 else f"p{number}.JPG"), format=None)
+        semantic = np.full((12, 16), 20, np.uint8)
+        semantic[2:6, number : number + 3] = 10
+        Image.fromarray(semantic).save(tmp_path / "semantic" / f"p{number}.png")
+        Image.fromarray((semantic == 10).astype(np.uint16) * 300).save(tmp_path / "instances" / f"p{number}.png")
+    arguments = {f"{name}_folder": str(tmp_path / name) for name in ("semantic", "instance")}
+    arguments["instance_folder"] += "s"
+    return {
+        **arguments,
+        "dataset": _descriptor(tmp_path, CLASSES),
+        "image_folder": str(tmp_path / "photos"),
+        "output_dir": str(tmp_path / "records"),
+        "num_processes": 1,
+    }
+
+
+def _descriptor(folder, classes):
+    content = {"name": "own", "ignore_label": 0, "label_divisor": 256, "classes": classes}
+    (folder / "own.json").write_text(json.dumps(content))
+    return str(folder / "own.json")
+
+
+def _records(paths):
+    for record in tf.data.TFRecordDataset(paths):
+        features = tf.io.parse_single_example(record, schema.feature_spec())
+        yield {key: value.numpy() for key, value in features.items()}
+
+
+def test_records_hold_pictures_and_labels(folders):
+    (path,) = convert_folder(**folders)
+    records = list(_records([path]))
+    assert [r[schema.IMAGE_FILENAME] for r in records] == [b"p0", b"p1", b"p2", b"p3", b"p4"]
+    assert [r[schema.IMAGE_FORMAT] for r in records] == [b"jpeg", b"jpeg", b"png", b"jpeg", b"jpeg"]
+    for number, record in enumerate(records):
+        expected = np.full((12, 16), 2 * 256, np.int32)
+        expected[2:6, number : number + 3] = 256 + 1
+        np.testing.assert_array_equal(np.frombuffer(record[schema.LABEL_ENCODED], "<i4").reshape(12, 16), expected)
+
+
+def test_a_fraction_goes_to_val(folders):
+    train, val = convert_folder(val_fraction=0.4, **folders)
+    names = [[r[schema.IMAGE_FILENAME] for r in _records([path])] for path in (train, val)]
+    assert names == [[b"p0", b"p1", b"p3"], [b"p2", b"p4"]]
+
+
+def test_classes_alone_have_to_be_stuff(folders, tmp_path):
+    del folders["instance_folder"]
+    with pytest.raises(DataError, match=r"own.json has things \(car\).*--instance_folder.*is_thing: false"):
+        convert_folder(**folders)
+    _descriptor(tmp_path, [{**entry, "is_thing": False} for entry in CLASSES])
+    (path,) = convert_folder(**folders)
+    labels = [set(np.frombuffer(r[schema.LABEL_ENCODED], "<i4").tolist()) for r in _records([path])]
+    assert labels == [{256, 512}] * 5
+
+
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (lambda f, a: (f / "semantic/p3.png").unlink(), "semantic/p3.png: no such file; expected it as label of .*p3"),
+        (lambda f, a: (f / "photos/p3.png").write_bytes(b""), "picture names that differ.*p3.JPG has the same"),
+        (lambda f, a: (f / "photos/p3.JPG").write_bytes(b"GIF89a"), "p3.JPG: expected a JPEG or PNG file.*GIF"),
+        (lambda f, a: Image.new("L", (3, 3), 20).save(f / "semantic/p3.png"), "p3.png with .*p3.png: .*same size"),
+        (lambda f, a: a.update(image_folder=str(f / "none")), "none: cannot read the folder: No such file"),
+        (lambda f, a: a.update(image_folder=str(f)), r"expected pictures \(\*.jpg, \*.jpeg, \*.png\), came none"),
+        (lambda f, a: a.update(void_values=["20"]), "void_values: .*came 20, the source_id of 'road'"),
+        (lambda f, a: a.update(void_values=["red"]), "void_values: expected whole numbers.*came red"),
+        (lambda f, a: a.update(val_fraction=1.0), "val_fraction: expected a share from 0 to below 1, came 1"),
+    ],
+)
+def test_faults_are_named_and_nothing_is_written(folders, tmp_path, break_it, message):
+    break_it(tmp_path, folders)
+    with pytest.raises(DataError, match=message):
+        convert_folder(**folders)
+    assert not list(tmp_path.glob("records/*.tfrecord"))
+
+
+def test_a_label_of_another_size_than_its_picture_is_named(folders, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos/p0.JPG", format="jpeg")
+    with pytest.raises(DataError, match=r"photos/p0.JPG: .*size \[8, 8\], came int32 \[12, 16\]"):
+        convert_folder(**folders)
