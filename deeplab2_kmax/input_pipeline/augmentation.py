@@ -32,19 +32,18 @@ class Window(NamedTuple):
     flip: tf.Tensor
 
 
-class Visible(NamedTuple):
-    """The part of a window that shows image; the rest is padding. Each is [2] int32 for height and width.
+class Crop(NamedTuple):
+    """What a window shows of an image, its padding left out.
 
     Attributes:
-        begin, size: in scaled pixels.
-        before, after: padding above and to the left, and below and to the right, of the crop as it comes out, i.e.
-            after the flip.
+        image: [h', w', 3] float32 0..255.
+        label: [h', w'] int32 panoptic ids.
+        place: [2] int32, row and column of the upper left pixel in the padded crop.
     """
 
-    begin: tf.Tensor
-    size: tf.Tensor
-    before: tf.Tensor
-    after: tf.Tensor
+    image: tf.Tensor
+    label: tf.Tensor
+    place: tf.Tensor
 
 
 def draw_window(
@@ -71,58 +70,60 @@ def draw_window(
     return Window(fitted, scaled, tf.where(margin < 0, -offset, offset), draws[3] <= 0.5)
 
 
-def visible_part(window: Window, crop_size: tuple[int, int]) -> Visible:
-    """What of the window shows image."""
-    begin = tf.maximum(window.origin, 0)
-    end = tf.minimum(window.origin + tf.constant(crop_size), window.scaled_size)
-    before = begin - window.origin
-    after = tf.constant(crop_size) - (end - begin) - before
-    swap = tf.stack([False, window.flip])
-    return Visible(begin, end - begin, tf.where(swap, after, before), tf.where(swap, before, after))
-
-
-def crop_image(
+def cut_crop(
     image: tf.Tensor,
+    label: tf.Tensor,
     window: Window,
     crop_size: tuple[int, int],
     policy: Policy | None = None,
     chain: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """The window of an image [H, W, 3] uint8: [h, w, 3] float32 0..255, bilinear, padded with `PADDING_GREY`.
+) -> Crop:
+    """What the window shows of an image [H, W, 3] uint8, bilinear, and its label [H, W] int32, nearest pixel.
 
     Args:
         policy: colour operations for the scaled image; with a policy values are cut off to whole numbers.
         chain: scalar int32, which of the policy's chains is applied; see `autoaugment.draw_chain`.
     """
-    visible = visible_part(window, crop_size)
+    begin = tf.maximum(window.origin, 0)
+    size = tf.minimum(window.origin + tf.constant(crop_size), window.scaled_size) - begin
+    before = begin - window.origin
+    mirrored = tf.constant(crop_size) - size - before
+    return Crop(
+        _cut_image(image, window, begin, size, policy, chain),
+        _cut_label(label, window, begin, size),
+        tf.where([False, window.flip], mirrored, before),
+    )
+
+
+def pad_crop(crop: Crop, crop_size: tuple[int, int], padding_id: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Image [h, w, 3] padded with `PADDING_GREY`, and label [h, w] padded with `padding_id`."""
+    after = tf.constant(crop_size) - tf.shape(crop.label) - crop.place
+    paddings = tf.stack([crop.place, after], 1)
+    label = tf.pad(crop.label, paddings, constant_values=padding_id)
+    image = tf.pad(crop.image, tf.concat([paddings, [[0, 0]]], 0), constant_values=PADDING_GREY)
+    return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
+
+
+def _cut_image(image, window: Window, begin, size, policy: Policy | None, chain) -> tf.Tensor:
     scaled = resize_align_corners(resize_align_corners(image, window.fitted_size), window.scaled_size)
     if policy is None:
-        pixels = _cut(scaled, visible.begin, visible.size)
+        pixels = _cut(scaled, begin, size)
     else:
         # Operations see the whole image, for some depend on all of its values; without any the crop is enough.
         plain = chain == 0
-        begin = tf.where(plain, visible.begin, 0)
-        part = _cut(scaled, begin, tf.where(plain, visible.size, window.scaled_size))
+        part_begin = tf.where(plain, begin, 0)
+        part = _cut(scaled, part_begin, tf.where(plain, size, window.scaled_size))
         part = apply_chain(tf.cast(part, tf.uint8), chain, policy)
-        pixels = tf.cast(_cut(part, visible.begin - begin, visible.size), tf.float32)
-    flipped = tf.raw_ops.Reverse(tensor=pixels, dims=tf.stack([False, window.flip, False]))
-    paddings = tf.concat([tf.stack([visible.before, visible.after], 1), [[0, 0]]], 0)
-    return tf.ensure_shape(tf.pad(flipped, paddings, constant_values=PADDING_GREY), [*crop_size, 3])
+        pixels = _cut(part, begin - part_begin, size)
+    return tf.cast(tf.raw_ops.Reverse(tensor=pixels, dims=tf.stack([False, window.flip, False])), tf.float32)
 
 
-def crop_label(label: tf.Tensor, window: Window, crop_size: tuple[int, int], padding_id: int) -> tf.Tensor:
-    """The window of a label [H, W] int32: [h, w] int32, nearest pixel, padded with `padding_id`."""
-    visible = visible_part(window, crop_size)
+def _cut_label(label, window: Window, begin, size) -> tf.Tensor:
     rows, columns = (
-        _source_pixels(
-            visible.begin[axis], visible.size[axis], window.scaled_size[axis], window.fitted_size[axis], side
-        )
+        _source_pixels(begin[axis], size[axis], window.scaled_size[axis], window.fitted_size[axis], side)
         for axis, side in enumerate(tf.unstack(tf.shape(label)))
     )
-    columns = tf.where(window.flip, columns[::-1], columns)
-    pixels = tf.gather(tf.gather(label, rows), columns, axis=1)
-    paddings = tf.stack([visible.before, visible.after], 1)
-    return tf.ensure_shape(tf.pad(pixels, paddings, constant_values=padding_id), crop_size)
+    return tf.gather(tf.gather(label, rows), tf.where(window.flip, columns[::-1], columns), axis=1)
 
 
 def _cut(pixels: tf.Tensor, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

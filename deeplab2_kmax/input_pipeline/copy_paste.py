@@ -6,63 +6,46 @@ is kept, each as likely as any other; by kind - things, stuff, void - all of the
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.input_pipeline.augmentation import Crop
+from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings
 
-PASTE_CHOICES = ("random", "none", "all")
-_PADDING, _VOID, _OTHER, _STUFF, _THING = range(5)
-_NOT_PASTED = -1
-
-
-@dataclasses.dataclass(frozen=True)
-class CopyPasteSettings:
-    """What of an image is pasted onto another.
-
-    Attributes:
-        scale_range: (smallest, largest) factor of the pasted image's random scale.
-        thing, stuff, void: "random", "none" or "all" of the segments of this kind. Crowds count as things.
-    """
-
-    scale_range: tuple[float, float]
-    thing: str = "random"
-    stuff: str = "random"
-    void: str = "none"
-
-
-def padding_id(descriptor: DatasetDescriptor) -> int:
-    """The id that marks padding in the crop to paste from, to tell it from void; it is never pasted."""
-    return descriptor.void_id + 1
+_OTHER, _VOID, _STUFF, _THING = range(4)
 
 
 def paste(
     image: tf.Tensor,
     label: tf.Tensor,
-    source_image: tf.Tensor,
-    source_label: tf.Tensor,
+    source: Crop,
     seed: tf.Tensor,
     descriptor: DatasetDescriptor,
     settings: CopyPasteSettings,
     max_thing_id: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts drawn segments of the source onto an image; see `paste_segments`.
+    """Puts drawn segments of another image onto one; see `paste_segments`.
 
     Args:
-        image, source_image: [h, w, 3] float32.
-        label, source_label: [h, w] int32 panoptic ids, the source's padding marked by `padding_id`.
+        image: [h, w, 3] float32, of known shape.
+        label: [h, w] int32 panoptic ids.
+        source: what the other image shows in a crop of the same size.
         seed: [2] int64; equal seeds draw equal segments.
         max_thing_id: the most thing instances an image may hold.
 
     Returns:
         Image and label.
     """
-    ids, index = tf.unique(tf.reshape(source_label, [-1]))
-    kept = keep_by_kind(ids, draw_kept(seed, tf.size(ids)), descriptor, settings)
-    return paste_segments(image, label, source_image, Segments(ids, index, kept), descriptor, max_thing_id)
+    ids, index = tf.unique(tf.reshape(source.label, [-1]))
+    count = tf.size(ids)
+    # The padding of the source counts as a segment, too, though it is never pasted.
+    is_padded = tf.cast(tf.size(index) < tf.size(label), tf.int32)
+    drawn = draw_kept(seed, count + is_padded)[:count]
+    segments = Segments(ids, index, keep_by_kind(ids, drawn, descriptor, settings))
+    return paste_segments(image, label, source, segments, descriptor, max_thing_id)
 
 
 class Segments(NamedTuple):
@@ -82,7 +65,7 @@ class Segments(NamedTuple):
 def paste_segments(
     image: tf.Tensor,
     label: tf.Tensor,
-    source_image: tf.Tensor,
+    source: Crop,
     segments: Segments,
     descriptor: DatasetDescriptor,
     max_thing_id: int,
@@ -92,17 +75,19 @@ def paste_segments(
     Where that cannot be - an instance number of half the label divisor or more, or more than `max_thing_id` things in
     the end - the image is returned as it is. DeepLab2 ends the training there.
     """
-    source_ids = tf.where(segments.kept, pasted_ids(segments.ids, descriptor), _NOT_PASTED)
-    source = tf.reshape(tf.gather(source_ids, segments.index), tf.shape(label))
-    merged = tf.where(source == _NOT_PASTED, label, source)
-    may_paste = _fits(label, merged, segments, descriptor, max_thing_id)
-    is_pasted = (source != _NOT_PASTED) & may_paste
-    # Selecting whole pixels is twice as fast as broadcasting the mask over the channels.
-    chosen = tf.compat.v1.where(
-        tf.reshape(is_pasted, [-1]), tf.reshape(source_image, [-1, 3]), tf.reshape(image, [-1, 3])
-    )
-    merged_image = tf.ensure_shape(tf.reshape(chosen, tf.shape(image)), image.shape)
-    return merged_image, tf.ensure_shape(tf.where(is_pasted, merged, label), label.shape)
+    # From here on only the pixels that are pasted are worked on: their places in the source and in the crop.
+    pixels = tf.cast(tf.where(tf.gather(segments.kept, segments.index))[:, 0], tf.int32)
+    source_width, width = tf.shape(source.label)[1], tf.shape(label)[1]
+    rows, columns = pixels // source_width + source.place[0], pixels % source_width + source.place[1]
+    places = (rows * width + columns)[:, tf.newaxis]
+    ids = tf.gather(pasted_ids(segments.ids, descriptor), tf.gather(segments.index, pixels))
+    merged = tf.tensor_scatter_nd_update(tf.reshape(label, [-1]), places, ids)
+    fits = _fits(label, merged, segments, descriptor, max_thing_id)
+    count = tf.where(fits, tf.size(pixels), 0)
+    colours = tf.gather(tf.reshape(source.image, [-1, 3]), pixels[:count])
+    merged_image = tf.tensor_scatter_nd_update(tf.reshape(image, [-1, 3]), places[:count], colours)
+    merged_label = tf.where(fits, tf.reshape(merged, label.shape), label)
+    return tf.reshape(merged_image, image.shape), merged_label
 
 
 def draw_kept(seed: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -124,13 +109,13 @@ def keep_by_kind(
     """The draw overruled for kinds of which all or none are wanted.
 
     Args:
-        ids: [S] int32 distinct panoptic ids, padding as `padding_id`.
+        ids: [S] int32 distinct panoptic ids.
         drawn: [S] bool, of `draw_kept`.
 
     Returns:
         [S] bool, the segments to paste.
     """
-    choices = {_PADDING: "none", _VOID: settings.void, _OTHER: "random", _STUFF: settings.stuff, _THING: settings.thing}
+    choices = {_OTHER: "random", _VOID: settings.void, _STUFF: settings.stuff, _THING: settings.thing}
     kinds = _kinds(ids, descriptor)
     always = tf.gather([choices[kind] == "all" for kind in sorted(choices)], kinds)
     maybe = tf.gather([choices[kind] != "none" for kind in sorted(choices)], kinds)
@@ -178,5 +163,4 @@ def _kinds(ids: tf.Tensor, descriptor: DatasetDescriptor) -> tf.Tensor:
     semantic = ids // descriptor.label_divisor
     listed = (semantic >= 0) & (semantic < len(by_class))
     kinds = tf.where(listed, tf.gather(by_class, tf.clip_by_value(semantic, 0, len(by_class) - 1)), _OTHER)
-    kinds = tf.where(ids == descriptor.void_id, _VOID, kinds)
-    return tf.where(ids == padding_id(descriptor), _PADDING, kinds)
+    return tf.where(ids == descriptor.void_id, _VOID, kinds)

@@ -58,12 +58,7 @@ def build_dataset(
 
 
 def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
-    records = _records_in_random_order(shards, settings.seed, settings, input_context)
-    if settings.copy_paste:
-        # The same records in an order of their own, from which is pasted.
-        source_seed = None if settings.seed is None else settings.seed + 1
-        sources = _records_in_random_order(shards, source_seed, settings, input_context)
-        records = tf.data.Dataset.zip((records, sources))
+    records = training_records(shards, settings, input_context)
     seed = settings.seed if settings.seed is not None else random.SystemRandom().randrange(2**31)
     pipeline_id = input_context.input_pipeline_id if input_context else 0
 
@@ -77,6 +72,18 @@ def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Da
 
     samples = records.enumerate().map(sample, num_parallel_calls=tf.data.AUTOTUNE)
     return samples.batch(batch_size, drop_remainder=True)
+
+
+def training_records(
+    shards: list[str], settings: PipelineSettings, input_context: tf.distribute.InputContext | None = None
+) -> tf.data.Dataset:
+    """Serialized records, scalar strings, in random order without end; with copy-paste pairs of them."""
+    records = _records_in_random_order(shards, settings.seed, settings, input_context)
+    if not settings.copy_paste:
+        return records
+    # The same records in an order of their own, from which is pasted.
+    source_seed = None if settings.seed is None else settings.seed + 1
+    return tf.data.Dataset.zip((records, _records_in_random_order(shards, source_seed, settings, input_context)))
 
 
 def _records_in_random_order(shards, seed, settings, input_context) -> tf.data.Dataset:

@@ -13,7 +13,19 @@ from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 def training_sample(
     record: Record, source: Record | None = None, *, seed: tf.Tensor, settings: PipelineSettings
 ) -> dict[str, tf.Tensor]:
-    """A random crop of the image and its targets.
+    """A random crop of the image and its targets; arguments as for `augmented`.
+
+    Returns:
+        `image` [h, w, 3] float32 0..255 of the crop size, and the entries of `targets.make_targets`.
+    """
+    image, label = augmented(record, source, seed=seed, settings=settings)
+    return {"image": image, **_targets(label, settings)}
+
+
+def augmented(
+    record: Record, source: Record | None = None, *, seed: tf.Tensor, settings: PipelineSettings
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A random crop, segments of another pasted onto it where `settings.copy_paste` says so.
 
     Args:
         record: image and label; the label is needed.
@@ -22,31 +34,27 @@ def training_sample(
         settings: how to augment.
 
     Returns:
-        `image` [h, w, 3] float32 0..255 of the crop size, and the entries of `targets.make_targets`.
+        Image [h, w, 3] float32 0..255 of the crop size and label [h, w] int32 panoptic ids.
     """
     descriptor = settings.descriptor
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
-    image, label = training_crop(record, seeds[0], settings.scale_range, descriptor.void_id, settings)
-    if settings.copy_paste:
-        source_image, source_label = training_crop(
-            source, seeds[1], settings.copy_paste.scale_range, copy_paste.padding_id(descriptor), settings
-        )
-        image, label = copy_paste.paste(
-            image, label, source_image, source_label, seeds[2], descriptor, settings.copy_paste, settings.max_thing_id
-        )
-    return {"image": image, **_targets(label, settings)}
+    crop = training_crop(record, seeds[0], settings.scale_range, settings)
+    image, label = augmentation.pad_crop(crop, settings.crop_size, descriptor.void_id)
+    if not settings.copy_paste:
+        return image, label
+    source_crop = training_crop(source, seeds[1], settings.copy_paste.scale_range, settings)
+    return copy_paste.paste(image, label, source_crop, seeds[2], descriptor, settings.copy_paste, settings.max_thing_id)
 
 
 def training_crop(
-    record: Record, seed: tf.Tensor, scale_range: tuple[float, float], padding_id: int, settings: PipelineSettings
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """A random crop, image [h, w, 3] float32 and label [h, w] int32, its colours changed; see `training_sample`."""
+    record: Record, seed: tf.Tensor, scale_range: tuple[float, float], settings: PipelineSettings
+) -> augmentation.Crop:
+    """A random crop of one image, its colours changed; see `augmented`."""
     window_seed, chain_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     window = augmentation.draw_window(window_seed, record.size, scale_range, settings)
     policy = autoaugment.POLICIES.get(settings.autoaugment_policy)
     chain = autoaugment.draw_chain(chain_seed, policy) if policy else None
-    image = augmentation.crop_image(record.image, window, settings.crop_size, policy, chain)
-    return image, augmentation.crop_label(record.label, window, settings.crop_size, padding_id)
+    return augmentation.cut_crop(record.image, record.label, window, settings.crop_size, policy, chain)
 
 
 def evaluation_sample(record: Record, settings: PipelineSettings) -> dict[str, tf.Tensor]:

@@ -9,10 +9,27 @@ from typing import TYPE_CHECKING
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.input_pipeline.autoaugment import POLICIES
-from deeplab2_kmax.input_pipeline.copy_paste import PASTE_CHOICES, CopyPasteSettings
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
+
+
+_PASTE_CHOICES = ("random", "none", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyPasteSettings:
+    """What of an image is pasted onto another.
+
+    Attributes:
+        scale_range: (smallest, largest) factor of the pasted image's random scale.
+        thing, stuff, void: "random", "none" or "all" of the segments of this kind. Crowds count as things.
+    """
+
+    scale_range: tuple[float, float]
+    thing: str = "random"
+    stuff: str = "random"
+    void: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +167,9 @@ def _problems(settings: PipelineSettings):
         )
     for kind in ("thing", "stuff", "void") if settings.copy_paste else ():
         choice = getattr(settings.copy_paste, kind)
-        if choice not in PASTE_CHOICES:
+        if choice not in _PASTE_CHOICES:
             field = f"augmentations.panoptic_copy_paste.panoptic_copy_paste_{kind}_option"
-            yield f"{field}: expected one of {', '.join(PASTE_CHOICES)}, got {choice!r}"
+            yield f"{field}: expected one of {', '.join(_PASTE_CHOICES)}, got {choice!r}"
     if settings.resize_factor < 0:
         yield f"resize_factor: expected at least 0, got {settings.resize_factor}"
     if settings.max_thing_id < 1:

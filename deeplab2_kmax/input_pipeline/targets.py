@@ -72,8 +72,7 @@ def find_segments(label: tf.Tensor, descriptor: DatasetDescriptor) -> Segments:
 
 def semantic_and_crowd(label: tf.Tensor, descriptor: DatasetDescriptor) -> tuple[tf.Tensor, tf.Tensor]:
     """Class ids [H, W] int32 (crowd pixels keep their class) and crowd mask [H, W] bool of a panoptic label."""
-    segments = find_segments(label, descriptor)
-    return _to_pixels(segments.semantic, segments, label), _to_pixels(segments.is_crowd, segments, label)
+    return _semantic_and_crowd(label, find_segments(label, descriptor), descriptor)
 
 
 def make_targets(
@@ -111,14 +110,32 @@ def make_targets(
     if small_instance_area and small_instance_weight != 1:
         is_small = segments.is_instance & (segments.areas < small_instance_area)
         weights = _to_pixels(tf.where(is_small, small_instance_weight, 1.0), segments, label)
+    semantic, is_crowd = _semantic_and_crowd(label, segments, descriptor)
     return {
-        "semantic_gt": _to_pixels(segments.semantic, segments, label),
+        "semantic_gt": semantic,
         "panoptic_gt": label,
-        "is_crowd_gt": _to_pixels(segments.is_crowd, segments, label),
+        "is_crowd_gt": is_crowd,
         "semantic_loss_weight": weights,
         "thing_id_mask_gt": _to_pixels(tf.where(segments.is_instance, order, -1), segments, label),
         "thing_id_class_gt": tf.ensure_shape(tf.pad(thing_classes, [[0, padding]], constant_values=-1), [max_thing_id]),
     }
+
+
+def _semantic_and_crowd(label: tf.Tensor, segments: Segments, descriptor: DatasetDescriptor):
+    # Dividing takes a fraction of the time of a look-up for each pixel; most images have no crowd.
+    semantic = _divided(label, descriptor.label_divisor)
+    is_crowd = tf.cond(
+        tf.reduce_any(segments.is_crowd),
+        lambda: _to_pixels(segments.is_crowd, segments, label),
+        lambda: tf.zeros_like(label, tf.bool),
+    )
+    return semantic, tf.ensure_shape(is_crowd, label.shape)
+
+
+def _divided(values: tf.Tensor, divisor: int) -> tf.Tensor:
+    """values // divisor for int32 values of 0 or more."""
+    exponent = divisor.bit_length() - 1
+    return tf.bitwise.right_shift(values, exponent) if divisor == 2**exponent else tf.truncatediv(values, divisor)
 
 
 def _to_pixels(values: tf.Tensor, segments: Segments, label: tf.Tensor) -> tf.Tensor:

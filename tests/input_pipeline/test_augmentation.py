@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from pipeline_records import labels, options, pixels
 
-from deeplab2_kmax.input_pipeline.augmentation import Window, crop_image, crop_label, draw_window
+from deeplab2_kmax.input_pipeline.augmentation import Window, cut_crop, draw_window, pad_crop
 from deeplab2_kmax.input_pipeline.resizing import resize_align_corners
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 
@@ -51,22 +51,23 @@ def test_equals_the_steps(fitted, scaled, origin, flip):
     image, label = tf.constant(pixels(12, 16)), tf.constant(labels(12, 16))
     window = Window(*map(tf.constant, (fitted, scaled, origin, flip)))
     expected_image, expected_label = step_by_step(image, label, window)
-    crop = crop_image(image, window, CROP)
+    crop, crop_label = pad_crop(cut_crop(image, label, window, CROP), CROP, VOID)
     assert crop.dtype == tf.float32 and crop.shape == (*CROP, 3)
     np.testing.assert_array_equal(crop, expected_image)
-    np.testing.assert_array_equal(crop_label(label, window, CROP, VOID), expected_label)
+    np.testing.assert_array_equal(crop_label, expected_label)
 
 
 @pytest.mark.parametrize("sizes", [(7, 4), (33, 100), (641, 480), (1000, 641), (12, 1)])
 def test_labels_are_looked_up_where_tensorflow_resizes_them(sizes):
     """Ties between pixels and rounding, along a line of numbered pixels."""
     line = tf.range(sizes[0])[:, None, None]
+    image = tf.zeros([sizes[0], 1, 3], tf.uint8)
     for length in (*range(1, 60), 513, 1025, 1281):
         window = Window(*map(tf.constant, ([sizes[1], 1], [length, 1], [0, 0], False)))
         expected = line
         for size in (sizes[1], length):
             expected = resize_align_corners(expected, [size, 1], "nearest")
-        found = crop_label(line[..., 0], window, (length, 1), VOID)
+        found = cut_crop(image, line[..., 0], window, (length, 1)).label
         np.testing.assert_array_equal(found, expected[..., 0], err_msg=str(length))
 
 

@@ -13,7 +13,7 @@ from deeplab2_kmax.input_pipeline.color_operations import OPERATIONS
 from deeplab2_kmax.input_pipeline.decoding import Record
 from deeplab2_kmax.input_pipeline.resizing import fitted_size
 from deeplab2_kmax.input_pipeline.samples import training_sample
-from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings, PipelineSettings
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,16 @@ def chain_index(draws, policy):
     return [chain.steps for chain in autoaugment.chains_of(autoaugment.POLICIES[policy])].index(steps)
 
 
+def kept_mask(record, case):
+    """Which segments are kept in our order, padding last; DeepLab2 lists padding where it comes first in the crop."""
+    crop = augmentation.cut_crop(record.image, record.label, window(case.source, case), cases.CROP)
+    padding = -1
+    padded = augmentation.pad_crop(crop, cases.CROP, padding)[1].numpy()
+    order = list(dict.fromkeys(padded.ravel().tolist()))
+    ids = dict.fromkeys(crop.label.numpy().ravel().tolist())
+    return tf.constant([order.index(each) in case.kept for each in [*ids, *[padding] * (padding in order)]])
+
+
 @pytest.mark.parametrize("name", cases.CASES)
 def test_training_sample_of_the_same_draws(deeplab2, name, monkeypatch):
     case = cases.CASES[name]
@@ -53,7 +63,6 @@ def test_training_sample_of_the_same_draws(deeplab2, name, monkeypatch):
     monkeypatch.setattr(augmentation, "draw_window", lambda *_: next(windows))
     chains = iter([chain_index(draws, case.policy) for draws in (case.draws, case.source) if draws and case.policy])
     monkeypatch.setattr(autoaugment, "draw_chain", lambda *_: tf.constant(next(chains)))
-    monkeypatch.setattr(copy_paste, "draw_kept", lambda _, count: tf.constant([i in case.kept for i in range(count)]))
     settings = PipelineSettings(
         descriptor=load_dataset(case.dataset),
         file_patterns=("x",),
@@ -64,7 +73,7 @@ def test_training_sample_of_the_same_draws(deeplab2, name, monkeypatch):
         small_instance_weight=3.0,
         max_thing_id=cases.MAX_THING_ID,
         autoaugment_policy=case.policy,
-        copy_paste=copy_paste.CopyPasteSettings((1.0, 1.0), *case.choices) if case.source else None,
+        copy_paste=CopyPasteSettings((1.0, 1.0), *case.choices) if case.source else None,
     )
     records = [
         Record(
@@ -76,6 +85,9 @@ def test_training_sample_of_the_same_draws(deeplab2, name, monkeypatch):
         for draws, seed in ((case.draws, 1), (case.source, 3))
         if draws
     ]
+    if case.source:
+        mask = kept_mask(records[1], case)
+        monkeypatch.setattr(copy_paste, "draw_kept", lambda _, count: tf.ensure_shape(mask, [count]))
     sample = training_sample(*records, seed=tf.constant([1, 2], tf.int64), settings=settings)
     # DeepLab2 subtracts the padding's grey and adds it again, which rounds values that are not whole.
     tolerance = 0 if case.policy else 4e-6
@@ -88,14 +100,15 @@ def test_training_sample_of_the_same_draws(deeplab2, name, monkeypatch):
 def test_paste(deeplab2, choices):
     descriptor = load_dataset("coco_panoptic")
     label, source = (cases.segments(*cases.CROP, "coco_panoptic", seed) for seed in (5, 6))
-    source[0] = copy_paste.padding_id(descriptor)
+    # The first row is padding, DeepLab2's first segment.
+    source = source[1:]
     ids, index = tf.unique(source.ravel())
-    drawn = tf.constant([i in (0, 1, 3, 5) for i in range(len(ids))])
-    kept = copy_paste.keep_by_kind(ids, drawn, descriptor, copy_paste.CopyPasteSettings((1.0, 1.0), *choices))
+    drawn = tf.constant([i in (1, 3, 5) for i in range(1, len(ids) + 1)])
+    kept = copy_paste.keep_by_kind(ids, drawn, descriptor, CopyPasteSettings((1.0, 1.0), *choices))
     image, pasted = copy_paste.paste_segments(
         tf.zeros([*cases.CROP, 3]),
         tf.constant(label),
-        tf.ones([*cases.CROP, 3]),
+        augmentation.Crop(tf.ones([*source.shape, 3]), tf.constant(source), tf.constant([1, 0])),
         copy_paste.Segments(ids, index, kept),
         descriptor,
         cases.MAX_THING_ID,

@@ -7,8 +7,9 @@ from pipeline_records import CIRCLE, GRASS, SKY, SQUARE, labels, options, record
 
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.input_pipeline import build_dataset
-from deeplab2_kmax.input_pipeline.copy_paste import CopyPasteSettings, draw_kept, paste
-from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from deeplab2_kmax.input_pipeline.augmentation import Crop
+from deeplab2_kmax.input_pipeline.copy_paste import draw_kept, paste
+from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings, PipelineSettings
 
 SHAPES = load_dataset("shapes")
 ALL = CopyPasteSettings((1.0, 1.0), "all", "all", "none")
@@ -22,7 +23,8 @@ def paste_all(label, source, max_thing_id=9, settings=ALL):
     """Labels onto each other; image values are 0 and 1."""
     shape = [*label.shape, 3]
     seed = tf.constant([1, 2], tf.int64)
-    image, merged = paste(tf.zeros(shape), label, tf.ones(shape), source, seed, SHAPES, settings, max_thing_id)
+    crop = Crop(tf.ones([*source.shape, 3]), source, tf.constant([0, label.shape[1] - source.shape[1]]))
+    image, merged = paste(tf.zeros(shape), label, crop, seed, SHAPES, settings, max_thing_id)
     return image[..., 0].numpy().ravel().tolist(), merged.numpy().ravel().tolist()
 
 
@@ -60,7 +62,8 @@ def test_instance_numbers_that_would_collide_are_left_alone(large):
 
 def test_no_more_things_than_allowed():
     label = panoptic((CIRCLE, 1), (CIRCLE, 2), (SKY, 0))
-    source = panoptic((0, 1), (CIRCLE, 1), (SQUARE, 1))
+    # To the right, after a pixel of padding.
+    source = panoptic((CIRCLE, 1), (SQUARE, 1))
     # Two and two, of which one is covered.
     assert paste_all(label, source, max_thing_id=3)[0] == [0, 1, 1]
     assert paste_all(label, source, max_thing_id=2) == ([0, 0, 0], label.numpy().ravel().tolist())
