@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import ConvNorm
+from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BottleneckBlock
 from deeplab2_kmax.model.layers.resize import resize_like
@@ -95,7 +96,7 @@ class PixelDecoder(tf.keras.layers.Layer):
         super().__init__(name=name)
         stages = range(len(settings.filters))
         self.encoder_features = settings.encoder_features
-        self.skip_norms = [tf.keras.layers.LayerNormalization(epsilon=1e-6, name=f"skip_norm{i}") for i in stages]
+        self.skip_norms = [LayerNorm(name=f"skip_norm{i}") for i in stages]
         self.stages = [self._blocks(settings, i, normalization) for i in stages]
         self.fusions = [Fusion(settings.filters[i], normalization, name=f"fusion{i}") for i in stages[1:]]
 
