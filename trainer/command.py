@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_convert(commands)
+    _add_check_dataset(commands)
     _add_convert_checkpoint(commands)
     _add_visualize(commands)
     _add_config(commands)
@@ -106,6 +107,19 @@ def _add_convert(commands) -> None:
     # Each converter has flags of its own, --help among them: they are passed on.
     parser = _add(commands, "convert", _convert, summary, add_help=False)
     parser.add_argument("data", choices=sorted(_CONVERTERS), metavar="NAME", help=" or ".join(sorted(_CONVERTERS)))
+
+
+def _add_check_dataset(commands) -> None:
+    summary = "decode all records and name what is wrong with them; the exit status says whether training can start"
+    parser = _add(commands, "check-dataset", _check_dataset, summary)
+    _add_config_flags(parser, required=False)
+    parser.add_argument("--dataset", help="instead of --config_file: descriptor file or name of the data set")
+    parser.add_argument(
+        "--file_pattern", metavar="PATTERN", action="append", default=[], help="its TFRecord files; repeatable"
+    )
+    parser.add_argument("--max_thing_id", type=int, help="with --dataset: the most things an image may have")
+    parser.add_argument("--num_mask_slots", type=int, help="with --dataset: the mask slots of the model")
+    parser.add_argument("--html", metavar="FILE", help="write a page with sample overlays, too")
 
 
 def _add_convert_checkpoint(commands) -> None:
@@ -182,6 +196,20 @@ def _convert(options, rest: list[str]) -> None:
     # Converters are commands of their own, with DeepLab2's flags.
     sys.argv = [f"deeplab2-kmax convert {options.data}", *rest]
     runpy.run_module(_CONVERTERS[options.data], run_name="__main__", alter_sys=True)
+
+
+def _check_dataset(options, _) -> int:
+    by_files = bool(options.dataset and options.file_pattern)
+    if bool(options.config_file) == by_files or (options.config_file and (options.dataset or options.file_pattern)):
+        raise UserError("check-dataset: which? --config_file FILE, or --dataset NAME with --file_pattern PATTERN")
+    from deeplab2_kmax.dataset_check import Limits, command
+
+    if by_files:
+        limits = Limits(options.max_thing_id, options.num_mask_slots)
+        reports = command.check_files(options.dataset, options.file_pattern, limits)
+    else:
+        reports = command.check_config_file(options.config_file, options.override)
+    return command.tell(reports, options.html, _print)
 
 
 def _convert_checkpoint(options, _) -> None:

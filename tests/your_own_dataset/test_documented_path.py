@@ -66,10 +66,12 @@ def _run(line, overrides):
 
 def test_the_page_works_as_written(workplace, page, tiny_overrides, capfd):
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
-    assert [line.split()[1] for line in lines] == ["convert", "train", "eval", "predict"]
+    assert [line.split()[1] for line in lines] == ["convert", "check-dataset", "train", "eval", "predict"]
     for line in lines:
         _run(line, [*tiny_overrides, *NARROW])
 
+    assert "training can start: no error, 0 warning(s) in 20 records" in capfd.readouterr().out
+    assert (workplace / "my" / "check.html").exists()
     run = workplace / "runs" / "my_experiment"
     assert (run / f"ckpt-{STEPS}.index").exists()
     metrics = json.loads((run / "eval" / f"metrics-{STEPS}.json").read_text())

@@ -1,0 +1,83 @@
+"""Pictures of records with their labels on top, small enough for a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from deeplab2_kmax.dataset_check.records import read_content
+from deeplab2_kmax.dataset_check.report import Place, Report
+from deeplab2_kmax.dataset_check.scan import read_record
+from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.visualization.coloring import segment_colors
+
+_WIDTH, _HEIGHT = 270, 200
+_PNG_COLORS = 128
+_LABEL_SHARE = 0.6
+_MAGENTA = (255, 0, 255)
+
+
+class Sample(NamedTuple):
+    """One record as a picture: `pixels` [h, w, 3] uint8, image on the left and the label on it on the right."""
+
+    place: Place
+    name: str
+    is_faulty: bool
+    pixels: np.ndarray
+
+
+def draw_samples(report: Report, count: int) -> list[Sample]:
+    """Records with faults first, up to half of `count`, then others spread evenly over the split."""
+    faulty = [place for place in report.faulty if place in set(report.places)][: max(1, count // 2)]
+    sound = [place for place in report.places if place not in set(report.faulty)]
+    samples = []
+    for place in [*faulty, *spread(sound, count - len(faulty))]:
+        content = read_content(read_record(place), has_labels=True)
+        if content.image is not None and content.label is not None and content.image.shape[:2] == content.label.shape:
+            pixels = beside(content.image, content.label, report.descriptor)
+            samples.append(Sample(place, content.name, place in faulty, pixels))
+    return samples
+
+
+def spread(items: Sequence, count: int) -> list:
+    """At most `count` of the items, evenly spread, in order."""
+    if count >= len(items):
+        return list(items)
+    return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
+
+
+def beside(image: np.ndarray, label: np.ndarray, descriptor: DatasetDescriptor) -> np.ndarray:
+    """The image, and beside it the image tinted by its label: [h, w, 3] uint8.
+
+    Segments get the colours of overlays; void keeps the image's grey, and ids outside the class list are magenta.
+    """
+    scale = min(_WIDTH / image.shape[1], _HEIGHT / image.shape[0])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    small_label = np.asarray(Image.fromarray(label.astype(np.int32), "I").resize(size, Image.Resampling.NEAREST))
+    grey = np.repeat(small.mean(-1, keepdims=True), 3, axis=-1)
+    ids, index = np.unique(small_label, return_inverse=True)
+    index = index.reshape(small_label.shape)
+    class_ids = ids // descriptor.label_divisor
+    known = np.isin(class_ids, [*descriptor.by_id, descriptor.ignore_label])
+    colors = np.full((len(ids), 3), _MAGENTA, np.uint8)
+    colors[known] = segment_colors(ids[known], descriptor)
+    share = np.where(class_ids == descriptor.ignore_label, 0.0, _LABEL_SHARE)[index][..., None]
+    tinted = grey * (1 - share) + colors[index] * share
+    border = np.zeros(index.shape, bool)
+    border[:, 1:] |= index[:, 1:] != index[:, :-1]
+    border[1:] |= index[1:] != index[:-1]
+    tinted[border] = 255
+    return np.concatenate([small, np.rint(tinted).astype(np.uint8)], axis=1)
+
+
+def as_data_url(pixels: np.ndarray) -> str:
+    """A picture [h, w, 3] uint8 as a base64 PNG of at most 128 colours, for `src` of an HTML image."""
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).quantize(_PNG_COLORS).save(encoded, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()

@@ -1,0 +1,178 @@
+"""Records with each fault planted: every one is named by file and record, and the exit status tells it."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.trainer import command
+
+HEIGHT, WIDTH = 20, 30
+CLASSES = [
+    {"id": 1, "is_thing": True, "name": "car"},
+    {"id": 2, "is_thing": False, "name": "road"},
+    {"id": 4, "is_thing": False, "name": "sea"},
+]
+
+
+@pytest.fixture
+def descriptor(tmp_path):
+    content = {"name": "own", "ignore_label": 0, "label_divisor": 16, "classes": CLASSES}
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    return str(tmp_path / "own.json")
+
+
+def _label(*ids):
+    """Stripes of panoptic ids, from left to right, as wide as each other."""
+    return np.broadcast_to(np.repeat(ids, WIDTH // len(ids)), (HEIGHT, WIDTH)).astype(np.int32)
+
+
+GOOD = _label(17, 18, 32)
+
+
+def _record(name, label=GOOD, edit=None):
+    image = np.random.RandomState(len(name)).randint(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, format="jpeg")
+    example = tf.train.Example.FromString(schema.encode_record(encoded.getvalue(), "jpeg", name, label))
+    if edit is not None:
+        edit(example.features.feature)
+    return example.SerializeToString()
+
+
+def _cut(features):
+    encoded = features[schema.IMAGE_ENCODED].bytes_list
+    encoded.value[0] = encoded.value[0][:-300]
+
+
+def _set(key, value):
+    def edit(features):
+        values = features[key].bytes_list if isinstance(value, bytes) else features[key].int64_list
+        values.value[0] = value
+
+    return edit
+
+
+# Record -> what is said of it.
+PLANTED = [
+    (_record("good"), None),
+    (
+        _record("beyond", _label(17, 48, 32)),
+        "200 pixels have class 3 (label id 48 = 3 * 16 + 0), which own does not list",
+    ),
+    (_record("numbered", _label(17, 33, 32)), "200 pixels of 'road' (class 2) have an instance number"),
+    (_record("crowded", _label(17, 18, 19, 20, 21)), "5 things, but max_thing_id of the config is 4"),
+    (_record("segments", _label(17, 18, 19, 32, 64)), "5 segments (3 things and 2 stuff classes), but the model has 4"),
+    (_record("void", _label(0)), "every pixel is void"),
+    (_record("crowd", _label(16, 32)), "50.0 % of the pixels are things, none of which has an instance number"),
+    (_record("good"), "has the name of {shard}, record 0, too"),
+    (_record("cut", edit=_cut), "its image is broken"),
+    (_record("text", edit=_set(schema.IMAGE_ENCODED, b"no image")), "its image cannot be read: not an image"),
+    (
+        _record("wide", edit=_set(schema.IMAGE_WIDTH, 31)),
+        "its image is 20 x 30 (height x width), but",
+    ),
+    (_record("short", edit=_set(schema.LABEL_ENCODED, b"1234")), "its label has 4 bytes; an int32 label"),
+    (_record("png", edit=_set(schema.LABEL_FORMAT, b"png")), "its label has the format 'png'"),
+    (_record("bare", label=None), f"it has no {schema.LABEL_ENCODED!r}"),
+    (b"\xff" * 9, "its 9 bytes are no tf.train.Example"),
+    (_record("largest", _label(31, 32)), None),
+]
+
+
+def _write(path, records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return str(path)
+
+
+def _check(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["check-dataset", *map(str, arguments)])
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
+    shard = _write(tmp_path / "train-0.tfrecord", [record for record, _ in PLANTED])
+    damaged = _write(tmp_path / "train-1.tfrecord", [_record("first"), _record("second")])
+    with open(damaged, "r+b") as file:
+        file.seek(-100, io.SEEK_END)
+        file.write(b"damage")
+    status, said = _check(
+        capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "train-*", "--max_thing_id", 4,
+        "--num_mask_slots", 4, "--html", tmp_path / "page" / "check.html",
+    )  # fmt: skip
+    assert status == 1
+    for index, (record, expected) in enumerate(PLANTED):
+        place = re.compile(rf"\s*{re.escape(shard)}, record {index}\b")
+        lines = [line for line in said.splitlines() if place.match(line)]
+        if expected is None:
+            assert not lines, record
+        else:
+            assert expected.format(shard=shard) in " ".join(lines), (index, lines)
+    assert f"{damaged}, record 1: the file is damaged here" in said
+    assert "the largest instance number is 15, the last that label_divisor 16 allows" in said
+    assert "17 records in 2 files, 12 of them with a label" in said
+    assert re.search(r"car +1 +thing +11 +22 ", said)
+    assert re.search(r"training cannot start: \d+ error\(s\), \d+ warning\(s\)\n$", said)
+
+    page = (tmp_path / "page" / "check.html").read_text()
+    for text in ("training cannot start", "200 pixels have class 3", "record 1 (beyond)", "largest instance number"):
+        assert text in page
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert pictures
+    for picture in pictures:
+        assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (540, 180)
+
+
+def test_training_can_start_where_nothing_is_wrong(tmp_path, descriptor, capsys):
+    _write(tmp_path / "good.tfrecord", [_record(f"image{n}", _label(17, 18, 32, 64, 0, 16)) for n in range(40)])
+    status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "good*")
+    assert status == 0
+    assert "training can start: no error, 0 warning(s) in 40 records" in said
+    assert "16.7 % of the pixels are void, 16.7 % crowd; an image has 2 to 2 things (2.0 on average)" in said
+    assert re.search(r"car +1 +thing +40 +120 +50.0 %", said)
+    assert re.search(r"sea +4 +stuff +40 +40 +16.7 %", said)
+
+
+def test_labels_of_another_divisor_and_absent_classes_are_told(tmp_path, descriptor, capsys):
+    _write(tmp_path / "a.tfrecord", [_record(f"image{n}", _label(257, 258, 512)) for n in range(12)])
+    status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "a*")
+    assert status == 1
+    assert "the descriptor says label_divisor 16, by which some labels make no sense; by 256 all of them do" in said
+    assert "no image has 'car', 'road', 'sea'" in said
+    assert "... and 19 more of this kind" in said
+
+
+def test_a_config_is_checked_with_its_limits(tmp_path, descriptor, configs, capsys):
+    assert load_dataset(descriptor).num_classes == 5
+    train = _write(tmp_path / "train.tfrecord", [_record("same"), _record("other")])
+    _write(tmp_path / "val.tfrecord", [_record("same")])
+    settings = [
+        f"train_dataset_options.dataset={descriptor}",
+        f"eval_dataset_options.dataset={descriptor}",
+        f"train_dataset_options.file_pattern={train}",
+        f"eval_dataset_options.file_pattern={tmp_path}/val.tfrecord",
+        "train_dataset_options.max_thing_id=1",
+        "model_options.max_deeplab.auxiliary_semantic_head.output_channels=5",
+        "model_options.max_deeplab.num_mask_slots=2",
+    ]
+    overrides = [f"--override={setting}" for setting in settings]
+    status, said = _check(capsys, "--config_file", configs / "shapes" / "kmax_tiny.textproto", *overrides)
+    assert status == 1
+    assert f"{train}, record 0 (same): 2 things, but max_thing_id of the config is 1" in said
+    assert "3 segments (2 things and 1 stuff classes), but the model has 2 mask slots" in said
+    assert "1 images have names that train has too, e.g. 'same'" in said
+
+
+def test_what_to_check_has_to_be_said(capsys):
+    with pytest.raises(SystemExit, match="check-dataset: which"):
+        command.main(["check-dataset", "--dataset", "own.json"])
