@@ -143,7 +143,7 @@ def test_train_and_eval_pass_their_flags_on(capsys, config, tmp_path, monkeypatc
 def test_convert_passes_its_flags_on(tmp_path):
     process = _python("convert", "shapes", f"--output_dir={tmp_path}", "--num_train=1", "--num_val=0", "--size=33")
     assert process.returncode == 0, process.stderr
-    assert sorted(os.listdir(tmp_path)) == ["example.png", "train-00000-of-00001.tfrecord"]
+    assert sorted(os.listdir(tmp_path)) == ["example.png", "manifest.json", "train-00000-of-00001.tfrecord"]
 
 
 def test_help_does_not_wait_for_tensorflow():
