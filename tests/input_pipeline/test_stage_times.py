@@ -13,4 +13,4 @@ def test_every_stage_takes_time(tmp_path, paste_scale):
     times = stage_times(options(path, batch_size=2, augmentations=pasting), images=20)
     assert list(times) == ["read", "decode", "augment", "targets", "batch"]
     assert times["read"] > 0 and sum(times.values()) > times["read"]
-    assert all(0 <= seconds < 1 for seconds in times.values())
+    assert all(seconds >= 0 for seconds in times.values())
