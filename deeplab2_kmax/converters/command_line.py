@@ -7,11 +7,14 @@ A converter that defines flags here makes them its own, so that its --help lists
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 
 from absl import flags
 
 from deeplab2_kmax.errors import user_errors_as_one_line
+
+_INTERRUPTED = 130
 
 
 def define_output_flags(num_shards: int | None = None) -> None:
@@ -35,6 +38,10 @@ def flag_values(convert: Callable) -> dict[str, object]:
 
 
 def run(convert: Callable) -> None:
-    """Calls `convert` with the flags of the same names; a user's mistake ends the process with one line."""
+    """Calls `convert` with the flags of the same names; a user's mistake or Ctrl-C ends the process without a
+    traceback."""
     with user_errors_as_one_line():
-        convert(**flag_values(convert))
+        try:
+            convert(**flag_values(convert))
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)

@@ -6,17 +6,17 @@ python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes --num_train=5
 from __future__ import annotations
 
 import functools
-import inspect
 import io
 import os
 
 from absl import app, flags
 from PIL import Image
 
+from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.shape_scenes import MIN_SIZE, generate_shapes
 from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.errors import DataError, user_errors_as_one_line
+from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import schema
 
 __all__ = ["convert_shapes", "generate_shapes"]
@@ -84,14 +84,13 @@ def _record(seed: int, size: int, treat_crowd_as_ignore: bool, prefix: str, firs
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("output_dir", None, "Folder for the TFRecord shards.", required=True)
     flags.DEFINE_integer("num_train", 512, "Training images.", lower_bound=0)
     flags.DEFINE_integer("num_val", 64, "Validation images.", lower_bound=0)
     flags.DEFINE_integer("size", 97, "Height and width in pixels.", lower_bound=MIN_SIZE)
     flags.DEFINE_integer("seed", 0, "Another seed gives another data set.", lower_bound=0)
-    flags.DEFINE_boolean("treat_crowd_as_ignore", False, "Label crowd regions void.")
-    flags.DEFINE_integer("num_shards", None, "Files a split; default by the number of images.", lower_bound=1)
-    flags.DEFINE_integer("num_processes", None, "Default by the number of images and cores.", lower_bound=1)
+    command_line.define_crowd_flag(False)
+    command_line.define_output_flags()
+    flags.adopt_module_key_flags(command_line)
 
 
 def write_example(output_dir: str, size: int, seed: int) -> str:
@@ -102,10 +101,8 @@ def write_example(output_dir: str, size: int, seed: int) -> str:
 
 
 def main(unused_argv: list[str]) -> None:
-    values = {name: flags.FLAGS[name].value for name in inspect.signature(convert_shapes).parameters}
-    with user_errors_as_one_line():
-        convert_shapes(**values)
-        print("example picture:", write_example(values["output_dir"], values["size"], values["seed"]))
+    command_line.run(convert_shapes)
+    print("example picture:", write_example(**command_line.flag_values(write_example)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A conversion that ends early, in whatever way, goes on from its finished shards, and never mixes sources."""
 
+import functools
 import io
 import os
 import pathlib
@@ -175,8 +176,8 @@ def test_a_mended_annotation_writes_its_shard_again(coco, tmp_path):
 
 
 def killing_record(folder, item):
-    """Kills the parent at the last item, and is at work for ever then."""
-    if item == 5 and os.path.exists(os.path.join(folder, "kill")):
+    """Kills the parent at the last item, once, and is at work for ever then."""
+    if item == 5 and not os.path.exists(os.path.join(folder, "worker")):
         pathlib.Path(folder, "worker").write_text(str(os.getpid()))
         while not os.path.exists(os.path.join(folder, "out", ".unfinished", "train-00000-of-00003.tfrecord.json")):
             time.sleep(0.05)
@@ -185,8 +186,13 @@ def killing_record(folder, item):
     return record_of(f"text {item}")
 
 
-def test_kill_9_leaves_no_worker_and_keeps_finished_shards(tmp_path):
-    (tmp_path / "kill").write_text("")
+def convert_numbers(folder, num_processes):
+    split = Split("train", range(6), functools.partial(killing_record, folder))
+    with ShardedOutput(os.path.join(folder, "out"), 3, num_processes) as output:
+        output.write([split], Origin("test", SHAPES, {}))
+
+
+def test_kill_9_leaves_no_worker_and_keeps_finished_shards(tmp_path, capsys):
     script = tmp_path / "convert.py"
     script.write_text(pathlib.Path(__file__).read_text() + MAIN)
     command = [sys.executable, str(script), str(tmp_path)]
@@ -198,22 +204,17 @@ def test_kill_9_leaves_no_worker_and_keeps_finished_shards(tmp_path):
     while _is_alive(worker):
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.1)
-    (tmp_path / "kill").unlink()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert "from an interrupted run)" in again.stdout
+    assert not list((tmp_path / "out").glob("*.tfrecord"))
+    convert_numbers(str(tmp_path), num_processes=1)
+    assert "from an interrupted run)" in capsys.readouterr().out
     assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 3
 
 
 # Appended to a copy of this file, so that workers find `killing_record` in the main module.
 MAIN = """
 
-import functools
-
 if __name__ == "__main__":
-    split = Split("train", range(6), functools.partial(killing_record, sys.argv[1]))
-    with ShardedOutput(os.path.join(sys.argv[1], "out"), num_shards=3, num_processes=2) as output:
-        output.write([split], Origin("test", SHAPES, {}))
+    convert_numbers(sys.argv[1], num_processes=2)
 """
 
 
