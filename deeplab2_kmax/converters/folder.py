@@ -45,9 +45,11 @@ def convert_folder(
     semantic_folder: str,
     output_dir: str,
     instance_folder: str | None = None,
+    image_suffix: str = "",
     semantic_suffix: str = ".png",
     instance_suffix: str = ".png",
     void_values: Sequence[int] = (),
+    no_instance_below: int = 1,
     split: str = "train",
     val_fraction: float = 0.0,
     treat_crowd_as_ignore: bool = False,
@@ -63,9 +65,11 @@ def convert_folder(
         semantic_folder: a PNG `<name of the picture><semantic_suffix>` for each; its numbers are source ids.
         output_dir: where `<split>-XXXXX-of-XXXXX.tfrecord` go; made if need be.
         instance_folder: a PNG `<name of the picture><instance_suffix>` for each; None where all classes are stuff.
+        image_suffix: what the files of pictures end with, which is no part of their names; empty: .jpg, .jpeg or .png.
         semantic_suffix: see there.
         instance_suffix: see there.
         void_values: numbers in semantic PNGs that mean void; none: the descriptor's ignore label.
+        no_instance_below: smaller numbers in instance PNGs mean no instance, as 0 does.
         split: what the names of the shards begin with.
         val_fraction: this share of the pictures, spread evenly over their sorted names, goes to the split "val".
         treat_crowd_as_ignore: pixels of things with instance number 0 become void instead of a crowd.
@@ -85,12 +89,13 @@ def convert_folder(
     descriptor = load_dataset(dataset)
     if instance_folder is None:
         _require_stuff_only(descriptor, dataset)
-    images = find_images(image_folder, semantic_folder, instance_folder, semantic_suffix, instance_suffix)
+    images = find_images(image_folder, semantic_folder, instance_folder, image_suffix, semantic_suffix, instance_suffix)
     source = LabelPngFormat(
         descriptor,
         _numbers(void_values) or frozenset([descriptor.ignore_label]),
         treat_crowd_as_ignore,
         ignore_stuff_instances,
+        no_instance_below,
     )
     _require_void_is_no_class(source)
     make_record = functools.partial(folder_record, source=source)
@@ -98,6 +103,7 @@ def convert_folder(
         "void_values": sorted(source.void_values),
         "treat_crowd_as_ignore": treat_crowd_as_ignore,
         "ignore_stuff_instances": ignore_stuff_instances,
+        "no_instance_below": no_instance_below,
     }
     with ShardedOutput(output_dir, num_shards, num_processes) as output:
         splits = [Split(*each, make_record, source_files) for each in _splits(images, split, val_fraction)]
@@ -127,6 +133,7 @@ def find_images(
     image_folder: str,
     semantic_folder: str,
     instance_folder: str | None = None,
+    image_suffix: str = "",
     semantic_suffix: str = ".png",
     instance_suffix: str = ".png",
 ) -> list[FolderImage]:
@@ -135,14 +142,14 @@ def find_images(
     Raises:
         DataError: a folder that cannot be read, no pictures, two of one name, or a label that is missing.
     """
-    pictures = picture_files(image_folder)
+    pictures = picture_files(image_folder, image_suffix)
     semantic = _labels(pictures, semantic_folder, semantic_suffix)
     instances = _labels(pictures, instance_folder, instance_suffix) if instance_folder else dict.fromkeys(pictures)
     return [FolderImage(name, path, semantic[name], instances[name]) for name, path in pictures.items()]
 
 
-def picture_files(folder: str) -> dict[str, str]:
-    """The pictures of a folder (.jpg, .jpeg, .png, in any case) by name without ending, sorted.
+def picture_files(folder: str, suffix: str = "") -> dict[str, str]:
+    """The pictures of a folder by name without `suffix`, sorted; empty: .jpg, .jpeg and .png in any case.
 
     Raises:
         DataError: a folder that cannot be read, no pictures, or two of one name.
@@ -150,13 +157,15 @@ def picture_files(folder: str) -> dict[str, str]:
     pictures: dict[str, str] = {}
     for file in _files(folder):
         name, ending = os.path.splitext(file)
-        if ending.lower() in _IMAGE_ENDINGS:
+        if suffix:
+            name, ending = file[: -len(suffix)], file[-len(suffix) :]
+        if ending == suffix if suffix else ending.lower() in _IMAGE_ENDINGS:
             path = os.path.join(folder, file)
             if name in pictures:
                 raise DataError(f"{path}: expected picture names that differ, {pictures[name]} has the same")
             pictures[name] = path
     if not pictures:
-        raise DataError(f"{folder}: expected pictures (*{', *'.join(_IMAGE_ENDINGS)}), came none")
+        raise DataError(f"{folder}: expected pictures (*{suffix or ', *'.join(_IMAGE_ENDINGS)}), came none")
     return pictures
 
 
@@ -237,9 +246,11 @@ def _define_flags() -> None:
     flags.DEFINE_string("image_folder", None, "Folder of pictures (JPEG or PNG).", required=True)
     flags.DEFINE_string("semantic_folder", None, "Folder of semantic PNGs: source_id of a class.", required=True)
     flags.DEFINE_string("instance_folder", None, "Folder of instance PNGs; none where all classes are stuff.")
+    flags.DEFINE_string("image_suffix", "", "What the files of pictures end with after the name; default: any ending.")
     flags.DEFINE_string("semantic_suffix", ".png", "What the names of semantic PNGs have after the picture's name.")
     flags.DEFINE_string("instance_suffix", ".png", "What the names of instance PNGs have after the picture's name.")
     flags.DEFINE_list("void_values", [], "Numbers in semantic PNGs that mean void; default: the ignore label.")
+    flags.DEFINE_integer("no_instance_below", 1, "Smaller numbers in instance PNGs mean no instance.", lower_bound=0)
     flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
     flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val.")
     flags.DEFINE_boolean("ignore_stuff_instances", False, "Drop instance numbers on stuff instead of refusing them.")

@@ -25,12 +25,14 @@ class LabelPngFormat:
         void_values: numbers in semantic PNGs that mean void.
         treat_crowd_as_ignore: pixels of a thing class with instance number 0 become void, instead of a crowd.
         ignore_stuff_instances: instance numbers on stuff are dropped, instead of being an error.
+        no_instance_below: smaller numbers in instance PNGs mean no instance, as 0 does.
     """
 
     descriptor: DatasetDescriptor
     void_values: frozenset[int]
     treat_crowd_as_ignore: bool = False
     ignore_stuff_instances: bool = False
+    no_instance_below: int = 1
 
 
 def read_id_png(path: str) -> np.ndarray:
@@ -83,6 +85,7 @@ def panoptic_label(
         raise DataError(
             f"{where}: expected an instance PNG of the same size {list(semantic.shape)}, came {list(instances.shape)}"
         )
+    instances = np.where(instances < source.no_instance_below, 0, instances)
     # Equal pairs next to each other in every class, so that instances are met in the order of their numbers.
     pairs = LabelRuns(semantic.astype(np.int64) * (_LARGEST_NUMBER + 1) + instances)
     counts: collections.Counter[int] = collections.Counter()

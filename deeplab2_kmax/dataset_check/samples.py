@@ -33,8 +33,9 @@ class Sample(NamedTuple):
 
 def draw_samples(report: Report, count: int) -> list[Sample]:
     """Records with faults first, up to half of `count`, then others spread evenly over the split."""
-    faulty = [place for place in report.faulty if place in set(report.places)][: max(1, count // 2)]
-    sound = [place for place in report.places if place not in set(report.faulty)]
+    labelled, with_faults = set(report.places), set(report.faulty)
+    faulty = [place for place in report.faulty if place in labelled][: max(1, count // 2)]
+    sound = [place for place in report.places if place not in with_faults]
     samples = []
     for place in [*faulty, *spread(sound, count - len(faulty))]:
         content = read_content(read_record(place), has_labels=True)

@@ -80,6 +80,31 @@ def test_classes_alone_have_to_be_stuff(folders, tmp_path):
     assert labels == [{256, 512}] * 5
 
 
+def test_labels_in_cityscapes_style(tmp_path):
+    """labelIds and instanceIds beside each other, a crowd (26 < 1000) and stuff with its class as instance number."""
+    semantic = np.array([[7, 7, 26, 26, 3, 26]], np.uint8)
+    instances = np.array([[7, 7, 26001, 26000, 3, 26]], np.uint16)
+    Image.fromarray(np.zeros((1, 6, 3), np.uint8)).save(tmp_path / "ulm_1_leftImg8bit.png")
+    Image.fromarray(semantic).save(tmp_path / "ulm_1_gtFine_labelIds.png")
+    Image.fromarray(instances).save(tmp_path / "ulm_1_gtFine_instanceIds.png")
+    (path,) = convert_folder(
+        dataset=_descriptor(tmp_path, [{**CLASSES[0], "source_id": 26}, {**CLASSES[1], "source_id": 7}]),
+        image_folder=str(tmp_path),
+        semantic_folder=str(tmp_path),
+        instance_folder=str(tmp_path),
+        output_dir=str(tmp_path / "records"),
+        image_suffix="_leftImg8bit.png",
+        semantic_suffix="_gtFine_labelIds.png",
+        instance_suffix="_gtFine_instanceIds.png",
+        no_instance_below=1000,
+        void_values=[0, 3],
+        num_processes=1,
+    )
+    (record,) = _records([path])
+    assert record[schema.IMAGE_FILENAME] == b"ulm_1"
+    assert np.frombuffer(record[schema.LABEL_ENCODED], "<i4").tolist() == [512, 512, 258, 257, 0, 256]
+
+
 @pytest.mark.parametrize(
     "break_it, message",
     [
