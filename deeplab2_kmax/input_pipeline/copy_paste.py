@@ -6,14 +6,13 @@ is kept, each as likely as any other; by kind - things, stuff, void - all of the
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.augmentation import Crop
 from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings
+from deeplab2_kmax.input_pipeline.targets import DistinctIds, list_ids
 
 _OTHER, _VOID, _STUFF, _THING = range(4)
 
@@ -26,7 +25,7 @@ def paste(
     descriptor: DatasetDescriptor,
     settings: CopyPasteSettings,
     max_thing_id: int,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, DistinctIds]:
     """Puts drawn segments of another image onto one; see `paste_segments`.
 
     Args:
@@ -37,57 +36,50 @@ def paste(
         max_thing_id: the most thing instances an image may hold.
 
     Returns:
-        Image and label.
+        Image, label, and the distinct ids of the label.
     """
-    ids, index = tf.unique(tf.reshape(source.label, [-1]))
-    count = tf.size(ids)
+    source_ids = list_ids(source.label)
+    count = tf.size(source_ids.ids)
     # The padding of the source counts as a segment, too, though it is never pasted.
-    is_padded = tf.cast(tf.size(index) < tf.size(label), tf.int32)
+    is_padded = tf.cast(tf.size(source.label) < tf.size(label), tf.int32)
     drawn = draw_kept(seed, count + is_padded)[:count]
-    segments = Segments(ids, index, keep_by_kind(ids, drawn, descriptor, settings))
-    return paste_segments(image, label, source, segments, descriptor, max_thing_id)
-
-
-class Segments(NamedTuple):
-    """Segments to paste from.
-
-    Attributes:
-        ids: [S] int32 distinct panoptic ids.
-        index: [P] int32, for each pixel of the flattened label its segment.
-        kept: [S] bool, whether it is pasted.
-    """
-
-    ids: tf.Tensor
-    index: tf.Tensor
-    kept: tf.Tensor
+    kept = keep_by_kind(source_ids.ids, drawn, descriptor, settings)
+    return paste_segments(image, label, source, source_ids, kept, descriptor, max_thing_id)
 
 
 def paste_segments(
     image: tf.Tensor,
     label: tf.Tensor,
     source: Crop,
-    segments: Segments,
+    source_ids: DistinctIds,
+    kept: tf.Tensor,
     descriptor: DatasetDescriptor,
     max_thing_id: int,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts the kept segments onto an image [h, w, 3] float32 and its label [h, w] int32, instances renumbered.
+) -> tuple[tf.Tensor, tf.Tensor, DistinctIds]:
+    """Puts the `kept` [S] bool of the source's segments onto an image and its label, instances renumbered; see `paste`.
 
-    Where that cannot be - an instance number of half the label divisor or more, or more than `max_thing_id` things in
-    the end - the image is returned as it is. DeepLab2 ends the training there.
+    Where that cannot be - a pasted instance would get the number of one that is there, or there would be more than
+    `max_thing_id` things - the image is returned as it is. DeepLab2 ends the training there, and whenever it meets an
+    instance number of half the label divisor or more.
     """
     # From here on only the pixels that are pasted are worked on: their places in the source and in the crop.
-    pixels = tf.cast(tf.where(tf.gather(segments.kept, segments.index))[:, 0], tf.int32)
+    pixels = tf.cast(tf.where(tf.gather(kept, source_ids.index))[:, 0], tf.int32)
     source_width, width = tf.shape(source.label)[1], tf.shape(label)[1]
     rows, columns = pixels // source_width + source.place[0], pixels % source_width + source.place[1]
     places = (rows * width + columns)[:, tf.newaxis]
-    ids = tf.gather(pasted_ids(segments.ids, descriptor), tf.gather(segments.index, pixels))
-    merged = tf.tensor_scatter_nd_update(tf.reshape(label, [-1]), places, ids)
-    fits = _fits(label, merged, segments, descriptor, max_thing_id)
+    ids = pasted_ids(source_ids.ids, descriptor)
+    id_of_pixels = tf.gather(ids, tf.gather(source_ids.index, pixels))
+    merged = tf.reshape(tf.tensor_scatter_nd_update(tf.reshape(label, [-1]), places, id_of_pixels), label.shape)
+    merged_ids = list_ids(merged)
+    instances = kept & (source_ids.ids % descriptor.label_divisor != 0)
+    fits = _stay_apart(merged_ids, ids[instances], source_ids.areas[instances], descriptor)
+    fits &= _are_few(merged_ids, descriptor, max_thing_id)
     count = tf.where(fits, tf.size(pixels), 0)
     colours = tf.gather(tf.reshape(source.image, [-1, 3]), pixels[:count])
     merged_image = tf.tensor_scatter_nd_update(tf.reshape(image, [-1, 3]), places[:count], colours)
-    merged_label = tf.where(fits, tf.reshape(merged, label.shape), label)
-    return tf.reshape(merged_image, image.shape), merged_label
+    # Seldom otherwise, so the ids of the unchanged label are listed only then.
+    label, *distinct = tf.cond(fits, lambda: (merged, *merged_ids), lambda: (label, *list_ids(label)))
+    return tf.reshape(merged_image, image.shape), label, DistinctIds(*distinct)
 
 
 def draw_kept(seed: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -129,30 +121,14 @@ def pasted_ids(ids: tf.Tensor, descriptor: DatasetDescriptor) -> tf.Tensor:
     return tf.where(instance == 0, ids, ids - instance + (divisor - 1 - instance))
 
 
-def _fits(
-    label: tf.Tensor, merged: tf.Tensor, segments: Segments, descriptor: DatasetDescriptor, max_thing_id: int
-) -> tf.Tensor:
-    """Scalar bool: instances stay told apart, and there are no more than `max_thing_id` of them."""
-    divisor = descriptor.label_divisor
-    own_ids = _distinct(label)
-    instances = tf.concat([own_ids, segments.ids], 0) % divisor
-    distinct = tf.reduce_max(instances) < divisor // 2
-    at_most = _count_instances(own_ids, divisor) + _count_instances(segments.ids[segments.kept], divisor)
-    few = tf.cond(
-        at_most <= max_thing_id,
-        lambda: tf.constant(True),
-        # Some may be covered altogether.
-        lambda: _count_instances(_distinct(merged), divisor) <= max_thing_id,
-    )
-    return distinct & few
+def _stay_apart(merged: DistinctIds, new_ids: tf.Tensor, areas: tf.Tensor, descriptor: DatasetDescriptor) -> tf.Tensor:
+    """Scalar bool: pasted instances have as many pixels in the merged label as were pasted, and are instances still."""
+    is_new = tf.reduce_any(merged.ids[:, tf.newaxis] == new_ids, 1) & (merged.ids % descriptor.label_divisor != 0)
+    return tf.reduce_sum(tf.where(is_new, merged.areas, 0)) == tf.reduce_sum(areas)
 
 
-def _distinct(label: tf.Tensor) -> tf.Tensor:
-    return tf.unique(tf.reshape(label, [-1]))[0]
-
-
-def _count_instances(ids: tf.Tensor, divisor: int) -> tf.Tensor:
-    return tf.math.count_nonzero(ids % divisor, dtype=tf.int32)
+def _are_few(merged: DistinctIds, descriptor: DatasetDescriptor, max_thing_id: int) -> tf.Tensor:
+    return tf.math.count_nonzero(merged.ids % descriptor.label_divisor, dtype=tf.int32) <= max_thing_id
 
 
 def _kinds(ids: tf.Tensor, descriptor: DatasetDescriptor) -> tf.Tensor:

@@ -18,13 +18,13 @@ def training_sample(
     Returns:
         `image` [h, w, 3] float32 0..255 of the crop size, and the entries of `targets.make_targets`.
     """
-    image, label = augmented(record, source, seed=seed, settings=settings)
-    return {"image": image, **_targets(label, settings)}
+    image, label, distinct = augmented(record, source, seed=seed, settings=settings)
+    return {"image": image, **_targets(label, settings, distinct)}
 
 
 def augmented(
     record: Record, source: Record | None = None, *, seed: tf.Tensor, settings: PipelineSettings
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, targets.DistinctIds]:
     """A random crop, segments of another pasted onto it where `settings.copy_paste` says so.
 
     Args:
@@ -34,14 +34,14 @@ def augmented(
         settings: how to augment.
 
     Returns:
-        Image [h, w, 3] float32 0..255 of the crop size and label [h, w] int32 panoptic ids.
+        Image [h, w, 3] float32 0..255 of the crop size, label [h, w] int32 panoptic ids, and the distinct ones of them.
     """
     descriptor = settings.descriptor
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
     crop = training_crop(record, seeds[0], settings.scale_range, settings)
     image, label = augmentation.pad_crop(crop, settings.crop_size, descriptor.void_id)
     if not settings.copy_paste:
-        return image, label
+        return image, label, targets.list_ids(label)
     source_crop = training_crop(source, seeds[1], settings.copy_paste.scale_range, settings)
     return copy_paste.paste(image, label, source_crop, seeds[2], descriptor, settings.copy_paste, settings.max_thing_id)
 
@@ -100,11 +100,14 @@ def evaluation_padding(settings: PipelineSettings) -> dict[str, object]:
     }
 
 
-def _targets(label: tf.Tensor, settings: PipelineSettings) -> dict[str, tf.Tensor]:
+def _targets(
+    label: tf.Tensor, settings: PipelineSettings, distinct: targets.DistinctIds | None = None
+) -> dict[str, tf.Tensor]:
     return targets.make_targets(
         label,
         settings.descriptor,
         settings.max_thing_id,
         settings.small_instance_area,
         settings.small_instance_weight,
+        distinct,
     )

@@ -13,6 +13,14 @@ from deeplab2_kmax.input_pipeline.checks import require
 _UNKNOWN, _STUFF, _THING, _VOID = range(4)
 
 
+class DistinctIds(NamedTuple):
+    """The distinct panoptic ids of a label map; see `Segments`."""
+
+    ids: tf.Tensor
+    index: tf.Tensor
+    areas: tf.Tensor
+
+
 class Segments(NamedTuple):
     """The distinct panoptic ids of a label map, in the order in which a scan by rows first meets them.
 
@@ -33,17 +41,23 @@ class Segments(NamedTuple):
     is_instance: tf.Tensor
 
 
-def find_segments(label: tf.Tensor, descriptor: DatasetDescriptor) -> Segments:
+def list_ids(label: tf.Tensor) -> DistinctIds:
+    """The ids of a label [H, W] int32, not checked."""
+    return DistinctIds(*tf.unique_with_counts(tf.reshape(label, [-1])))
+
+
+def find_segments(label: tf.Tensor, descriptor: DatasetDescriptor, distinct: DistinctIds | None = None) -> Segments:
     """Lists the segments of a panoptic label and checks their ids.
 
     Args:
         label: [H, W] int32 panoptic ids.
         descriptor: the classes they refer to.
+        distinct: `list_ids(label)` where it is known.
 
     Raises:
         tf.errors.InvalidArgumentError: when run: a class that is not in the list, or stuff with an instance number.
     """
-    ids, index, areas = tf.unique_with_counts(tf.reshape(label, [-1]))
+    ids, index, areas = distinct or list_ids(label)
     semantic = ids // descriptor.label_divisor
     kinds = _kinds_by_class(descriptor)
     listed = (semantic >= 0) & (semantic < len(kinds))
@@ -81,6 +95,7 @@ def make_targets(
     max_thing_id: int,
     small_instance_area: int = 0,
     small_instance_weight: float = 1.0,
+    distinct: DistinctIds | None = None,
 ) -> dict[str, tf.Tensor]:
     """Everything the losses compare against, under DeepLab2's names.
 
@@ -90,6 +105,7 @@ def make_targets(
         max_thing_id: the most thing instances allowed.
         small_instance_area: pixels below which an instance counts as small; 0: none does.
         small_instance_weight: weight of the pixels of small instances; all others weigh 1.
+        distinct: `list_ids(label)` where it is known.
 
     Returns:
         `semantic_gt` [H, W] int32 class ids; `panoptic_gt` [H, W] int32, the label itself; `is_crowd_gt` [H, W] bool;
@@ -99,7 +115,7 @@ def make_targets(
     Raises:
         tf.errors.InvalidArgumentError: when run: too many things, or ids that `find_segments` refuses.
     """
-    segments = find_segments(label, descriptor)
+    segments = find_segments(label, descriptor, distinct)
     thing_classes = segments.semantic[segments.is_instance]
     count = tf.size(thing_classes)
     few_enough = require(count <= max_thing_id, count, "thing instances, more than max_thing_id", max_thing_id)

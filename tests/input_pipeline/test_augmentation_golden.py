@@ -14,6 +14,7 @@ from deeplab2_kmax.input_pipeline.decoding import Record
 from deeplab2_kmax.input_pipeline.resizing import fitted_size
 from deeplab2_kmax.input_pipeline.samples import training_sample
 from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings, PipelineSettings
+from deeplab2_kmax.input_pipeline.targets import list_ids
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +103,19 @@ def test_paste(deeplab2, choices):
     label, source = (cases.segments(*cases.CROP, "coco_panoptic", seed) for seed in (5, 6))
     # The first row is padding, DeepLab2's first segment.
     source = source[1:]
-    ids, index = tf.unique(source.ravel())
-    drawn = tf.constant([i in (1, 3, 5) for i in range(1, len(ids) + 1)])
-    kept = copy_paste.keep_by_kind(ids, drawn, descriptor, CopyPasteSettings((1.0, 1.0), *choices))
-    image, pasted = copy_paste.paste_segments(
+    distinct = list_ids(source)
+    drawn = tf.constant([i in (1, 3, 5) for i in range(1, len(distinct.ids) + 1)])
+    kept = copy_paste.keep_by_kind(distinct.ids, drawn, descriptor, CopyPasteSettings((1.0, 1.0), *choices))
+    image, pasted, merged = copy_paste.paste_segments(
         tf.zeros([*cases.CROP, 3]),
         tf.constant(label),
         augmentation.Crop(tf.ones([*source.shape, 3]), tf.constant(source), tf.constant([1, 0])),
-        copy_paste.Segments(ids, index, kept),
+        distinct,
+        kept,
         descriptor,
         cases.MAX_THING_ID,
     )
     np.testing.assert_array_equal(pasted, deeplab2["paste/" + "/".join(choices)])
+    assert sorted(merged.ids.numpy()) == np.unique(pasted).tolist()
     is_pasted = np.unpackbits(deeplab2["pasted/" + "/".join(choices)], count=label.size).reshape(cases.CROP)
     np.testing.assert_array_equal(image, np.broadcast_to(is_pasted[..., None], (*cases.CROP, 3)))

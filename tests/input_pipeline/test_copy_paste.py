@@ -24,7 +24,8 @@ def paste_all(label, source, max_thing_id=9, settings=ALL):
     shape = [*label.shape, 3]
     seed = tf.constant([1, 2], tf.int64)
     crop = Crop(tf.ones([*source.shape, 3]), source, tf.constant([0, label.shape[1] - source.shape[1]]))
-    image, merged = paste(tf.zeros(shape), label, crop, seed, SHAPES, settings, max_thing_id)
+    image, merged, distinct = paste(tf.zeros(shape), label, crop, seed, SHAPES, settings, max_thing_id)
+    np.testing.assert_array_equal(tf.gather(distinct.ids, distinct.index), tf.reshape(merged, [-1]))
     return image[..., 0].numpy().ravel().tolist(), merged.numpy().ravel().tolist()
 
 
@@ -53,10 +54,20 @@ def test_equal_ids_of_two_images_stay_apart():
     assert image == [0, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("large", ["label", "source"])
-def test_instance_numbers_that_would_collide_are_left_alone(large):
-    label = panoptic((CIRCLE, 128 if large == "label" else 1), (SKY, 0))
-    source = panoptic((SKY, 0), (CIRCLE, 128 if large == "source" else 1))
+@pytest.mark.parametrize("own", [1, 253, 254])
+def test_instance_numbers_that_would_collide_are_left_alone(own):
+    label = panoptic((CIRCLE, own), (SKY, 0), (CIRCLE, own))
+    # Circle 1 becomes circle 254.
+    source = panoptic((SKY, 0), (CIRCLE, 1))
+    image, merged = paste_all(label, source)
+    if own == 254:
+        assert (image, merged) == ([0, 0, 0], label.numpy().ravel().tolist())
+    else:
+        assert (image, merged[0], merged[2]) == ([0, 1, 1], label[0, 0], CIRCLE * 256 + 254)
+
+
+def test_instance_that_would_become_a_crowd_is_left_alone():
+    label, source = panoptic((CIRCLE, 1), (SKY, 0)), panoptic((SKY, 0), (CIRCLE, 255))
     assert paste_all(label, source) == ([0, 0], label.numpy().ravel().tolist())
 
 
