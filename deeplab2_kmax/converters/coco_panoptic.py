@@ -1,4 +1,4 @@
-"""Converts data in COCO's panoptic format with categories of one's own to TFRecords.
+r"""Converts data in COCO's panoptic format with categories of one's own to TFRecords.
 
     deeplab2-kmax convert coco_panoptic --dataset=my/dataset.json --image_folder=my/photos \
         --annotations=my/panoptic_train.json --png_folder=my/panoptic_train --split=train --output_dir=my/records
@@ -27,7 +27,7 @@ from deeplab2_kmax.converters.labelled_images import (
     source_files,
     with_panoptic_pngs,
 )
-from deeplab2_kmax.converters.panoptic_png import PanopticFormat
+from deeplab2_kmax.converters.panoptic_png import PanopticFormat, read_annotations
 from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset, read_descriptor, write_descriptor
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
@@ -54,7 +54,7 @@ def convert_coco_panoptic(
     Args:
         dataset: path of the descriptor file, whose source ids are the category ids; where there is no such file, it is
             written from the categories, see `descriptor_of_categories`.
-        image_folder: pictures, .jpg, .jpeg or .png.
+        image_folder: pictures, .jpg, .jpeg or .png; those without an annotation are left out, so splits may share it.
         annotations: the JSON; the `file_name` of each annotation is the picture's name with .png.
         png_folder: the PNGs that it names.
         output_dir: where `<split>-XXXXX-of-XXXXX.tfrecord` go; made if need be.
@@ -72,7 +72,7 @@ def convert_coco_panoptic(
             segment); an output directory that cannot be written. What is finished by then is kept for the next run,
             see `ShardedOutput`.
     """
-    images = with_panoptic_pngs(picture_files(image_folder), annotations, png_folder)
+    images = with_panoptic_pngs(_annotated(picture_files(image_folder), annotations), annotations, png_folder)
     descriptor = _descriptor(dataset, annotations)
     source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
     make_record = functools.partial(own_panoptic_record, source=source)
@@ -108,6 +108,21 @@ def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
             f"{annotations}: expected `categories`, each with id, name and isthing, to write a descriptor from;"
             f" {reason}"
         ) from error
+
+
+def _annotated(pictures: Mapping[str, str], annotations: str) -> dict[str, str]:
+    """The pictures that the JSON has an annotation of."""
+    names = read_annotations(annotations)
+    kept = {name: path for name, path in pictures.items() if name in names}
+    if not kept:
+        example = next(iter(names), None)
+        raise DataError(
+            f"{annotations}: expected annotations of pictures such as {next(iter(pictures.values()))}, came"
+            f" {len(names)}, none of them for any of the {len(pictures)} pictures (the first is for {example!r})"
+        )
+    if len(kept) < len(pictures):
+        print(f"{len(pictures) - len(kept)} of {len(pictures)} pictures left out: {annotations} does not list them")
+    return kept
 
 
 def _class_entry(class_id: int, category: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Converts pictures and label PNGs that lie in folders, the user's own data, to TFRecords.
+r"""Converts pictures and label PNGs that lie in folders, the user's own data, to TFRecords.
 
     deeplab2-kmax convert folder --dataset=my/dataset.json --image_folder=my/photos \
         --semantic_folder=my/semantic --instance_folder=my/instances --val_fraction=0.2 --output_dir=my/records

@@ -79,6 +79,16 @@ def test_a_descriptor_that_is_there_is_used_as_it_is(tree, tmp_path):
     assert json.loads(path.read_text()) == content
 
 
+def test_pictures_of_another_split_are_left_out(tree, tmp_path, capsys):
+    (tmp_path / "photos/b.png").write_bytes((tmp_path / "photos/a.png").read_bytes())
+    (path,) = convert_coco_panoptic(**tree)
+    assert "1 of 2 pictures left out" in capsys.readouterr().out
+    assert len(list(tf.data.TFRecordDataset(path))) == 1
+    (tmp_path / "photos/a.png").unlink()
+    with pytest.raises(DataError, match="own.json: expected annotations of pictures such as .*b.png, .*for 'a'"):
+        convert_coco_panoptic(**tree)
+
+
 @pytest.mark.parametrize(
     "change, reason",
     [

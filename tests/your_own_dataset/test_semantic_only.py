@@ -31,6 +31,7 @@ def config(tmp_path, configs, make_folders, tiny_overrides):
     overrides += ["model_options.max_deeplab.auxiliary_semantic_head.output_channels=5"]
     overrides += ["model_options.max_deeplab.transformer_decoder.num_blocks=0,0,1", "trainer_options.steps_per_loop=2"]
     overrides += ["trainer_options.solver_options.training_number_of_steps=2"]
+    overrides += ["train_dataset_options.augmentations.panoptic_copy_paste.panoptic_copy_paste_scale=1.0"]
     return load_config(str(configs / "shapes" / "kmax_tiny.textproto"), [*tiny_overrides, *overrides])
 
 
