@@ -43,7 +43,7 @@ def config():
 def model(config, golden_value):
     """The network as it is trained, with weights that give segments of several classes; new ones make all void."""
     network = build_model(config)
-    louder = {"transformer_class_head/_conv/kernel": 10.0, "pixel_space_mask_batch_norm/gamma": 3.0}
+    louder = {"transformer_class_head/_conv/kernel": 10.0, "pixel_space_mask_batch_norm/gamma": 2.0}
     for key, variable in checkpoint_variables(network).items():
         variable.assign(louder.get(key, 1.0) * golden_value(key, variable.shape))
     # With a momentum of zero, one step in training mode sets the statistics of all batch norms.
