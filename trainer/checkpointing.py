@@ -96,6 +96,14 @@ class RunCheckpoints(tf.train.CheckpointManager):
         return path
 
 
+def step_of(path: str | None) -> int:
+    """The step a checkpoint was written at; 0 for none, and for one that does not say."""
+    if path is None:
+        return 0
+    reader = tf.train.load_checkpoint(path)
+    return int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
+
+
 def _require_slots(path: str, optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer]) -> None:
     """Raises CheckpointError where the file has no state of an optimizer, or that of an optimizer of another kind."""
     reader = tf.train.load_checkpoint(path)

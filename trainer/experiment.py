@@ -17,13 +17,19 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import prediction_files
-from deeplab2_kmax.input_pipeline import build_dataset, data_errors
+from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights, require_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
-from deeplab2_kmax.trainer.checkpointing import RunCheckpoints, initial_weights, pretrained_encoder, require_start
+from deeplab2_kmax.trainer.checkpointing import (
+    RunCheckpoints,
+    initial_weights,
+    pretrained_encoder,
+    require_start,
+    step_of,
+)
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.optimizers import Optimizers, build_optimizers, solver_settings
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
@@ -42,6 +48,7 @@ class Experiment:
         model: the network.
         checkpoints: where it starts from, and what it leaves behind.
         controller: orbit's outer loop.
+        bad_records: what has been left out of the data, under "train" and "eval".
         progress: prints the lines of training; None where nothing is trained.
     """
 
@@ -51,6 +58,7 @@ class Experiment:
     model: tf.keras.Model
     checkpoints: RunCheckpoints
     controller: orbit.Controller
+    bad_records: Mapping[str, BadRecords]
     progress: Progress | None = None
 
 
@@ -101,7 +109,11 @@ def build_experiment(
     seconds = duration(time.monotonic() - start)
     say(f"model {config.model_options.backbone.name} built in {seconds}: {model.count_params():,} weights")
     global_step = orbit.utils.create_global_step()
-    parts = _Parts(config, folder, strategy, model, build_loss(config), global_step)
+    bad_records = {
+        "train": BadRecords(config.train_dataset_options.max_bad_records),
+        "eval": BadRecords(config.eval_dataset_options.max_bad_records),
+    }
+    parts = _Parts(config, folder, strategy, model, build_loss(config), global_step, bad_records)
     optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
     progress = Progress(global_step, _total_steps(config)) if optimizers else None
@@ -119,6 +131,7 @@ def build_experiment(
             checkpoints if optimizers else None,
             progress,
         ),
+        bad_records=bad_records,
         progress=progress,
     )
 
@@ -133,6 +146,7 @@ class _Parts:
     model: tf.keras.Model
     loss: Callable
     global_step: tf.Variable
+    bad_records: Mapping[str, BadRecords]
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
@@ -142,8 +156,11 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training: bool):
+    bad_records = parts.bad_records["train" if is_training else "eval"]
+    first_step = step_of(tf.train.latest_checkpoint(parts.folder)) if is_training else 0
+
     def make(input_context=None):
-        return build_dataset(options, is_training, input_context)
+        return build_dataset(options, is_training, input_context, first_step=first_step, bad_records=bad_records)
 
     return orbit.utils.make_distributed_dataset(parts.strategy, make)
 
@@ -314,8 +331,19 @@ def _train_until(experiment: Experiment, step: int) -> None:
         experiment.checkpoints.save(check_interval=False)
         say(f"stopped by the user at step {experiment.global_step.numpy()}; the same command goes on from there")
         raise
+    finally:
+        _tell_bad_records(experiment, "train")
 
 
 def _evaluate(experiment: Experiment) -> Mapping[str, float]:
-    with data_errors(experiment.config.eval_dataset_options, is_training=False):
-        return experiment.controller.evaluate(experiment.config.evaluator_options.eval_steps)
+    try:
+        with data_errors(experiment.config.eval_dataset_options, is_training=False):
+            return experiment.controller.evaluate(experiment.config.evaluator_options.eval_steps)
+    finally:
+        _tell_bad_records(experiment, "eval")
+
+
+def _tell_bad_records(experiment: Experiment, which: str) -> None:
+    bad_records = experiment.bad_records[which]
+    if len(bad_records):
+        say(f"{len(bad_records)} record(s) of the {which} data left out:\n{bad_records.listing()}")

@@ -9,6 +9,15 @@ import tensorflow as tf
 from deeplab2_kmax.input_pipeline import schema
 from deeplab2_kmax.input_pipeline.checks import require
 
+# 400 MB as RGB and 0.5 GB as a label: more than any camera, and more than training could use. TensorFlow's own limit
+# for a decoded image is four times as high.
+MAX_PIXELS = 2**27
+
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Width and height are the last eight bytes up to here.
+_PNG_SIZE_END = 24
+
 
 class Record(NamedTuple):
     """One decoded record.
@@ -29,6 +38,9 @@ class Record(NamedTuple):
 def decode_record(serialized: tf.Tensor, has_labels: bool) -> Record:
     """Decodes one serialized tf.train.Example as DeepLab2 writes them.
 
+    Pixels are taken as they are stored, like DeepLab2 does: EXIF orientation is not looked at. Our converters store
+    upright images, see `schema.encode_record`.
+
     Args:
         serialized: scalar string.
         has_labels: False leaves labels unread, whether there are any or not.
@@ -38,7 +50,7 @@ def decode_record(serialized: tf.Tensor, has_labels: bool) -> Record:
             that disagree. `faults.data_errors` turns it into a DataError that names the record.
     """
     parsed = tf.io.parse_single_example(serialized, schema.feature_spec(has_labels))
-    size = tf.cast(tf.stack([parsed[schema.IMAGE_HEIGHT], parsed[schema.IMAGE_WIDTH]]), tf.int32)
+    size = _checked_size(parsed[schema.IMAGE_HEIGHT], parsed[schema.IMAGE_WIDTH])
     image = _decode_image(parsed[schema.IMAGE_ENCODED], size)
     label = None
     if has_labels:
@@ -46,13 +58,43 @@ def decode_record(serialized: tf.Tensor, has_labels: bool) -> Record:
     return Record(image, label, parsed[schema.IMAGE_FILENAME], size)
 
 
+def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """[2] int32, (height, width) of a record."""
+    size = tf.stack([height, width])
+    # Each side first: the product of two numbers read from a broken record may overflow.
+    within = tf.reduce_all(size >= 1) & tf.reduce_all(size <= MAX_PIXELS) & (height * width <= MAX_PIXELS)
+    with tf.control_dependencies([require(within, "expected an image of 1 to", MAX_PIXELS, "pixels, got", size)]):
+        return tf.cast(size, tf.int32)
+
+
 def _decode_image(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    came = tf.shape(image)[:2]
+    """[H, W, 3] uint8. Grey, palette and CMYK images become RGB, 16 bits become 8, transparency is dropped."""
+    # The header is compared before anything is decoded, so that a small file cannot fill the memory.
+    came = _header_size(encoded)
     same = require(tf.reduce_all(came == size), "image of height, width", came, "but the record says", size)
     with tf.control_dependencies([same]):
-        return tf.identity(image)
+        encoded = tf.identity(encoded)
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def _header_size(encoded: tf.Tensor) -> tf.Tensor:
+    """[2] int32, (height, width) that the header of a JPEG or PNG announces."""
+    # Zeros at the end, for files that are shorter than a header.
+    head = tf.strings.join(
+        [tf.strings.substr(tf.strings.join([encoded, "\0"]), 0, _PNG_SIZE_END), "\0" * _PNG_SIZE_END]
+    )
+    is_jpeg = tf.strings.substr(head, 0, len(_JPEG)) == _JPEG
+    is_png = tf.strings.substr(head, 0, len(_PNG)) == _PNG
+    known = require(is_jpeg | is_png, "expected a JPEG or PNG image, got", tf.strings.length(encoded), "other bytes")
+
+    def of_png() -> tf.Tensor:
+        numbers = tf.strings.substr(head, _PNG_SIZE_END - 8, 8)
+        return tf.io.decode_raw(numbers, tf.int32, little_endian=False)[::-1]
+
+    with tf.control_dependencies([known]):
+        return tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded)[:2], of_png)
 
 
 def _decode_label(encoded: tf.Tensor, label_format: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

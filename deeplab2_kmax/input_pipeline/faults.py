@@ -16,11 +16,10 @@ from google.protobuf.message import DecodeError
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.input_pipeline.bad_records import check_record, stopped_by
 from deeplab2_kmax.input_pipeline.checks import message_of, reason
-from deeplab2_kmax.input_pipeline.decoding import decode_record
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.input_pipeline.shards import find_shards
-from deeplab2_kmax.input_pipeline.targets import make_targets
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
@@ -31,6 +30,8 @@ _DATA_FAULTS = (
     tf.errors.DataLossError,
     tf.errors.NotFoundError,
     UnicodeDecodeError,
+    # What `bad_records` stops with.
+    tf.errors.UnknownError,
 )
 
 
@@ -47,6 +48,8 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
     except _DATA_FAULTS as error:
         if "IteratorGetNext" not in message_of(error):
             raise
+        if stopped := stopped_by(message_of(error)):
+            raise stopped from error
         logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
         found = diagnose(PipelineSettings.from_config(options, is_training))
         if found is None:
@@ -66,11 +69,7 @@ def diagnose(settings: PipelineSettings) -> DataError | None:
 def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
     @tf.autograph.experimental.do_not_convert
     def check(serialized: tf.Tensor) -> tf.Tensor:
-        record = decode_record(serialized, settings.has_labels)
-        if record.label is None:
-            return record.size
-        # Returned, so that none of the checks is pruned.
-        return make_targets(record.label, settings.descriptor, settings.max_thing_id)["thing_id_class_gt"]
+        return check_record(serialized, settings).image
 
     checked = tf.data.TFRecordDataset(shard).map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     index = 0

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.input_pipeline.decoding import decode_record
+from deeplab2_kmax.input_pipeline.bad_records import BadRecords, read_placed, sound_records
+from deeplab2_kmax.input_pipeline.decoding import Record, decode_record
+from deeplab2_kmax.input_pipeline.record_order import Share, random_orders, read_shard, records_in_order, share_of
 from deeplab2_kmax.input_pipeline.samples import evaluation_padding, evaluation_sample, training_sample
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.input_pipeline.shards import filled_shards, find_shards
+from deeplab2_kmax.input_pipeline.shards import find_shards
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
 
-_SHARDS_READ_AT_ONCE = 16
-
 
 def build_dataset(
-    options: dataset_pb2.DatasetOptions, is_training: bool, input_context: tf.distribute.InputContext | None = None
+    options: dataset_pb2.DatasetOptions,
+    is_training: bool,
+    input_context: tf.distribute.InputContext | None = None,
+    *,
+    first_step: int = 0,
+    bad_records: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """The batches of a training or evaluation run.
 
@@ -30,13 +35,17 @@ def build_dataset(
     `samples.evaluation_sample`. Where images of different sizes meet in a batch, the entries that have the image's own
     size are padded below and to the right, the labels with void; `size_raw` and `size_resized` tell the true sizes.
 
-    Errors in single records arise while iterating: wrap the loop in `faults.data_errors` to have them named.
+    Errors in single records arise while iterating: wrap the loop in `faults.data_errors` to have them named. With
+    `options.max_bad_records` such records are left out instead.
 
     Args:
         options: what to read; `batch_size` counts the images of all replicas together.
         is_training: see above.
         input_context: of tf.distribute, where several workers share the records; batches are then those of one
             replica.
+        first_step: training begins with the batches that an uninterrupted run has after so many steps, if
+            `options.resume_in_order`; needs a seed.
+        bad_records: takes down what is left out; its limit is that of `options`.
 
     Returns:
         A dataset of dicts of [B, ...] tensors with DeepLab2's names, prefetched.
@@ -46,65 +55,76 @@ def build_dataset(
         DataError: no file matches, or there are no records in the files.
     """
     settings = PipelineSettings.from_config(options, is_training)
-    shards = find_shards(settings.file_patterns, settings.descriptor.name)
+    share = share_of(find_shards(settings.file_patterns, settings.descriptor.name), input_context)
     batch_size = _replica_batch_size(settings, input_context)
+    if bad_records is None:
+        bad_records = BadRecords(settings.max_bad_records)
     if is_training:
-        batches = _training_batches(shards, batch_size, settings, input_context)
+        pipelines = input_context.num_input_pipelines if input_context else 1
+        pipeline_id = input_context.input_pipeline_id if input_context else 0
+        first_record = first_step * settings.batch_size // pipelines if settings.resume_in_order else 0
+        numbered = training_records(share, settings, first_record, bad_records)
+        samples = training_samples(numbered, settings, pipeline_id)
+        batches = samples.batch(batch_size, drop_remainder=True)
     else:
-        batches = _evaluation_batches(shards, batch_size, settings, input_context)
+        batches = _evaluation_batches(share, batch_size, settings, bad_records)
     pipeline_options = tf.data.Options()
     pipeline_options.deterministic = not is_training or settings.seed is not None
     return batches.prefetch(tf.data.AUTOTUNE).with_options(pipeline_options)
 
 
-def _training_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
-    records = training_records(shards, settings, input_context)
-    seed = settings.seed if settings.seed is not None else random.SystemRandom().randrange(2**31)
-    pipeline_id = input_context.input_pipeline_id if input_context else 0
+def training_records(
+    share: Share, settings: PipelineSettings, first_record: int = 0, bad_records: BadRecords | None = None
+) -> tf.data.Dataset:
+    """Records in random order without end, each with its position in it, counted from the start of the whole run.
+
+    Returns:
+        Dataset of tuples: ((position, record),), or with copy-paste ((position, record), (position, source)). Records
+        are serialized, scalar strings; with a limit of bad records they are decoded `Record`s.
+    """
+    tolerant = bad_records is not None and bad_records.limit > 0
+    read = read_placed if tolerant else read_shard
+
+    def numbered(order: tf.data.Dataset) -> tf.data.Dataset:
+        # Counted before any is left out, so that the augmentation of one record does not depend on others.
+        order = order.enumerate(first_record)
+        return sound_records(order, share.files, settings, bad_records) if tolerant else order
+
+    orders = random_orders(share, settings, _seed(settings), first_record, read)
+    return tf.data.Dataset.zip(tuple(numbered(order) for order in orders))
+
+
+def training_samples(numbered: tf.data.Dataset, settings: PipelineSettings, pipeline_id: int = 0) -> tf.data.Dataset:
+    """What `training_records` gives, decoded and augmented: see `samples.training_sample`."""
+    seed = _seed(settings)
 
     @tf.autograph.experimental.do_not_convert
-    def sample(index: tf.Tensor, serialized) -> dict[str, tf.Tensor]:
+    def sample(*numbered) -> dict[str, tf.Tensor]:
         # A seed of its own for each sample keeps runs reproducible whatever the threads do.
-        record_seed = tf.stack([tf.constant(seed + pipeline_id, tf.int64), index])
+        record_seed = tf.stack([tf.constant(seed + pipeline_id, tf.int64), numbered[0][0]])
         # One record, or two where there is one to paste from.
-        records = (decode_record(each, settings.has_labels) for each in tf.nest.flatten(serialized))
+        records = (_decoded(record, settings) for _, record in numbered)
         return training_sample(*records, seed=record_seed, settings=settings)
 
-    samples = records.enumerate().map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-    return samples.batch(batch_size, drop_remainder=True)
+    return numbered.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def training_records(
-    shards: list[str], settings: PipelineSettings, input_context: tf.distribute.InputContext | None = None
-) -> tf.data.Dataset:
-    """Serialized records, scalar strings, in random order without end; with copy-paste pairs of them."""
-    records = _records_in_random_order(shards, settings.seed, settings, input_context)
-    if not settings.copy_paste:
-        return records
-    # The same records in an order of their own, from which is pasted.
-    source_seed = None if settings.seed is None else settings.seed + 1
-    return tf.data.Dataset.zip((records, _records_in_random_order(shards, source_seed, settings, input_context)))
+def _seed(settings: PipelineSettings) -> int:
+    return random.SystemRandom().randrange(2**31) if settings.seed is None else settings.seed
 
 
-def _records_in_random_order(shards, seed, settings, input_context) -> tf.data.Dataset:
-    """Serialized records of this worker without end, all of them once before any comes again."""
-    files, records_share = _share(shards, input_context)
-    files = files.shuffle(len(shards), seed=seed)
-    records = files.interleave(
-        tf.data.TFRecordDataset, cycle_length=_SHARDS_READ_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE
-    )
-    # Shuffled within an epoch, so that the buffer never holds a small data set many times over.
-    return records_share(records).shuffle(settings.shuffle_buffer_size, seed=seed).repeat()
-
-
-def _evaluation_batches(shards, batch_size, settings, input_context) -> tf.data.Dataset:
-    files, records_share = _share(shards, input_context)
+def _evaluation_batches(share, batch_size, settings, bad_records) -> tf.data.Dataset:
+    if bad_records.limit:
+        placed = records_in_order(share, read_placed).enumerate()
+        records = sound_records(placed, share.files, settings, bad_records).map(lambda _, record: record)
+    else:
+        records = records_in_order(share)
 
     @tf.autograph.experimental.do_not_convert
-    def sample(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        return evaluation_sample(decode_record(serialized, settings.has_labels), settings)
+    def sample(record: tf.Tensor | Record) -> dict[str, tf.Tensor]:
+        return evaluation_sample(_decoded(record, settings), settings)
 
-    samples = records_share(tf.data.TFRecordDataset(files)).map(sample, num_parallel_calls=tf.data.AUTOTUNE)
+    samples = records.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
     chosen = evaluation_padding(settings)
     padding = {
         name: tf.constant(chosen[name], spec.dtype) if name in chosen else tf.zeros([], spec.dtype)
@@ -113,16 +133,8 @@ def _evaluation_batches(shards, batch_size, settings, input_context) -> tf.data.
     return samples.padded_batch(batch_size, padding_values=padding)
 
 
-def _share(shards: list[str], input_context):
-    """This worker's files, and a function that picks its records from them where there are fewer files than workers."""
-    if input_context is None or input_context.num_input_pipelines == 1:
-        return tf.data.Dataset.from_tensor_slices(shards), lambda records: records
-    # A worker must not be left with empty files only.
-    filled = tf.data.Dataset.from_tensor_slices(filled_shards(shards))
-    share = (input_context.num_input_pipelines, input_context.input_pipeline_id)
-    if filled.cardinality() >= share[0]:
-        return filled.shard(*share), lambda records: records
-    return filled, lambda records: records.shard(*share)
+def _decoded(record: tf.Tensor | Record, settings: PipelineSettings) -> Record:
+    return record if isinstance(record, Record) else decode_record(record, settings.has_labels)
 
 
 def _replica_batch_size(settings: PipelineSettings, input_context) -> int:

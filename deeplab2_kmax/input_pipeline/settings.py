@@ -53,6 +53,8 @@ class PipelineSettings:
         max_thing_id: the most thing instances a prepared image may hold.
         seed: makes order and augmentation reproducible; None: different in every run.
         shuffle_buffer_size: records held in memory to draw from.
+        resume_in_order: a restarted run goes on in the order of the seed where it stopped.
+        max_bad_records: how many records that cannot be used are left out before the run stops.
         autoaugment_policy: name of an entry of `autoaugment.POLICIES` that training images get; empty: none.
         copy_paste: segments of another training image are pasted onto each; None: nothing is.
     """
@@ -73,6 +75,8 @@ class PipelineSettings:
     max_thing_id: int = 128
     seed: int | None = None
     shuffle_buffer_size: int = 1000
+    resume_in_order: bool = False
+    max_bad_records: int = 0
     autoaugment_policy: str = ""
     copy_paste: CopyPasteSettings | None = None
 
@@ -110,9 +114,18 @@ class PipelineSettings:
             max_thing_id=options.max_thing_id,
             seed=options.seed if options.HasField("seed") else None,
             shuffle_buffer_size=options.shuffle_buffer_size,
+            resume_in_order=_resume_in_order(options),
+            max_bad_records=options.max_bad_records,
             autoaugment_policy=augmentations.autoaugment_policy_name if is_training else "",
             copy_paste=_copy_paste(augmentations) if is_training else None,
         )
+
+
+def _resume_in_order(options: dataset_pb2.DatasetOptions) -> bool:
+    has_seed = options.HasField("seed")
+    if options.HasField("resume_in_order") and options.resume_in_order and not has_seed:
+        raise ConfigError("dataset options: resume_in_order: needs a seed, without which there is no order to resume")
+    return options.resume_in_order and has_seed
 
 
 def size_bound(values: Sequence[int], field: str) -> tuple[int, int] | None:
@@ -176,5 +189,7 @@ def _problems(settings: PipelineSettings):
         yield f"max_thing_id: expected at least 1, got {settings.max_thing_id}"
     if settings.shuffle_buffer_size < 1:
         yield f"shuffle_buffer_size: expected at least 1, got {settings.shuffle_buffer_size}"
+    if settings.max_bad_records < 0:
+        yield f"max_bad_records: expected at least 0, got {settings.max_bad_records}"
     if settings.is_training and not settings.has_labels:
         yield "decode_groundtruth_label: false, but training needs labels"

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.input_pipeline import pipeline, samples
 from deeplab2_kmax.input_pipeline.decoding import decode_record
+from deeplab2_kmax.input_pipeline.record_order import share_of
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.input_pipeline.shards import find_shards
 
@@ -43,23 +44,23 @@ def stage_times(options: dataset_pb2.DatasetOptions, images: int) -> dict[str, f
 
 def _up_to_each_stage(settings: PipelineSettings) -> dict[str, tf.data.Dataset]:
     shards = find_shards(settings.file_patterns, settings.descriptor.name)
-    records = pipeline.training_records(shards, settings).enumerate()
+    records = pipeline.training_records(share_of(shards, None), settings)
 
-    def decoded(serialized):
-        return tuple(decode_record(each, has_labels=True) for each in tf.nest.flatten(serialized))
+    def decoded(numbered):
+        return tuple(decode_record(record, has_labels=True) for _, record in numbered)
 
-    def seed(index):
-        return tf.stack([tf.constant(0, tf.int64), index])
+    def seed(numbered):
+        return tf.stack([tf.constant(0, tf.int64), numbered[0][0]])
 
     def then(function):
         function = tf.autograph.experimental.do_not_convert(function)
         return records.map(function, num_parallel_calls=tf.data.AUTOTUNE)
 
-    sampled = then(lambda index, each: samples.training_sample(*decoded(each), seed=seed(index), settings=settings))
+    sampled = pipeline.training_samples(records, settings)
     return {
         "read": records,
-        "decode": then(lambda _, each: decoded(each)),
-        "augment": then(lambda index, each: samples.augmented(*decoded(each), seed=seed(index), settings=settings)),
+        "decode": then(lambda *each: decoded(each)),
+        "augment": then(lambda *each: samples.augmented(*decoded(each), seed=seed(each), settings=settings)),
         "targets": sampled,
         "batch": sampled.batch(settings.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE),
     }

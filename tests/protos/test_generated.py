@@ -64,6 +64,8 @@ def test_additions_are_numbered_from_1000():
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),
+        ("DatasetOptions", "resume_in_order"),
+        ("DatasetOptions", "max_bad_records"),
         ("DatasetOptions", "seed"),
         ("DatasetOptions", "shuffle_buffer_size"),
     }

@@ -12,7 +12,7 @@ from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
-from deeplab2_kmax.input_pipeline import build_dataset
+from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.trainer.experiment import _evaluate, build_experiment
 from deeplab2_kmax.trainer.train import run
 
@@ -82,7 +82,8 @@ def test_summaries_have_deeplab2s_names(trained):
 
 def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
     folder = trained[0] / "shapes_kmax_tiny"
-    config = tiny_config(records, "trainer_options.solver_options.training_number_of_steps=4")
+    changes = ["trainer_options.solver_options.training_number_of_steps=4", "train_dataset_options.seed=5"]
+    config = tiny_config(records, *changes)
     strategy = tf.distribute.OneDeviceStrategy("device:CPU:0")
     with strategy.scope():
         experiment = build_experiment(config, "train", str(folder), strategy)
@@ -99,6 +100,11 @@ def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
         stored = reader.get_tensor(f"{key}/.OPTIMIZER_SLOT/{name}/m/.ATTRIBUTES/VARIABLE_VALUE")
         assert np.abs(stored).max() > 0
         np.testing.assert_array_equal(slot, stored)
+    # The fourth batch of the seed's order comes next.
+    batch = next(iter(experiment.controller.trainer.train_dataset))
+    whole = [each["image"].numpy() for each in build_dataset(config.train_dataset_options, is_training=True).take(4)]
+    np.testing.assert_array_equal(batch["image"], whole[3])
+    assert (whole[3] != whole[0]).any()
 
 
 def test_a_finished_run_is_not_trained_further(trained, records, capsys):
@@ -165,8 +171,11 @@ def test_a_broken_record_stops_with_its_place(records, tmp_path):
         for _ in build_dataset(config.eval_dataset_options, is_training=False):
             pass
 
+    bad_records = {"eval": BadRecords(0)}
     with pytest.raises(DataError, match="val-broken.tfrecord, record 1"):
-        _evaluate(SimpleNamespace(config=config, controller=SimpleNamespace(evaluate=read_all)))
+        _evaluate(
+            SimpleNamespace(config=config, controller=SimpleNamespace(evaluate=read_all), bad_records=bad_records)
+        )
 
 
 def test_more_gpus_than_there_are(records, tmp_path):

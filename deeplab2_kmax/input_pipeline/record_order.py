@@ -1,0 +1,129 @@
+"""Which worker reads which records, and in what order.
+
+The order of an epoch depends on the seed and the epoch's number alone. So a run that stopped can go on at any record
+without repeating what it did: whole epochs are passed over by counting, only the last one is read up to the place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.input_pipeline.framing import count_records
+from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from deeplab2_kmax.input_pipeline.shards import filled_shards
+
+_SHARDS_READ_AT_ONCE = 16
+# Of the epochs of one run: of the records, and of those to paste from.
+_ORDERS = 2
+
+ReadShard = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one worker reads.
+
+    Attributes:
+        files: the shards it opens.
+        workers: how many workers divide the records of each of these files among them; 1: it has them to itself.
+        worker: its number among those, from 0.
+    """
+
+    files: tuple[str, ...]
+    workers: int = 1
+    worker: int = 0
+
+    def count(self) -> int:
+        """The records of this share; reads the headers of all records in its files."""
+        counts = [count_records(path) for path in self.files]
+        return sum(len(range(self._first(number), count, self.workers)) for number, count in enumerate(counts))
+
+    def of(self, records: tf.data.Dataset, number: tf.Tensor) -> tf.data.Dataset:
+        """This worker's part of the records of the file `number`."""
+        return records if self.workers == 1 else records.shard(self.workers, self._first(number))
+
+    def _first(self, number):
+        # Each file begins with another worker, so that small files do not all go to the first one.
+        return (self.worker - number) % self.workers
+
+
+def share_of(shards: Sequence[str], input_context: tf.distribute.InputContext | None) -> Share:
+    """Whole files, where there is one for each worker; else every worker opens all files and takes turns in each."""
+    if input_context is None or input_context.num_input_pipelines == 1:
+        return Share(tuple(shards))
+    # A worker must not be left with empty files only.
+    filled = filled_shards(shards)
+    workers, worker = input_context.num_input_pipelines, input_context.input_pipeline_id
+    if len(filled) >= workers:
+        return Share(tuple(filled[worker::workers]))
+    return Share(tuple(filled), workers, worker)
+
+
+def read_shard(path: tf.Tensor, _: tf.Tensor) -> tf.data.Dataset:
+    """The serialized records of a file."""
+    return tf.data.TFRecordDataset(path)
+
+
+def records_in_order(share: Share, read: ReadShard = read_shard) -> tf.data.Dataset:
+    """Each record of the share once, in the order of the files."""
+    return _numbered(share).flat_map(lambda number, path: share.of(read(path, number), number))
+
+
+def random_orders(
+    share: Share, settings: PipelineSettings, seed: int, first_record: int = 0, read: ReadShard = read_shard
+) -> tuple[tf.data.Dataset, ...]:
+    """The records of the share in random order without end, all of them once before any comes again.
+
+    Args:
+        share: see `share_of`.
+        settings: `shuffle_buffer_size` and `copy_paste` are read.
+        seed: decides the order.
+        first_record: how many records to pass over.
+        read: the records of a file, by its path and its number in the share.
+
+    Returns:
+        One data set; with copy-paste a second one, of the records to paste from, in an order of its own.
+
+    Raises:
+        DataError: there is no record at all for this worker.
+    """
+    epoch, passed = 0, 0
+    if first_record or share.workers > 1:
+        count = share.count()
+        if not count:
+            raise DataError(
+                f"no record for worker {share.worker}: {share.workers} workers share {len(share.files)} file(s), which"
+                f" hold too few records, e.g. {share.files[0]}"
+            )
+        epoch, passed = divmod(first_record, count)
+
+    def order(which: int) -> tf.data.Dataset:
+        def records_of_epoch(number: tf.Tensor) -> tf.data.Dataset:
+            drawn = _shuffled(share, settings, tf.stack([tf.constant(seed, tf.int64), number * _ORDERS + which]), read)
+            return drawn.skip(tf.where(number == epoch, tf.constant(passed, tf.int64), 0))
+
+        return tf.data.Dataset.range(epoch, tf.int64.max).flat_map(records_of_epoch)
+
+    return tuple(order(which) for which in range(_ORDERS if settings.copy_paste else 1))
+
+
+def _shuffled(share: Share, settings: PipelineSettings, seed: tf.Tensor, read: ReadShard) -> tf.data.Dataset:
+    """All records of the share in the order that `seed`, [2] int64, decides."""
+    seeds = tf.unstack(tf.random.stateless_uniform([2], seed, maxval=None, minval=None, dtype=tf.int64))
+    files = _numbered(share).shuffle(len(share.files), seed=seeds[0], reshuffle_each_iteration=False)
+    records = files.interleave(
+        lambda number, path: share.of(read(path, number), number),
+        cycle_length=_SHARDS_READ_AT_ONCE,
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    # Shuffled within an epoch, so that the buffer never holds a small data set many times over.
+    return records.shuffle(settings.shuffle_buffer_size, seed=seeds[1], reshuffle_each_iteration=False)
+
+
+def _numbered(share: Share) -> tf.data.Dataset:
+    """(number, path) of the files."""
+    return tf.data.Dataset.from_tensor_slices((tf.range(len(share.files), dtype=tf.int64), list(share.files)))
