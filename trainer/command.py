@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_convert_checkpoint(commands)
     _add_visualize(commands)
     _add_config(commands)
+    _add_benchmark(commands)
     _add(commands, "doctor", _doctor, "print versions, devices and what is missing")
     return parser
 
@@ -152,6 +153,22 @@ def _add_visualize(commands) -> None:
     clusters.add_argument(
         "--layers", metavar="NAME,NAME", help="only these layers, e.g. stride32_layer1,stride8_layer1 (default: all)"
     )
+
+
+def _add_benchmark(commands) -> None:
+    parts = _add(commands, "benchmark", None, "time a part by itself").add_subparsers(
+        title="parts", metavar="PART", required=True
+    )
+    parser = _add(parts, "input", _benchmark_input, "the training input, stage by stage, and what limits it")
+    _add_config_flags(parser, required=True)
+    parser.add_argument("--images", type=int, default=64, help="images to time for each stage (default: 64)")
+
+
+def _benchmark_input(options, _) -> None:
+    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.trainer.input_benchmark import input_report
+
+    _print(input_report(load_config(options.config_file, options.override).train_dataset_options, options.images))
 
 
 def _run(options, _) -> None:

@@ -1,0 +1,51 @@
+"""Times the training input by itself and says what limits it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from deeplab2_kmax.input_pipeline import build_dataset, data_errors
+from deeplab2_kmax.input_pipeline.stage_times import stage_times
+from deeplab2_kmax.protos import dataset_pb2
+
+_WARM_UP = 2
+_ADVICE = {
+    "read": "put the records on a faster disk, or split them into more shards, of which 16 are read at once",
+    "decode": "store the images no larger than training needs them",
+    "augment": "more cores, a smaller crop_size, or less augmentation (autoaugment_policy_name, panoptic_copy_paste)",
+    "targets": "more cores or a smaller crop_size",
+    "batch": "more cores or a smaller crop_size",
+}
+
+
+def input_report(options: dataset_pb2.DatasetOptions, images: int) -> str:
+    """A table of stages, images a second, and a sentence on what limits them.
+
+    Args:
+        options: of the training data.
+        images: how many are timed for each stage.
+    """
+    with data_errors(options, is_training=True):
+        stages = stage_times(options, images)
+        rate, cores = _whole_pipeline(options, images)
+    total = sum(stages.values()) or 1.0
+    lines = ["stage      CPU ms an image   share"]
+    lines += [f"{name:<9} {1000 * seconds:>16.1f} {seconds / total:>7.0%}" for name, seconds in stages.items()]
+    lines.append(f"\nwhole pipeline: {rate:.1f} images/s; it kept {cores:.1f} of {os.cpu_count()} cores busy")
+    slowest = max(stages, key=stages.get)
+    lines.append(f"Most time goes to the stage {slowest!r}: to speed it up, {_ADVICE[slowest]}.")
+    return "\n".join(lines)
+
+
+def _whole_pipeline(options: dataset_pb2.DatasetOptions, images: int) -> tuple[float, float]:
+    """(images a second, cores busy) of the pipeline as training runs it."""
+    iterator = iter(build_dataset(options, is_training=True))
+    for _ in range(_WARM_UP):
+        next(iterator)
+    count = max(images // options.batch_size, 1)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        next(iterator)
+    seconds = time.perf_counter() - start
+    return count * options.batch_size / seconds, (time.process_time() - cpu_start) / seconds
