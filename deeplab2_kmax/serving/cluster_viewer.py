@@ -8,16 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import load_checkpoint, resolve_checkpoint
-from deeplab2_kmax.config import require_supported
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
-from deeplab2_kmax.model import build_model
-from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving.inference import InputOptions, inference_config
+from deeplab2_kmax.serving.inference import InputOptions, restored_model
 from deeplab2_kmax.serving.predictor import as_rgb
 from deeplab2_kmax.visualization.layer_views import FINAL, ClusterViews, LayerView
 
@@ -61,19 +57,8 @@ class ClusterViewer:
     def from_checkpoint(
         cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
     ) -> ClusterViewer:
-        """Builds the model of a training config and loads its weights (None: leaves them random).
-
-        Raises:
-          ConfigError: the model of `config` is not supported.
-          CheckpointError: no checkpoint there, or one that does not fit the model.
-        """
-        require_supported(config)
-        prefix = None if checkpoint is None else resolve_checkpoint(os.fspath(checkpoint))
-        config = inference_config(config)
-        model = build_model(config)
-        if prefix is not None:
-            load_checkpoint(model, prefix)
-        fold_batch_norms(model)
+        """The viewer of a config with the weights of a checkpoint; arguments and errors of `restored_model`."""
+        config, model, prefix = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         decoder = config.model_options.max_deeplab.transformer_decoder
         parts = [

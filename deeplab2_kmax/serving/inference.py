@@ -45,6 +45,27 @@ def inference_config(config: config_pb2.ExperimentOptions) -> config_pb2.Experim
     return result
 
 
+def restored_model(
+    config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
+) -> tuple[config_pb2.ExperimentOptions, tf.keras.Model, str | None]:
+    """(config for inference, model with its batch norms folded, prefix of the checkpoint) of a training config.
+
+    `checkpoint` is a prefix or a folder (its latest checkpoint); None leaves the weights random.
+
+    Raises:
+      ConfigError: the model of `config` is not supported.
+      CheckpointError: no checkpoint there, or one that does not fit the model.
+    """
+    require_supported(config)
+    prefix = None if checkpoint is None else resolve_checkpoint(os.fspath(checkpoint))
+    config = inference_config(config)
+    model = build_model(config)
+    if prefix is not None:
+        load_checkpoint(model, prefix)
+    fold_batch_norms(model)
+    return config, model, prefix
+
+
 @dataclasses.dataclass(frozen=True)
 class InputOptions:
     """How pictures are brought to the network's input size; fields as in `PipelineSettings`."""
@@ -96,19 +117,8 @@ class InferenceModel:
     def from_checkpoint(
         cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
     ) -> InferenceModel:
-        """Builds the model of a training config and loads its weights (None: leaves them random).
-
-        Raises:
-          ConfigError: the model of `config` is not supported.
-          CheckpointError: no checkpoint there, or one that does not fit the model.
-        """
-        require_supported(config)
-        prefix = None if checkpoint is None else resolve_checkpoint(os.fspath(checkpoint))
-        config = inference_config(config)
-        model = build_model(config)
-        if prefix is not None:
-            load_checkpoint(model, prefix)
-        fold_batch_norms(model)
+        """The model of a training config with the weights of a checkpoint; arguments and errors of `restored_model`."""
+        config, model, _ = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset)
 
