@@ -38,6 +38,10 @@ setup(
         "scipy",
         "tqdm",
     ],
-    extras_require={"dev": ["grpcio-tools>=1.62,<1.63", "pytest", "ruff==0.17.6"]},
+    extras_require={
+        # Not in dev: it takes Pillow, pyarrow and python-dateutil back to older versions.
+        "beam": ["apache-beam>=2.65,<2.78"],
+        "dev": ["grpcio-tools>=1.62,<1.63", "pytest", "ruff==0.17.6"],
+    },
     entry_points={"console_scripts": ["deeplab2-kmax=deeplab2_kmax.trainer.command:main"]},
 )

@@ -33,6 +33,7 @@ def convert_ade20k(
     treat_crowd_as_ignore: bool = True,
     num_shards: int | None = None,
     num_processes: int | None = None,
+    beam: str | None = None,
 ) -> list[str]:
     """Writes every split found below `ade20k_root`; equal to what DeepLab2 writes but for the number of shards.
 
@@ -45,6 +46,7 @@ def convert_ade20k(
         treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
         num_shards: files a split; None chooses by the number of images.
         num_processes: None chooses by the number of images and cores.
+        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
 
     Returns:
         The paths of the shards, in order.
@@ -63,7 +65,7 @@ def convert_ade20k(
     )
     make_record = functools.partial(labelled_images.panoptic_record, image_format="jpeg", source=source)
     origin = Origin("ade20k", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, ade20k_root)
-    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+    with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         splits = [
             Split(name, find_images(ade20k_root, name), make_record, source_files, (_json_path(ade20k_root, name),))
             for name in labelled_images.present_splits("ade20k_root", ade20k_root, _SPLITS)

@@ -41,6 +41,7 @@ def convert_cityscapes(
     treat_crowd_as_ignore: bool = True,
     num_shards: int | None = _NUM_SHARDS,
     num_processes: int | None = None,
+    beam: str | None = None,
 ) -> list[str]:
     """Writes every split found below `cityscapes_root`, records equal to DeepLab2's.
 
@@ -51,6 +52,7 @@ def convert_cityscapes(
         treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
         num_shards: files a split; None chooses by the number of images.
         num_processes: None chooses by the number of images and cores.
+        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
 
     Returns:
         The paths of the shards, in order.
@@ -68,7 +70,7 @@ def convert_cityscapes(
     else:
         make_record = functools.partial(semantic_record, image_format="png", descriptor=descriptor)
         settings = {"create_panoptic_data": False}
-    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+    with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         splits = []
         for name in labelled_images.present_splits("cityscapes_root", cityscapes_root, _SPLITS):
             images = find_images(cityscapes_root, name, create_panoptic_data)

@@ -32,6 +32,7 @@ def convert_coco(
     treat_crowd_as_ignore: bool = True,
     num_shards: int | None = None,
     num_processes: int | None = None,
+    beam: str | None = None,
 ) -> list[str]:
     """Writes every split found below `coco_root`; equal to what DeepLab2 writes but for the number of shards.
 
@@ -41,6 +42,7 @@ def convert_coco(
         treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
         num_shards: files a split; None chooses by the number of images.
         num_processes: None chooses by the number of images and cores.
+        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
 
     Returns:
         The paths of the shards, in order.
@@ -54,7 +56,7 @@ def convert_coco(
     source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
     make_record = functools.partial(labelled_images.panoptic_record, image_format="jpeg", source=source)
     origin = Origin("coco", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, coco_root)
-    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+    with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         splits = [
             Split(name, find_images(coco_root, name), make_record, source_files, _annotations(coco_root, name))
             for name in labelled_images.present_splits("coco_root", coco_root, _SPLITS)

@@ -48,6 +48,7 @@ def convert_coco_panoptic(
     treat_crowd_as_ignore: bool = True,
     num_shards: int | None = None,
     num_processes: int | None = None,
+    beam: str | None = None,
 ) -> list[str]:
     """Writes one record for each picture.
 
@@ -62,6 +63,7 @@ def convert_coco_panoptic(
         treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
         num_shards: files a split; None chooses by the number of images.
         num_processes: None chooses by the number of images and cores.
+        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
 
     Returns:
         The paths of the shards, in order.
@@ -77,7 +79,7 @@ def convert_coco_panoptic(
     source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
     make_record = functools.partial(own_panoptic_record, source=source)
     origin = Origin("coco_panoptic", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, image_folder)
-    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+    with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         return output.write([Split(split, images, make_record, source_files, (annotations,))], origin)
 
 

@@ -23,6 +23,9 @@ def define_output_flags(num_shards: int | None = None) -> None:
     default = "" if num_shards else "; default by the number of images"
     flags.DEFINE_integer("num_shards", num_shards, f"Files a split{default}.", lower_bound=1)
     flags.DEFINE_integer("num_processes", None, "Default by the number of images and cores.", lower_bound=1)
+    flags.DEFINE_string(
+        "beam", None, "Convert with Apache Beam; the options of its pipeline, such as --beam='--runner=DirectRunner'."
+    )
 
 
 def define_crowd_flag(default: bool = True) -> None:

@@ -56,6 +56,7 @@ def convert_folder(
     ignore_stuff_instances: bool = False,
     num_shards: int | None = None,
     num_processes: int | None = None,
+    beam: str | None = None,
 ) -> list[str]:
     """Writes one record for each picture.
 
@@ -76,6 +77,7 @@ def convert_folder(
         ignore_stuff_instances: drop instance numbers on stuff instead of refusing them.
         num_shards: files a split; None chooses by the number of images.
         num_processes: None chooses by the number of images and cores.
+        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
 
     Returns:
         The paths of the shards, in order.
@@ -105,7 +107,7 @@ def convert_folder(
         "ignore_stuff_instances": ignore_stuff_instances,
         "no_instance_below": no_instance_below,
     }
-    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+    with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         splits = [Split(*each, make_record, source_files) for each in _splits(images, split, val_fraction)]
         return output.write(splits, Origin("folder", descriptor, settings, image_folder))
 

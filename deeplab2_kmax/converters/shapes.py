@@ -34,6 +34,7 @@ def convert_shapes(
     treat_crowd_as_ignore: bool = False,
     num_shards: int | None = None,
     num_processes: int | None = None,
+    beam: str | None = None,
 ) -> list[str]:
     """Draws the scenes and writes them to `output_dir`; the same arguments give the same records.
 
@@ -46,6 +47,7 @@ def convert_shapes(
         treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
         num_shards: files a split; None chooses by the number of images.
         num_processes: None chooses by the number of images and cores.
+        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
 
     Returns:
         The paths of the shards, in order.
@@ -68,7 +70,7 @@ def convert_shapes(
         if count
     ]
     settings = {"size": size, "seed": seed, "treat_crowd_as_ignore": treat_crowd_as_ignore}
-    with ShardedOutput(output_dir, num_shards, num_processes) as output:
+    with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         return output.write(splits, Origin("shapes", load_dataset("shapes"), settings))
 
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -108,12 +109,25 @@ def write_shard(task: ShardTask) -> tuple[Receipt, bool] | None:
     if receipt is not None:
         _progress.advance(len(task.items))
         return receipt, True
+    # Apache Beam may try a shard anew while a first worker, thought lost, still writes.
+    part = f"{task.path}.{uuid.uuid4().hex}{_PART}"
     try:
-        receipt = _write(task, fingerprint)
+        receipt = _write(task, fingerprint, part)
     finally:
         with contextlib.suppress(OSError):
-            os.remove(task.path + _PART)
+            os.remove(part)
     return None if receipt is None else (receipt, False)
+
+
+def finished_receipt(task: ShardTask) -> Receipt | None:
+    """The receipt of a shard that is finished and made from the same sources and settings.
+
+    Raises:
+        DataError: a source file that is gone.
+    """
+    if not os.path.exists(task.path + _RECEIPT):
+        return None  # Spares the look at all source files.
+    return _finished(task, _fingerprint(task))
 
 
 def _fingerprint(task: ShardTask) -> str:
@@ -140,11 +154,11 @@ def _finished(task: ShardTask, fingerprint: str) -> Receipt | None:
     return receipt if is_whole else None
 
 
-def _write(task: ShardTask, fingerprint: str) -> Receipt | None:
+def _write(task: ShardTask, fingerprint: str, part: str) -> Receipt | None:
     import tensorflow as tf  # Late, so that a mistake in the flags is told at once.
 
     contents = _Contents(task)
-    part, receipt_path = task.path + _PART, task.path + _RECEIPT
+    receipt_path, receipt_part = task.path + _RECEIPT, f"{part}{_RECEIPT}"
     try:
         with contextlib.suppress(FileNotFoundError):
             os.remove(receipt_path)
@@ -159,9 +173,9 @@ def _write(task: ShardTask, fingerprint: str) -> Receipt | None:
         receipt = contents.receipt(fingerprint, os.path.getsize(part))
         _reach_the_disk(part)
         os.replace(part, task.path)
-        with open(receipt_path + _PART, "w", encoding="utf-8") as file:
+        with open(receipt_part, "w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(receipt), file)
-        os.replace(receipt_path + _PART, receipt_path)
+        os.replace(receipt_part, receipt_path)
         return receipt
     except (OSError, tf.errors.OpError) as error:
         # Errors of TensorFlow cannot be sent between processes.

@@ -16,10 +16,10 @@ from typing import Any
 
 import tqdm
 
-from deeplab2_kmax.converters import manifest
+from deeplab2_kmax.converters import beam_shards, manifest
 from deeplab2_kmax.converters.manifest import Origin
 from deeplab2_kmax.converters.shard_writer import Progress, Receipt, ShardTask, begin_work, write_shard
-from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
 
 __all__ = ["Origin", "ShardedOutput", "Split"]
@@ -72,13 +72,22 @@ class ShardedOutput:
         output_dir: a local folder; made if need be.
         num_shards: files a split; None chooses one per 128 images. Never more than there are images.
         num_processes: None chooses as many as pay off on this machine.
+        beam: options of an Apache Beam pipeline that writes the shards instead, on its workers; see `beam_shards`.
 
     Raises:
+        UserError: `beam` with `num_processes`, or without Apache Beam (on entering).
         DataError: the folder cannot be made or written, or another run is writing to it (on entering).
     """
 
-    def __init__(self, output_dir: str, num_shards: int | None = None, num_processes: int | None = None):
+    def __init__(
+        self,
+        output_dir: str,
+        num_shards: int | None = None,
+        num_processes: int | None = None,
+        beam: str | None = None,
+    ):
         self._output_dir = os.fspath(output_dir)
+        self._beam = beam
         self._num_shards = num_shards
         self._num_processes = num_processes
         self._made: list[str] = []
@@ -86,6 +95,10 @@ class ShardedOutput:
         self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> ShardedOutput:
+        if self._beam is not None:
+            beam_shards.require_beam()
+            if self._num_processes:
+                raise UserError("num_processes: expected none with beam, whose runner has an option for its workers")
         if "://" in self._output_dir:
             raise DataError(f"output_dir: expected a local folder (copy the shards later), came {self._output_dir}")
         self._made = _missing_folders(self._output_dir)
@@ -167,8 +180,9 @@ class ShardedOutput:
 
     def _task(self, shard: _Shard, origin: Origin) -> ShardTask:
         return ShardTask(
-            path=os.path.join(self._unfinished, shard.name),
-            moved_path=os.path.join(self._output_dir, shard.name),
+            # Absolute, as workers of Apache Beam may run in another folder.
+            path=os.path.abspath(os.path.join(self._unfinished, shard.name)),
+            moved_path=os.path.abspath(os.path.join(self._output_dir, shard.name)),
             items=shard.split.items[shard.start : shard.stop],
             make_record=shard.split.make_record,
             source_files=shard.split.source_files,
@@ -177,6 +191,8 @@ class ShardedOutput:
         )
 
     def _write_all(self, tasks: list[ShardTask]) -> list[tuple[Receipt, bool]]:
+        if self._beam is not None:
+            return beam_shards.write_shards(tasks, self._beam)
         total = sum(len(task.items) for task in tasks)
         processes = self._num_processes or min(os.cpu_count() or 1, max(1, total // _IMAGES_PER_PROCESS))
         context = multiprocessing.get_context("spawn")
