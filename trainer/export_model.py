@@ -45,10 +45,10 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(f"expected the flags {', '.join(missing)}")
         if values.merge_with_tf_op:
             logging.warning("--merge_with_tf_op is ignored: exports of this package need no compiled op")
-        config = load_config(values.experiment_option_path, values.override)
         quiet_libraries()
         if not values["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        config = load_config(values.experiment_option_path, values.override)
         from deeplab2_kmax.serving import export
 
         print(f"exported to {export(config, values.checkpoint_path, values.output_path)}")
