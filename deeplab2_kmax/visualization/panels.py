@@ -48,9 +48,7 @@ def _strip(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
     if not pictures:
         raise DataError("expected at least one picture in a row, got none")
     height = pictures[0].height
-    pictures = [
-        p.resize((max(1, round(p.width * height / p.height)), height)) if p.height != height else p for p in pictures
-    ]
+    pictures = [_with_height(picture, height) for picture in pictures]
     font = load_font(int(np.clip(round(height * 0.045), 11, 30)))
     gap = max(4, height // 48)
     title_height = round(font.size * 1.5) if any(title for title, _ in panels) else 0

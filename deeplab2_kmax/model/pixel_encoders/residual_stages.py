@@ -16,9 +16,6 @@ from deeplab2_kmax.model.layers.drop_path import linear_keep_prob
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BasicBlock, BottleneckBlock
 
-CONVOLUTIONS = ("bottleneck", "basic")
-SCHEDULES = ("constant", "linear")
-
 
 @dataclasses.dataclass(frozen=True)
 class ResidualSettings:
