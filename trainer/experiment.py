@@ -17,7 +17,7 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import prediction_files
-from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors
+from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
@@ -31,9 +31,10 @@ from deeplab2_kmax.trainer.checkpointing import (
     step_of,
 )
 from deeplab2_kmax.trainer.loop import Trainer
+from deeplab2_kmax.trainer.modes import MODES, total_steps
 from deeplab2_kmax.trainer.optimizers import Optimizers, build_optimizers, solver_settings
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
-from deeplab2_kmax.trainer.run_folder import require_data, require_writable, write_config
+from deeplab2_kmax.trainer.run_folder import require_data, require_writable
 from deeplab2_kmax.trainer.strategy import create_strategy
 
 
@@ -66,15 +67,15 @@ def run_experiment(
     config: config_pb2.ExperimentOptions, mode: str, model_dir: str, num_gpus: int = 0, master: str | None = None
 ) -> Mapping[str, float]:
     """Runs an experiment; `deeplab2_kmax.trainer.train.run` documents the arguments, the result and the errors."""
-    if mode not in _RUN:
-        raise ConfigError(f"mode: expected one of {', '.join(_RUN)}; came {mode!r}")
+    if mode not in MODES:
+        raise ConfigError(f"mode: expected one of {', '.join(MODES)}; came {mode!r}")
     require_supported(config)
     folder = os.path.join(model_dir, config.experiment_name)
     check_run(config, mode, folder)
     strategy = create_strategy(num_gpus, master)
     with strategy.scope(), quiet_orbit():
         experiment = build_experiment(config, mode, folder, strategy)
-        return _RUN[mode](experiment) or {}
+        return MODES[mode](experiment) or {}
 
 
 def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> None:
@@ -116,7 +117,7 @@ def build_experiment(
     parts = _Parts(config, folder, strategy, model, build_loss(config), global_step, bad_records)
     optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
-    progress = Progress(global_step, _total_steps(config)) if optimizers else None
+    progress = Progress(global_step, total_steps(config)) if optimizers else None
     return Experiment(
         config=config,
         folder=folder,
@@ -263,87 +264,3 @@ def _start_training(parts: _Parts) -> str:
 def _start_evaluation(parts: _Parts) -> str:
     report = load_checkpoint(parts.model, parts.config.model_options.initial_checkpoint)
     return f"no checkpoint in the model folder; evaluating initial_checkpoint {report.path}"
-
-
-# Modes ---------------------------------------------------------------------------------------------------------------
-
-
-def _train(experiment: Experiment) -> None:
-    write_config(experiment.config, experiment.folder)
-    _train_until(experiment, _total_steps(experiment.config))
-    say(f"training is complete at step {experiment.global_step.numpy()}: {experiment.checkpoints.latest_checkpoint}")
-
-
-def _train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
-    """Each evaluation is preceded by a checkpoint, so that it can be repeated and nothing is lost if it fails."""
-    write_config(experiment.config, experiment.folder)
-    total = _total_steps(experiment.config)
-    while True:
-        step = int(experiment.global_step.numpy())
-        _train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
-        results = _evaluate(experiment)
-        if experiment.global_step.numpy() >= total:
-            return results
-
-
-def _evaluate_once(experiment: Experiment) -> Mapping[str, float]:
-    experiment.checkpoints.restore_or_initialize()
-    return _evaluate(experiment)
-
-
-def _evaluate_continuously(experiment: Experiment) -> Mapping[str, float]:
-    """Evaluates each checkpoint as it appears, until the last step's or until none comes for the time allowed."""
-    timeout = experiment.config.evaluator_options.continuous_eval_timeout
-    results: Mapping[str, float] = {}
-    say(f"waiting for checkpoints in {os.path.abspath(experiment.folder)}")
-    paths = tf.train.checkpoints_iterator(experiment.folder, timeout=None if timeout < 0 else timeout)
-    for path in paths:
-        experiment.checkpoints.restore(path)
-        say(f"evaluating {path} at step {experiment.global_step.numpy()}")
-        results = _evaluate(experiment)
-        if experiment.global_step.numpy() >= _total_steps(experiment.config):
-            return results
-    say(f"no new checkpoint within {duration(timeout)}")
-    return results
-
-
-_RUN: dict[str, Callable[[Experiment], Mapping[str, float] | None]] = {
-    "train": _train,
-    "eval": _evaluate_once,
-    "train_and_eval": _train_and_evaluate,
-    "continuous_eval": _evaluate_continuously,
-}
-
-
-def _total_steps(config: config_pb2.ExperimentOptions) -> int:
-    return config.trainer_options.solver_options.training_number_of_steps
-
-
-def _train_until(experiment: Experiment, step: int) -> None:
-    """Trains up to `step` and saves a checkpoint there; an interruption by the user saves one too."""
-    if experiment.global_step.numpy() >= step:
-        return
-    try:
-        experiment.progress.start()
-        with data_errors(experiment.config.train_dataset_options, is_training=True):
-            experiment.controller.train(step)
-    except KeyboardInterrupt:
-        experiment.checkpoints.save(check_interval=False)
-        say(f"stopped by the user at step {experiment.global_step.numpy()}; the same command goes on from there")
-        raise
-    finally:
-        _tell_bad_records(experiment, "train")
-
-
-def _evaluate(experiment: Experiment) -> Mapping[str, float]:
-    try:
-        with data_errors(experiment.config.eval_dataset_options, is_training=False):
-            return experiment.controller.evaluate(experiment.config.evaluator_options.eval_steps)
-    finally:
-        _tell_bad_records(experiment, "eval")
-
-
-def _tell_bad_records(experiment: Experiment, which: str) -> None:
-    bad_records = experiment.bad_records[which]
-    if len(bad_records):
-        say(f"{len(bad_records)} record(s) of the {which} data left out:\n{bad_records.listing()}")

@@ -1,0 +1,105 @@
+"""What each mode of a run does with an experiment that is ready: train, evaluate, or both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from deeplab2_kmax.input_pipeline import data_errors
+from deeplab2_kmax.trainer.progress import duration, say
+from deeplab2_kmax.trainer.run_folder import write_config
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.protos import config_pb2
+    from deeplab2_kmax.trainer.experiment import Experiment
+
+
+def train(experiment: Experiment) -> None:
+    """Trains to the last step."""
+    write_config(experiment.config, experiment.folder)
+    train_until(experiment, total_steps(experiment.config))
+    say(f"training is complete at step {experiment.global_step.numpy()}: {experiment.checkpoints.latest_checkpoint}")
+
+
+def train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
+    """Trains, and evaluates every `eval_interval` steps and at the end; returns the last figures.
+
+    Each evaluation is preceded by a checkpoint, so that it can be repeated and nothing is lost if it fails.
+    """
+    write_config(experiment.config, experiment.folder)
+    total = total_steps(experiment.config)
+    while True:
+        step = int(experiment.global_step.numpy())
+        train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
+        results = evaluate(experiment)
+        if experiment.global_step.numpy() >= total:
+            return results
+
+
+def evaluate_once(experiment: Experiment) -> Mapping[str, float]:
+    """Evaluates the latest checkpoint, or initial_checkpoint where there is none."""
+    experiment.checkpoints.restore_or_initialize()
+    return evaluate(experiment)
+
+
+def evaluate_continuously(experiment: Experiment) -> Mapping[str, float]:
+    """Evaluates each checkpoint as it appears, until the last step's or until none comes for the time allowed."""
+    timeout = experiment.config.evaluator_options.continuous_eval_timeout
+    results: Mapping[str, float] = {}
+    say(f"waiting for checkpoints in {os.path.abspath(experiment.folder)}")
+    paths = tf.train.checkpoints_iterator(experiment.folder, timeout=None if timeout < 0 else timeout)
+    for path in paths:
+        experiment.checkpoints.restore(path)
+        say(f"evaluating {path} at step {experiment.global_step.numpy()}")
+        results = evaluate(experiment)
+        if experiment.global_step.numpy() >= total_steps(experiment.config):
+            return results
+    say(f"no new checkpoint within {duration(timeout)}")
+    return results
+
+
+def total_steps(config: config_pb2.ExperimentOptions) -> int:
+    """The step at which training ends."""
+    return config.trainer_options.solver_options.training_number_of_steps
+
+
+def train_until(experiment: Experiment, step: int) -> None:
+    """Trains up to `step` and saves a checkpoint there; an interruption by the user saves one too."""
+    if experiment.global_step.numpy() >= step:
+        return
+    try:
+        experiment.progress.start()
+        with data_errors(experiment.config.train_dataset_options, is_training=True):
+            experiment.controller.train(step)
+    except KeyboardInterrupt:
+        experiment.checkpoints.save(check_interval=False)
+        say(f"stopped by the user at step {experiment.global_step.numpy()}; the same command goes on from there")
+        raise
+    finally:
+        _tell_bad_records(experiment, "train")
+
+
+def evaluate(experiment: Experiment) -> Mapping[str, float]:
+    """Evaluates the weights as they are; returns the figures by their TensorBoard names."""
+    try:
+        with data_errors(experiment.config.eval_dataset_options, is_training=False):
+            return experiment.controller.evaluate(experiment.config.evaluator_options.eval_steps)
+    finally:
+        _tell_bad_records(experiment, "eval")
+
+
+def _tell_bad_records(experiment: Experiment, which: str) -> None:
+    bad_records = experiment.bad_records[which]
+    if len(bad_records):
+        say(f"{len(bad_records)} record(s) of the {which} data left out:\n{bad_records.listing()}")
+
+
+MODES: dict[str, Callable[[Experiment], Mapping[str, float] | None]] = {
+    "train": train,
+    "eval": evaluate_once,
+    "train_and_eval": train_and_evaluate,
+    "continuous_eval": evaluate_continuously,
+}
