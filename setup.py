@@ -5,13 +5,14 @@ import pathlib
 from setuptools import find_packages, setup
 
 # Folders that lie beside deeplab2_kmax/ in a checkout and inside it once installed.
-BESIDE = ("protos", "evaluation", "trainer")
+BESIDE = ("protos", "evaluation", "trainer", "trainer/optimizers")
 
 packages = find_packages(include=["deeplab2_kmax", "deeplab2_kmax.*"])
 package_dir = {"deeplab2_kmax": "deeplab2_kmax"}
 for folder in BESIDE:
-    packages.append(f"deeplab2_kmax.{folder}")
-    package_dir[f"deeplab2_kmax.{folder}"] = folder
+    package = f"deeplab2_kmax.{folder.replace('/', '.')}"
+    packages.append(package)
+    package_dir[package] = folder
 
 setup(
     name="deeplab2_kmax",

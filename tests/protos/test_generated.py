@@ -61,6 +61,8 @@ def test_additions_are_numbered_from_1000():
         ("MaXDeepLabOptions", "transformer_decoder"),
         ("MaXDeepLabOptions", "sample_semantic_loss"),
         ("MaXDeepLabOptions", "activate_semantic_skips"),
+        ("SolverOptions", "lookahead_sync_period"),
+        ("SolverOptions", "lookahead_slow_step_size"),
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),

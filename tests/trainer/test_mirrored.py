@@ -32,3 +32,9 @@ def test_evaluation_counts_each_image_once(results):
     assert results["eval"]["evaluation/pq/PQ"] == pytest.approx(1.0)
     assert results["eval"]["evaluation/pq/TP"] == pytest.approx(3.0)
     assert results["eval"]["losses/eval_total_loss"] == pytest.approx((17 + 9 + 9) / 3)
+
+
+def test_optimizers_keep_replicas_alike(results):
+    # The decay of the second replica's own kernels among them: TensorFlow names these kernel/replica_1:0.
+    assert len(results["optimizers"]) == 10
+    assert {name: distance for name, distance in results["optimizers"].items() if distance > 1e-6} == {}

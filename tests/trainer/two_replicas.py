@@ -15,10 +15,12 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 _TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS / "trainer"), str(_TESTS / "evaluation")]
 
+from test_addons_and_lamb import KINDS, gradients, settings, toy_variables, train_anew  # noqa: E402
 from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
 from test_loop import NAMES, make_trainer  # noqa: E402
 
 from deeplab2_kmax.evaluation.evaluator import Evaluator  # noqa: E402
+from deeplab2_kmax.trainer.optimizers import build_optimizers  # noqa: E402
 
 
 def replica_batches(input_context):
@@ -73,6 +75,34 @@ def evaluate(strategy):
         return evaluator.evaluate(tf.constant(-1))
 
 
+def optimize(strategy, kind, period, aggregated):
+    """Largest distance of a replica's variables from those of one device, after four steps with the same gradients."""
+    solver = settings(kind, period, backbone_multiplier=0.1)
+    with strategy.scope():
+        variables = toy_variables()
+        optimizers = build_optimizers(solver, variables, variables[:2])
+
+    @tf.function
+    def step_fn(gradients):
+        share = 1.0 if aggregated else 1 / strategy.num_replicas_in_sync
+
+        def on_replica():
+            optimizers.apply([(share * g, v) for g, v in zip(gradients, variables)], aggregated=aggregated)
+
+        strategy.run(on_replica)
+
+    for step in range(4):
+        step_fn(gradients(step))
+    distances = [
+        tf.reduce_max(tf.abs(copy - expected))
+        for variable, expected in zip(variables, train_anew(solver, range(4)))
+        for copy in strategy.experimental_local_results(variable)
+    ]
+    return float(max(distances))
+
+
 if __name__ == "__main__":
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    print(json.dumps({"train": train(mirrored), "eval": evaluate(mirrored)}))
+    # Every kind with gradients to be summed, and around it Lookahead with gradients that are.
+    distances = {f"{kind} {period}": optimize(mirrored, kind, period, aggregated=period > 0) for kind, period in KINDS}
+    print(json.dumps({"train": train(mirrored), "eval": evaluate(mirrored), "optimizers": distances}))

@@ -1,0 +1,20 @@
+"""How weights are updated: learning rates, optimizers, and which of them each variable gets.
+
+The optimizers are Keras' legacy ones, so that a checkpoint holds their state under DeepLab2's keys
+(`<variable>/.OPTIMIZER_SLOT/optimizer/m`, `optimizer/iter`, ...).
+"""
+
+from deeplab2_kmax.trainer.optimizers.kinds import build_optimizer
+from deeplab2_kmax.trainer.optimizers.model_optimizers import Optimizers, build_optimizers
+from deeplab2_kmax.trainer.optimizers.schedules import build_schedule
+from deeplab2_kmax.trainer.optimizers.settings import Schedule, SolverSettings, solver_settings
+
+__all__ = [
+    "Optimizers",
+    "Schedule",
+    "SolverSettings",
+    "build_optimizer",
+    "build_optimizers",
+    "build_schedule",
+    "solver_settings",
+]

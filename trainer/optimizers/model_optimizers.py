@@ -1,0 +1,84 @@
+"""The optimizers of a model: one for all of it, or one more for its pixel encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import tensorflow as tf
+
+from deeplab2_kmax.trainer.optimizers.kinds import build_optimizer
+from deeplab2_kmax.trainer.optimizers.settings import SolverSettings
+from deeplab2_kmax.trainer.optimizers.variable_groups import BACKBONE, MAIN, Group, assign_groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizers:
+    """The optimizer of the model, and one of its own for the pixel encoder where its rate differs.
+
+    Attributes:
+        main: updates everything `backbone` does not.
+        backbone: updates the pixel encoder's variables, or None.
+        groups: each trained variable with the optimizer that updates it.
+        clip_norm: per-replica limit of the gradients' global norm, or None.
+    """
+
+    main: tf.keras.optimizers.legacy.Optimizer
+    backbone: tf.keras.optimizers.legacy.Optimizer | None = None
+    groups: Sequence[tuple[tf.Variable, Group]] = ()
+    clip_norm: float | None = None
+
+    @property
+    def checkpoint_items(self) -> Mapping[str, tf.keras.optimizers.legacy.Optimizer]:
+        """The optimizers by the names they have in a checkpoint."""
+        return {MAIN: self.main} if self.backbone is None else {MAIN: self.main, BACKBONE: self.backbone}
+
+    def learning_rate(self, step) -> tf.Tensor:
+        """Scalar float32: the rate of `main` at `step`."""
+        return self.main.learning_rate(step)
+
+    def apply(
+        self, gradients_and_variables: Iterable[tuple[tf.Tensor, tf.Variable]], *, aggregated: bool = False
+    ) -> None:
+        """Updates the variables once, in replica context.
+
+        Args:
+            gradients_and_variables: this replica's gradients, to be summed over replicas.
+            aggregated: the gradients are summed already, and the same on every replica.
+        """
+        for optimizer, group in self.split(gradients_and_variables):
+            optimizer.apply_gradients(group, experimental_aggregate_gradients=not aggregated)
+
+    def split(self, pairs):
+        """Yields each optimizer with those of the (gradient, variable) pairs it is for."""
+        group_of = {id(variable): group for variable, group in self.groups}
+        pairs = list(pairs)
+        for name, optimizer in self.checkpoint_items.items():
+            mine = [pair for pair in pairs if group_of[id(pair[1])].optimizer == name]
+            if mine:
+                yield optimizer, mine
+
+
+def build_optimizers(
+    settings: SolverSettings, variables: Iterable[tf.Variable], backbone_variables: Sequence[tf.Variable] = ()
+) -> Optimizers:
+    """The optimizers of a model, with their state; call it in the strategy's scope.
+
+    Args:
+        settings: how weights are updated.
+        variables: all trainable variables of the model.
+        backbone_variables: those of its pixel encoder.
+
+    Raises:
+        ConfigError: an optimizer of tensorflow-addons is asked for, which is not installed.
+    """
+    groups = assign_groups(settings, variables, backbone_variables)
+    # One optimizer for each rate that occurs.
+    multipliers = {group.optimizer: group.rate_multiplier for _, group in groups}
+    backbone = build_optimizer(settings, multipliers[BACKBONE]) if BACKBONE in multipliers else None
+    optimizers = Optimizers(build_optimizer(settings), backbone, groups, settings.clip_norm)
+    # Left to themselves optimizers make their variables in their first step, and a tf.function that makes variables is
+    # traced twice.
+    for optimizer, pairs in optimizers.split((None, variable) for variable, _ in groups):
+        optimizer._create_all_weights([variable for _, variable in pairs])
+    return optimizers
