@@ -72,6 +72,15 @@ class Evaluator(orbit.StandardEvaluator):
         self._say = say
         self._loss_means = {name: tf.keras.metrics.Mean(f"eval_{name}") for name in loss_names if has_labels}
 
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The names of the figures an evaluation yields; none without labels."""
+        if not self._has_labels:
+            return ()
+        results = (MeanIoU(self._descriptor).result(), PanopticQuality(self._descriptor).result())
+        losses = (f"losses/{mean.name}" for mean in self._loss_means.values())
+        return (*losses, *(name for result in results for name in result.as_scalars()))
+
     def eval_begin(self):
         for mean in self._loss_means.values():
             mean.reset_state()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import tensorflow as tf
-
 from deeplab2_kmax.input_pipeline import data_errors
-from deeplab2_kmax.trainer.progress import duration, say
+from deeplab2_kmax.trainer.continuous_evaluation import evaluate_continuously
+from deeplab2_kmax.trainer.evaluation_results import EvaluationResults
+from deeplab2_kmax.trainer.progress import say
 from deeplab2_kmax.trainer.run_folder import write_config
 
 if TYPE_CHECKING:
@@ -31,10 +30,12 @@ def train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
     """
     write_config(experiment.config, experiment.folder)
     total = total_steps(experiment.config)
+    filed = _evaluation_results(experiment)
     while True:
         step = int(experiment.global_step.numpy())
         train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
         results = evaluate(experiment)
+        filed.add(experiment.checkpoints.latest_checkpoint, int(experiment.global_step.numpy()), results)
         if experiment.global_step.numpy() >= total:
             return results
 
@@ -45,20 +46,26 @@ def evaluate_once(experiment: Experiment) -> Mapping[str, float]:
     return evaluate(experiment)
 
 
-def evaluate_continuously(experiment: Experiment) -> Mapping[str, float]:
+def evaluate_each(experiment: Experiment) -> Mapping[str, float]:
     """Evaluates each checkpoint as it appears, until the last step's or until none comes for the time allowed."""
-    timeout = experiment.config.evaluator_options.continuous_eval_timeout
-    results: Mapping[str, float] = {}
-    say(f"waiting for checkpoints in {os.path.abspath(experiment.folder)}")
-    paths = tf.train.checkpoints_iterator(experiment.folder, timeout=None if timeout < 0 else timeout)
-    for path in paths:
+
+    def restore_and_evaluate(path: str) -> Mapping[str, float]:
         experiment.checkpoints.restore(path)
-        say(f"evaluating {path} at step {experiment.global_step.numpy()}")
-        results = evaluate(experiment)
-        if experiment.global_step.numpy() >= total_steps(experiment.config):
-            return results
-    say(f"no new checkpoint within {duration(timeout)}")
-    return results
+        return evaluate(experiment)
+
+    timeout = experiment.config.evaluator_options.continuous_eval_timeout
+    return evaluate_continuously(
+        experiment.folder,
+        restore_and_evaluate,
+        _evaluation_results(experiment),
+        total_steps(experiment.config),
+        timeout=None if timeout < 0 else timeout,
+    )
+
+
+def _evaluation_results(experiment: Experiment) -> EvaluationResults:
+    metric = experiment.config.evaluator_options.best_checkpoint_metric
+    return EvaluationResults(experiment.folder, metric, experiment.controller.evaluator.figure_names)
 
 
 def total_steps(config: config_pb2.ExperimentOptions) -> int:
@@ -101,5 +108,5 @@ MODES: dict[str, Callable[[Experiment], Mapping[str, float] | None]] = {
     "train": train,
     "eval": evaluate_once,
     "train_and_eval": train_and_evaluate,
-    "continuous_eval": evaluate_continuously,
+    "continuous_eval": evaluate_each,
 }

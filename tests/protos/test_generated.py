@@ -66,6 +66,7 @@ def test_additions_are_numbered_from_1000():
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),
+        ("EvaluatorOptions", "best_checkpoint_metric"),
         ("DatasetOptions", "resume_in_order"),
         ("DatasetOptions", "max_bad_records"),
         ("DatasetOptions", "seed"),

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.checkpoints import resolve_checkpoint
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
@@ -79,6 +81,20 @@ def test_summaries_have_deeplab2s_names(trained):
                 found.update(value.tag for value in event.summary.value)
     assert {"losses/train_total_loss", "losses/train_aux_0pq_style_loss_class_term", "learning_rate"} <= tags["train"]
     assert {"losses/eval_total_loss", "evaluation/pq/PQ", "evaluation/iou/IoU"} <= tags["eval"]
+
+
+def test_continuous_evaluation_leaves_out_what_has_a_result(trained, records, capsys):
+    folder, results = trained
+    run_folder = folder / "shapes_kmax_tiny"
+    facts = json.loads((run_folder / "best/best.json").read_text())
+    assert facts["step"] == 3
+    assert facts["figures"]["evaluation/pq/PQ"] == pytest.approx(results["evaluation/pq/PQ"])
+    assert resolve_checkpoint(str(run_folder / "best")).endswith("best/ckpt-3")
+    again = run(tiny_config(records), "continuous_eval", str(folder))
+    said = capsys.readouterr().out
+    assert re.search(r"evaluating \S+/ckpt-2 at step 2\n", said)
+    assert "ckpt-3 has its result already\nstep 3 is the last one\n1 checkpoint(s) evaluated, 1 had their" in said
+    assert again["evaluation/pq/PQ"] == pytest.approx(results["evaluation/pq/PQ"])
 
 
 def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
