@@ -82,6 +82,10 @@ def _add_run(commands, mode: str) -> None:
     )
     parser.add_argument("--num_gpus", type=int, default=0, help="number of GPUs; 0 runs on the CPU")
     parser.add_argument("--master", help="address of a TPU")
+    if mode == "train":
+        parser.add_argument(
+            "--print_variables", action="store_true", help="print how each variable is updated, and exit"
+        )
 
 
 def _add_predict(commands) -> None:
@@ -176,6 +180,9 @@ def _run(options, _) -> None:
     from deeplab2_kmax.trainer import train
 
     config = load_config(options.config_file, options.override)
+    if getattr(options, "print_variables", False):
+        _print(train.list_variables(config))
+        return
     train.run(config, options.mode, options.model_dir, num_gpus=options.num_gpus, master=options.master)
 
 

@@ -62,6 +62,18 @@ def run(
     return run_experiment(config, mode, model_dir, num_gpus, master)
 
 
+def list_variables(config: config_pb2.ExperimentOptions) -> str:
+    """A table of the model's variables: key in checkpoints, shape, optimizer, rate, whether it decays; and totals.
+
+    Raises:
+        ConfigError: the config cannot be built.
+    """
+    quiet_libraries()
+    from deeplab2_kmax.trainer.optimizers.variable_table import variable_listing
+
+    return variable_listing(config)
+
+
 @contextlib.contextmanager
 def _plain_notes() -> Iterator[None]:
     """Shows log messages as they are, without time and source."""
@@ -75,7 +87,7 @@ def _plain_notes() -> Iterator[None]:
 
 
 def define_flags() -> None:
-    """Declares DeepLab2's flags and `--override`."""
+    """Declares DeepLab2's flags, `--print_variables` and `--override`."""
     flags.DEFINE_string("config_file", None, "Text file of the experiment: an ExperimentOptions message.")
     flags.DEFINE_enum("mode", "train", MODES, "What to do.")
     flags.DEFINE_string(
@@ -83,6 +95,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("num_gpus", 0, "GPUs to use; 0: the CPU.")
     flags.DEFINE_string("master", None, "Name or grpc:// address of a Cloud TPU, in place of GPUs.")
+    flags.DEFINE_bool(
+        "print_variables", False, "Print how each variable is updated (optimizer, rate, weight decay) and exit."
+    )
     flags.DEFINE_multi_string("override", [], "field.sub_field=value on top of the config; may be given several times.")
 
 
@@ -98,6 +113,9 @@ def main(argv: Sequence[str]) -> None:
             config = load_config(values.config_file, values.override)
         if not values["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        if values.print_variables:
+            print(list_variables(config))
+            return
         try:
             run(config, values.mode, values.model_dir, values.num_gpus, values.master)
         except KeyboardInterrupt:
