@@ -16,6 +16,7 @@ from deeplab2_kmax.evaluation.mean_iou import MeanIoU
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.report import quality_json, quality_table, write_json
+from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.postprocessing import undo_resize
 
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
@@ -38,6 +39,8 @@ class Evaluator(orbit.StandardEvaluator):
         global_step: int64 scalar variable; results are filed under its value.
         output_folder: `metrics-<step>.json` is written there.
         files: writes predictions; None: none are wanted.
+        pictures: writes pictures for TensorBoard; None: none are wanted.
+        per_class: also returns PQ, SQ and RQ of each class that occurs.
         has_labels: False measures nothing and only writes predictions.
         use_tf_function: False runs the model eagerly, for debugging.
         say: takes lines of progress and the table of results.
@@ -55,6 +58,8 @@ class Evaluator(orbit.StandardEvaluator):
         global_step: tf.Variable,
         output_folder: str,
         files: PredictionFiles | None = None,
+        pictures: SummaryPictures | None = None,
+        per_class: bool = False,
         has_labels: bool = True,
         use_tf_function: bool = True,
         say: Callable[[str], None] = print,
@@ -68,6 +73,8 @@ class Evaluator(orbit.StandardEvaluator):
         self._global_step = global_step
         self._output_folder = output_folder
         self._files = files
+        self._pictures = pictures
+        self._per_class = per_class
         self._has_labels = has_labels
         self._say = say
         self._loss_means = {name: tf.keras.metrics.Mean(f"eval_{name}") for name in loss_names if has_labels}
@@ -89,6 +96,8 @@ class Evaluator(orbit.StandardEvaluator):
         self._progress = _Progress(self._say)
         if self._files is not None:
             self._files.begin()
+        if self._pictures is not None:
+            self._pictures.begin()
 
     def eval_step(self, iterator):
         results = self._strategy.run(self._replica_step, args=(next(iterator),))
@@ -106,7 +115,7 @@ class Evaluator(orbit.StandardEvaluator):
         maps = self._postprocess(outputs)
         needed = {name: maps[name][:images] for name in _PREDICTIONS}
         needed.update({name: batch[name] for name in (*_SIZES, *(_LABELS if self._has_labels else ()))})
-        if self._files is not None and self._files.pictures:
+        if self._pictures is not None or (self._files is not None and self._files.pictures):
             needed["image"] = batch["image"]
         return needed
 
@@ -130,11 +139,18 @@ class Evaluator(orbit.StandardEvaluator):
             truth = image["panoptic_raw"][:height, :width]
             self._panoptic_quality.update(truth, prediction["panoptic_pred"])
             self._mean_iou.update(image["semantic_raw"][:height, :width], prediction["semantic_pred"])
-        if self._files is not None:
-            rows, columns = image["size_resized"]
-            picture = image["image"][:rows, :columns] if self._files.wants_picture() else None
-            self._files.write(image["image_name"].decode(), prediction["panoptic_pred"], truth, picture)
+        self._show(image, truth, prediction["panoptic_pred"])
         self._progress.images += 1
+
+    def _show(self, image: Mapping[str, np.ndarray], truth: np.ndarray | None, prediction: np.ndarray) -> None:
+        """Writes files and pictures of one image, where they are wanted."""
+        name = image["image_name"].decode()
+        rows, columns = image["size_resized"]
+        if self._files is not None:
+            picture = image["image"][:rows, :columns] if self._files.wants_picture() else None
+            self._files.write(name, prediction, truth, picture)
+        if self._pictures is not None and self._pictures.wants_picture():
+            self._pictures.add(name, image["image"][:rows, :columns], truth, prediction)
 
     def eval_end(self):
         """Prints and files the results; returns them by DeepLab2's TensorBoard names, empty without labels."""
@@ -147,7 +163,8 @@ class Evaluator(orbit.StandardEvaluator):
         path = os.path.join(self._output_folder, f"metrics-{step}.json")
         write_json(quality_json(quality, mean_iou, step=step, images=images, losses=losses), path)
         self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {images} images; per class in {path}")
-        return {**losses, **mean_iou.as_scalars(), **quality.as_scalars()}
+        of_classes = quality.class_scalars() if self._per_class else {}
+        return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}
 
 
 def _at_least_one(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -126,6 +126,15 @@ class PanopticQualityResult:
             scalars[f"evaluation/pq/{name.upper()}"] = float(counts.mean()) if len(counts) else 0.0
         return scalars
 
+    def class_scalars(self) -> dict[str, float]:
+        """`evaluation/pq_class/<name>`, and the same of sq and rq, 0..1: figures of each class that occurs."""
+        return {
+            f"evaluation/{quality}_class/{c.name}": float(values[row])
+            for quality, values in (("pq", self.pq), ("sq", self.sq), ("rq", self.rq))
+            for row, c in enumerate(self.descriptor.classes)
+            if self.occurs[row]
+        }
+
     def as_dict(self) -> dict:
         """The result for a JSON file: "all", "things", "stuff" and "per_class" by class name, qualities 0..1."""
         rows = zip(self.descriptor.classes, self.pq, self.sq, self.rq, self.tp, self.fp, self.fn, self.occurs)

@@ -17,6 +17,7 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import prediction_files
+from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
@@ -195,6 +196,8 @@ def _shared_evenly(options: dataset_pb2.DatasetOptions, replicas: int) -> datase
 def _build_evaluator(parts: _Parts) -> Evaluator:
     options = _shared_evenly(parts.config.eval_dataset_options, parts.strategy.num_replicas_in_sync)
     descriptor = load_dataset(options.dataset)
+    wishes = parts.config.evaluator_options
+    pictures = SummaryPictures(descriptor, wishes.num_summary_images, parts.global_step)
     return Evaluator(
         model=parts.model,
         loss=parts.loss,
@@ -204,9 +207,11 @@ def _build_evaluator(parts: _Parts) -> Evaluator:
         dataset=_distributed(parts, options, is_training=False),
         global_step=parts.global_step,
         output_folder=os.path.join(parts.folder, "eval"),
-        files=prediction_files(parts.config.evaluator_options, descriptor, parts.folder),
+        files=prediction_files(wishes, descriptor, parts.folder),
+        pictures=pictures if wishes.num_summary_images > 0 else None,
+        per_class=wishes.per_class_summaries,
         has_labels=options.decode_groundtruth_label,
-        use_tf_function=parts.config.evaluator_options.use_tf_function,
+        use_tf_function=wishes.use_tf_function,
         say=say,
     )
 

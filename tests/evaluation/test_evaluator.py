@@ -9,6 +9,7 @@ import tensorflow as tf
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
+from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 
 DESCRIPTOR = DatasetDescriptor(
     name="two",
@@ -73,7 +74,7 @@ class Answers(tf.keras.Model):
         return {"answer": tf.cast(images[..., 0], tf.int32)}
 
 
-def make_evaluator(folder, wrong=False, files=None, labels=True):
+def make_evaluator(folder, wrong=False, files=None, labels=True, **more):
     def postprocess(outputs):
         panoptic = outputs["answer"]
         if wrong:
@@ -93,6 +94,7 @@ def make_evaluator(folder, wrong=False, files=None, labels=True):
         files=files,
         has_labels=labels,
         say=said.append,
+        **more,
     )
     return evaluator, said
 
@@ -127,6 +129,37 @@ def test_only_so_many_steps(tmp_path):
     evaluator, _ = make_evaluator(tmp_path)
     evaluator.evaluate(tf.constant(1))
     assert json.loads((tmp_path / "metrics-120.json").read_text())["images"] == 2
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_first_images_are_shown_in_tensorboard(tmp_path, labels):
+    pictures = SummaryPictures(DESCRIPTOR, count=2, step=tf.Variable(120, dtype=tf.int64))
+    evaluator, _ = make_evaluator(tmp_path, wrong=True, labels=labels, pictures=pictures)
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        for _ in range(2):
+            evaluator.evaluate(tf.constant(-1))
+    shown = [
+        (event.step, value.tag, tf.io.decode_png(tf.make_ndarray(value.tensor)[2]).numpy())
+        for path in tmp_path.glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    ]
+    assert [item[:2] for item in shown] == [(120, "panoptic/000_picture0"), (120, "panoptic/001_picture1")] * 2
+    # Picture 0 is 9 wide, 17 high and enlarged 36 times. Its left half is stuff, green, which is predicted as void.
+    panels = np.split(shown[0][2][-300:-40], np.arange(1, 3 if labels else 2) * (9 * 36 + 12), axis=1)
+    greenness = [float(np.mean(panel[:, 40:80, 1].astype(float) - panel[:, 40:80, 0])) for panel in panels]
+    image, *truths, prediction = greenness
+    assert image == pytest.approx(prediction, abs=1)
+    assert [truth > image + 50 for truth in truths] == [True] * labels
+
+
+def test_figures_of_classes_are_an_option(tmp_path):
+    evaluator, _ = make_evaluator(tmp_path, wrong=True, per_class=True)
+    results = evaluator.evaluate(tf.constant(-1))
+    assert results["evaluation/pq_class/thing"] == pytest.approx(1.0)
+    assert results["evaluation/rq_class/stuff"] == 0.0
+    plain, _ = make_evaluator(tmp_path)
+    assert set(plain.evaluate(tf.constant(-1))) == set(plain.figure_names)
 
 
 def test_pictures_and_raw_maps(tmp_path):

@@ -67,6 +67,8 @@ def test_additions_are_numbered_from_1000():
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),
         ("EvaluatorOptions", "best_checkpoint_metric"),
+        ("EvaluatorOptions", "num_summary_images"),
+        ("EvaluatorOptions", "per_class_summaries"),
         ("DatasetOptions", "resume_in_order"),
         ("DatasetOptions", "max_bad_records"),
         ("DatasetOptions", "seed"),
