@@ -68,6 +68,7 @@ def ours(config_path: str, size: int, images: int, overrides: list[str]):
     from deeplab2_kmax.model import build_model
     from deeplab2_kmax.trainer.loop import Trainer
     from deeplab2_kmax.trainer.optimizers import build_optimizers, solver_settings
+    from deeplab2_kmax.trainer.step import TrainStep
 
     sides = [
         f"train_dataset_options.{option}"
@@ -79,11 +80,9 @@ def ours(config_path: str, size: int, images: int, overrides: list[str]):
         model = build_model(config)
         loss = build_loss(config)
         solver = solver_settings(config.trainer_options.solver_options)
+        optimizers = build_optimizers(solver, model.trainable_variables, model.backbone_variables)
         trainer = Trainer(
-            model=model,
-            loss=loss,
-            loss_names=loss.names,
-            optimizers=build_optimizers(solver, model.trainable_variables, model.backbone_variables),
+            step=TrainStep(model=model, loss=loss, loss_names=loss.names, optimizers=optimizers),
             dataset=tf.data.Dataset.from_tensors(batch(size, images)).repeat(),
             global_step=orbit.utils.create_global_step(),
         )

@@ -36,6 +36,7 @@ from deeplab2_kmax.trainer.modes import MODES, total_steps
 from deeplab2_kmax.trainer.optimizers import Optimizers, build_optimizers, solver_settings
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
 from deeplab2_kmax.trainer.run_folder import require_data, require_writable
+from deeplab2_kmax.trainer.step import TrainStep
 from deeplab2_kmax.trainer.strategy import create_strategy
 
 
@@ -173,13 +174,12 @@ def _build_optimizers(parts: _Parts) -> Optimizers:
 
 
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) -> Trainer:
+    step = TrainStep(model=parts.model, loss=parts.loss, loss_names=parts.loss.names, optimizers=optimizers)
     return Trainer(
-        model=parts.model,
-        loss=parts.loss,
-        loss_names=parts.loss.names,
-        optimizers=optimizers,
+        step=step,
         dataset=_distributed(parts, parts.config.train_dataset_options, is_training=True),
         global_step=parts.global_step,
+        in_graph=isinstance(parts.strategy, tf.distribute.TPUStrategy),
         on_traced=progress.on_traced,
         on_step=progress.on_step,
     )

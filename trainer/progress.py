@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import orbit.controller
 import tensorflow as tf
 
-from deeplab2_kmax.trainer.loop import TOTAL_LOSS
+from deeplab2_kmax.trainer.step import TOTAL_LOSS
 
 _LOSS_PREFIX = "losses/train_"
 _SHORT = {

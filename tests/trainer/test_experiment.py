@@ -107,7 +107,7 @@ def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
     assert "resumed from" in capsys.readouterr().out
     assert int(experiment.global_step) == 3
     reader = tf.train.load_checkpoint(str(folder / "ckpt-3"))
-    optimizers = experiment.controller.trainer._optimizers
+    optimizers = experiment.controller.trainer._step.optimizers
     for name, optimizer, key in (
         ("optimizer", optimizers.main, "transformer_decoder/cluster_centers"),
         ("backbone_optimizer", optimizers.backbone, "encoder/_stem/_conv/kernel"),

@@ -8,6 +8,7 @@ import tensorflow as tf
 from deeplab2_kmax.trainer.errors import TrainingError
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.optimizers import Schedule, SolverSettings, build_optimizers
+from deeplab2_kmax.trainer.step import TrainStep
 
 NAMES = ("fit_loss", "other_loss", "total_loss")
 
@@ -40,10 +41,8 @@ def make_trainer(dataset, clip_norm=None, rate=0.1):
     settings = SolverSettings("sgd", Schedule(rate, total_steps=10**6), clip_norm=clip_norm)
     optimizers = build_optimizers(settings, model.trainable_variables)
     step = orbit.utils.create_global_step()
-    trainer = Trainer(
-        model=model, loss=loss, loss_names=NAMES, optimizers=optimizers, dataset=dataset, global_step=step
-    )
-    return trainer, model, step
+    train_step = TrainStep(model=model, loss=loss, loss_names=NAMES, optimizers=optimizers)
+    return Trainer(step=train_step, dataset=dataset, global_step=step), model, step
 
 
 def run(trainer, steps):
@@ -90,7 +89,7 @@ def test_a_gradient_that_is_not_finite_stops_too():
         return {name: tf.sqrt(tf.abs(outputs["prediction"])) for name in NAMES}
 
     trainer, model, _ = make_trainer(batches())
-    trainer._loss = steep
+    trainer._step._loss = steep
     with pytest.raises(TrainingError, match="at step 1: not finite: the gradient"):
         run(trainer, 1)
     assert float(model.weight) == 0.0

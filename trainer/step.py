@@ -1,0 +1,165 @@
+"""One training step: batch -> loss terms -> gradients -> summed over replicas -> clipped -> applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeplab2_kmax.trainer.errors import TrainingError
+from deeplab2_kmax.trainer.optimizers import Optimizers
+
+TOTAL_LOSS = "total_loss"
+IMAGE = "image"
+
+Loss = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+Batch = Mapping[str, tf.Tensor]
+
+
+class StepReport(NamedTuple):
+    """What a step found; the same on all replicas.
+
+    Attributes:
+        terms: [loss names] float32, each term's mean over the global batch.
+        norm: scalar float32, norm of the gradient before clipping; where each replica's gradients are clipped by their
+            own norm, the mean of these.
+        squares: [trainable weights] float32, half the squared norm of each weight's gradient, as `norm` says; 0 where
+            the loss does not depend on the weight.
+        finite: scalar bool; False: something of the above is not finite, and nothing was changed.
+    """
+
+    terms: tf.Tensor
+    norm: tf.Tensor
+    squares: tf.Tensor
+    finite: tf.Tensor
+
+
+class TrainStep:
+    """Updates a model's weights once a call.
+
+    A step minimises the mean of `total_loss` over the global batch. A loss or gradient that is not finite on any
+    replica is found before anything is changed: the replicas agree on it, and none of them touches a weight, an
+    optimizer's state or a moving statistic. That is decided by a value in the graph, not by an assertion, so that it
+    works where XLA compiles the step.
+
+    Nothing in here runs Python on the host, and all shapes are static.
+
+    Args:
+        model: `model(images [B, H, W, 3], training=True)` -> dict of outputs; float32, made in the strategy's scope.
+        loss: `loss(targets, outputs)` -> dict of [B] float32 terms including `total_loss`.
+        loss_names: the terms to report, `total_loss` among them.
+        optimizers: made in the strategy's scope.
+    """
+
+    def __init__(self, *, model: tf.keras.Model, loss: Loss, loss_names: Sequence[str], optimizers: Optimizers):
+        self.loss_names = tuple(loss_names)
+        self.model = model
+        self.optimizers = optimizers
+        self._strategy = tf.distribute.get_strategy()
+        self._loss = loss
+        self._has_gradient: list[bool] = []
+
+    @property
+    def without_gradient(self) -> list[str]:
+        """Names of trainable variables the loss does not depend on; known once the step has been traced."""
+        return [v.name for v, has in zip(self.model.trainable_variables, self._has_gradient) if not has]
+
+    def __call__(self, batch: Batch) -> StepReport:
+        """Runs on all replicas; `batch` is what the distributed data set gives. Call it in a tf.function."""
+        report = self._strategy.run(self._replica_step, args=(batch,))
+        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], report)
+
+    # From here on in replica context ---------------------------------------------------------------------------------
+
+    def _replica_step(self, batch: Batch) -> StepReport:
+        statistics = [variable.read_value() for variable in self.model.non_trainable_variables]
+        gradients, terms = self._gradients(batch)
+        return self._update(gradients, terms, statistics)
+
+    def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Gradients of this replica's share of the loss, where there are any, and its mean terms [loss names]."""
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            outputs = self.model(batch[IMAGE], training=True)
+            terms = {name: tf.reduce_mean(term) for name, term in self._loss(batch, outputs).items()}
+            # Gradients are summed over replicas, so each contributes its share of the mean.
+            share = terms[TOTAL_LOSS] / self._strategy.num_replicas_in_sync
+        gradients = tape.gradient(share, variables)
+        self._has_gradient = [gradient is not None for gradient in gradients]
+        if not any(self._has_gradient):
+            raise TrainingError("the loss does not depend on any weight of the model")
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
+        return gradients, tf.stack([terms[name] for name in self.loss_names])
+
+    def _update(self, gradients: list[tf.Tensor], terms: tf.Tensor, statistics: list[tf.Tensor]) -> StepReport:
+        squares = [tf.nn.l2_loss(gradient) for gradient in gradients]
+        norm = tf.sqrt(2.0 * tf.add_n(squares))
+        gradients = self._sum_over_replicas(self._clipped(gradients, norm))
+        report = self._report(terms, norm, squares)
+        self._apply_if(report.finite, gradients, statistics)
+        return report
+
+    def _clipped(self, gradients: list[tf.Tensor], norm: tf.Tensor) -> list[tf.Tensor]:
+        limit = self.optimizers.clip_norm
+        return gradients if limit is None else tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0]
+
+    def _sum_over_replicas(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        if self._strategy.num_replicas_in_sync == 1:
+            return tensors
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+    def _report(self, terms: tf.Tensor, norm: tf.Tensor, squares: list[tf.Tensor]) -> StepReport:
+        """The same on every replica; what is not finite on one of them is not finite anywhere."""
+        squares = iter(squares)
+        of_all = [next(squares) if has else tf.zeros([]) for has in self._has_gradient]
+        values = tf.concat([terms, [norm], of_all], 0)
+        replicas = self._strategy.num_replicas_in_sync
+        if replicas > 1:
+            (values,) = self._sum_over_replicas([values / replicas])
+        finite = tf.reduce_all(tf.math.is_finite(values))
+        terms, norm, squares = tf.split(values, [len(self.loss_names), 1, len(of_all)])
+        return StepReport(terms, norm[0], squares, finite)
+
+    def _apply_if(self, finite: tf.Tensor, gradients: list[tf.Tensor], statistics: list[tf.Tensor]) -> None:
+        """Updates weights where `finite`, which all replicas agree on; else puts moving statistics back."""
+        trained = [v for v, has in zip(self.model.trainable_variables, self._has_gradient) if has]
+
+        def apply(gradients, statistics):
+            del statistics
+            self.optimizers.apply(zip(gradients, trained), aggregated=True)
+
+        def put_back(gradients, statistics):
+            del gradients
+            for variable, value in zip(self.model.non_trainable_variables, statistics):
+                variable.assign(value)
+
+        _cond_on_replicas(finite, apply, put_back, (gradients, statistics))
+
+
+def _cond_on_replicas(condition: tf.Tensor, if_true: Callable, if_false: Callable, args: tuple) -> None:
+    """Calls `if_true(*args)` or `if_false(*args)` in replica context; the condition is the same on all replicas.
+
+    Where replicas meet in one thread to update variables (`merge_call`), they cannot do so inside a condition of their
+    own; there one condition is put around all of them.
+    """
+
+    def choose(strategy, condition, *args):
+        def each(function):
+            strategy.extended.call_for_each_replica(function, args=args)
+
+        one = strategy.experimental_local_results(condition)[0]
+        tf.cond(one, _without_result(lambda: each(if_true)), _without_result(lambda: each(if_false)))
+
+    if tf.__internal__.distribute.strategy_supports_no_merge_call():
+        tf.cond(condition, _without_result(lambda: if_true(*args)), _without_result(lambda: if_false(*args)))
+    else:
+        tf.distribute.get_replica_context().merge_call(choose, args=(condition, *args))
+
+
+def _without_result(function: Callable) -> Callable:
+    def call():
+        function()
+        return tf.no_op()
+
+    return call
