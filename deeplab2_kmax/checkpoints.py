@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -18,8 +18,18 @@ from deeplab2_kmax.errors import CheckpointError
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SLOT = "/.OPTIMIZER_SLOT/"
-# Keys of a training checkpoint that are no part of the model.
-_TRAINING_STATE = ("optimizer", "backbone_optimizer", "global_step", "save_counter", "_CHECKPOINTABLE_OBJECT_GRAPH")
+# Item of a training checkpoint that holds the averages of the weights, under the weights' keys.
+AVERAGED_WEIGHTS = "averaged_weights"
+# Items of a training checkpoint that are no part of the model.
+_TRAINING_STATE = (
+    "optimizer",
+    "backbone_optimizer",
+    AVERAGED_WEIGHTS,
+    "weight_averaging",
+    "global_step",
+    "save_counter",
+    "_CHECKPOINTABLE_OBJECT_GRAPH",
+)
 _NAMED_AT_MOST = 8
 
 
@@ -63,8 +73,13 @@ def checkpoint_items(model: tf.keras.Model) -> dict[str, tf.train.Checkpoint]:
 
     Its keys are DeepLab2's top-level items: encoder, pixel_decoder, transformer_decoder, pixel_space_head, ...
     """
+    return object_tree(checkpoint_variables(model))
+
+
+def object_tree(variables: Mapping[str, tf.Variable]) -> dict[str, tf.train.Checkpoint | tf.Variable]:
+    """Variables by their keys as trees of objects, to be given to `tf.train.Checkpoint(**items)`."""
     tree: dict = {}
-    for key, variable in checkpoint_variables(model).items():
+    for key, variable in variables.items():
         *parents, leaf = key.split("/")
         node = tree
         for name in parents:
@@ -91,8 +106,14 @@ def resolve_checkpoint(path: str) -> str:
     return prefix
 
 
+def holds_averages(path: str) -> bool:
+    """Whether the checkpoint with the prefix `path` holds averaged weights."""
+    keys = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    return any(key.startswith(f"{AVERAGED_WEIGHTS}/") for key in keys)
+
+
 def load_checkpoint(
-    model: tf.keras.Model, path: str, partial: bool = False, exclude: Sequence[str] = ()
+    model: tf.keras.Model, path: str, partial: bool = False, exclude: Sequence[str] = (), averaged: bool = False
 ) -> RestoreReport:
     """Assigns the variables of `model` from a checkpoint of DeepLab2's or ours.
 
@@ -101,27 +122,37 @@ def load_checkpoint(
         path: checkpoint prefix, or a directory (its latest checkpoint).
         partial: load what fits and report the rest, instead of refusing a checkpoint that does not fit exactly.
         exclude: top-level items to leave as they are, e.g. "semantic_last_layer".
+        averaged: load the averages of the weights, which a run with `weight_average_decay` stores beside them.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        CheckpointError: no checkpoint there; not partial and some key is missing, unused or of another shape; or
-            partial and nothing fits at all. Nothing has been assigned then.
+        CheckpointError: no checkpoint there, or one without averages; not partial and some key is missing, unused or
+            of another shape; or partial and nothing fits at all. Nothing has been assigned then.
     """
     prefix = resolve_checkpoint(path)
     try:
         reader = tf.train.load_checkpoint(prefix)
     except (ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
-    report = _compare(prefix, checkpoint_variables(model), reader.get_variable_to_shape_map(), exclude)
+    shapes = reader.get_variable_to_shape_map()
+    place = f"{AVERAGED_WEIGHTS}/" if averaged else ""
+    if averaged:
+        shapes = {key[len(place) :]: shape for key, shape in shapes.items() if key.startswith(place)}
+        if not shapes:
+            raise CheckpointError(
+                f"{prefix} holds no averaged weights: expected keys that start with {place}. They are there after"
+                " training with trainer_options.solver_options.weight_average_decay"
+            )
+    report = _compare(prefix, checkpoint_variables(model), shapes, exclude)
     if not partial and (report.missing or report.misshaped or report.unused):
         raise CheckpointError(f"the checkpoint does not fit the model (partial=True loads what fits)\n    {report}")
     if not report.loaded:
         raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
     variables = checkpoint_variables(model)
     for key in report.loaded:
-        variables[key].assign(reader.get_tensor(key + _VALUE))
+        variables[key].assign(reader.get_tensor(place + key + _VALUE))
     logging.info("%s", report)
     return report
 

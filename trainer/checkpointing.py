@@ -7,9 +7,16 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import RestoreReport, checkpoint_items, load_checkpoint, resolve_checkpoint
+from deeplab2_kmax.checkpoints import (
+    RestoreReport,
+    checkpoint_items,
+    holds_averages,
+    load_checkpoint,
+    resolve_checkpoint,
+)
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, require_same_averaging
 from deeplab2_kmax.trainer.progress import say
 
 # Items of a checkpoint whose channels are the data set's classes.
@@ -29,6 +36,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
         interval: steps between two checkpoints.
         initialize: called where the folder holds no checkpoint; returns a sentence saying what the run starts from.
         optimizers: of a run that trains, by their names in a checkpoint; a checkpoint without their state is refused.
+        averages: of the weights, in a run that trains with them.
+        restore_averages: give the model the averages in a checkpoint in place of its weights; for evaluation.
     """
 
     def __init__(
@@ -41,9 +50,12 @@ class RunCheckpoints(tf.train.CheckpointManager):
         interval: int = 1000,
         initialize: Callable[[], str],
         optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer] | None = None,
+        averages: WeightAverages | None = None,
+        restore_averages: bool = False,
     ):
+        items = {**checkpoint_items(model), **(optimizers or {}), "global_step": global_step}
         super().__init__(
-            tf.train.Checkpoint(**checkpoint_items(model), **(optimizers or {}), global_step=global_step),
+            tf.train.Checkpoint(**items, **(averages.checkpoint_items if averages else {})),
             directory,
             max_to_keep=keep,
             step_counter=global_step,
@@ -54,6 +66,9 @@ class RunCheckpoints(tf.train.CheckpointManager):
         self._initialize = initialize
         self._model = model
         self._optimizers = dict(optimizers or {})
+        self._averages = averages
+        self._without_averages = tf.train.Checkpoint(**items)
+        self._restore_averages = restore_averages
         self._last_step = 0
 
     def restore_or_initialize(self) -> str | None:
@@ -65,6 +80,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
         path = self.latest_checkpoint
         if path is None:
             say(self._initialize())
+            if self._averages:
+                self._averages.start()
             return None
         self.restore(path)
         say(f"{'resumed from' if self._optimizers else 'evaluating'} {path} at step {self._global_step.numpy()}")
@@ -74,11 +91,23 @@ class RunCheckpoints(tf.train.CheckpointManager):
         """Restores `path`: all of the model, and all of the optimizers where the run trains."""
         load_checkpoint(self._model, path)
         _require_slots(path, self._optimizers)
+        if self._optimizers:
+            require_same_averaging(path, self._averages)
+        goes_on_averaging = self._averages and holds_averages(path)
+        checkpoint = self.checkpoint if goes_on_averaging else self._without_averages
         try:
             # What is not matched is the optimizers' part of the file, which evaluation leaves alone.
-            self.checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+            checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             raise CheckpointError(f"{path} does not fit this experiment: {_first_line(error)}") from error
+        if goes_on_averaging:
+            if change := self._averages.decay_changed(path):
+                say(change)
+        elif self._averages:
+            self._averages.start()
+            say(f"{path} holds no averaged weights; averaging starts from its weights")
+        if self._restore_averages:
+            load_checkpoint(self._model, path, averaged=True)
         self._last_step = int(self._global_step.numpy())
 
     def save(self, checkpoint_number=None, check_interval=True, options=None) -> str | None:

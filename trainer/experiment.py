@@ -33,7 +33,13 @@ from deeplab2_kmax.trainer.checkpointing import (
 )
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.modes import MODES, total_steps
-from deeplab2_kmax.trainer.optimizers import Optimizers, build_optimizers, solver_settings
+from deeplab2_kmax.trainer.optimizers import (
+    Optimizers,
+    WeightAverages,
+    build_optimizers,
+    build_weight_averages,
+    solver_settings,
+)
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
 from deeplab2_kmax.trainer.run_folder import require_data, require_writable
 from deeplab2_kmax.trainer.step import TrainStep
@@ -53,6 +59,7 @@ class Experiment:
         controller: orbit's outer loop.
         bad_records: what has been left out of the data, under "train" and "eval".
         progress: prints the lines of training; None where nothing is trained.
+        evaluated_averages: averages of the weights, to be evaluated in their place; None: the weights are.
     """
 
     config: config_pb2.ExperimentOptions
@@ -63,6 +70,7 @@ class Experiment:
     controller: orbit.Controller
     bad_records: Mapping[str, BadRecords]
     progress: Progress | None = None
+    evaluated_averages: WeightAverages | None = None
 
 
 def run_experiment(
@@ -94,7 +102,17 @@ def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> N
     if "train" in mode and (pretrained := pretrained_encoder(folder, options)):
         _require_filled_in("model_options.backbone.pretrained_weights", pretrained)
         require_pretrained_weights(pretrained)
+    if mode == "train_and_eval":
+        _require_averages(config)
     require_writable(folder)
+
+
+def _require_averages(config: config_pb2.ExperimentOptions) -> None:
+    if config.evaluator_options.use_averaged_weights and not config.trainer_options.solver_options.weight_average_decay:
+        raise ConfigError(
+            "evaluator_options.use_averaged_weights: there are none to evaluate; set"
+            " trainer_options.solver_options.weight_average_decay, e.g. to 0.9999"
+        )
 
 
 def _require_filled_in(field: str, value: str) -> None:
@@ -120,6 +138,7 @@ def build_experiment(
     optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
     progress = Progress(global_step, total_steps(config)) if optimizers else None
+    averaged = config.evaluator_options.use_averaged_weights
     return Experiment(
         config=config,
         folder=folder,
@@ -136,6 +155,7 @@ def build_experiment(
         ),
         bad_records=bad_records,
         progress=progress,
+        evaluated_averages=optimizers.averages if optimizers and averaged else None,
     )
 
 
@@ -170,7 +190,9 @@ def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training
 
 def _build_optimizers(parts: _Parts) -> Optimizers:
     settings = solver_settings(parts.config.trainer_options.solver_options)
-    return build_optimizers(settings, parts.model.trainable_variables, parts.model.backbone_variables)
+    model = parts.model
+    averages = build_weight_averages(model, settings.average_decay)
+    return build_optimizers(settings, model.trainable_variables, model.backbone_variables, averages)
 
 
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) -> Trainer:
@@ -247,6 +269,8 @@ def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheck
         interval=trainer_options.save_checkpoints_steps,
         initialize=functools.partial(_start_training if optimizers else _start_evaluation, parts),
         optimizers=optimizers.checkpoint_items if optimizers else None,
+        averages=optimizers.averages if optimizers else None,
+        restore_averages=not optimizers and parts.config.evaluator_options.use_averaged_weights,
     )
 
 
@@ -267,5 +291,6 @@ def _start_training(parts: _Parts) -> str:
 
 
 def _start_evaluation(parts: _Parts) -> str:
-    report = load_checkpoint(parts.model, parts.config.model_options.initial_checkpoint)
+    averaged = parts.config.evaluator_options.use_averaged_weights
+    report = load_checkpoint(parts.model, parts.config.model_options.initial_checkpoint, averaged=averaged)
     return f"no checkpoint in the model folder; evaluating initial_checkpoint {report.path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,9 @@ def train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
     while True:
         step = int(experiment.global_step.numpy())
         train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
-        results = evaluate(experiment)
+        averages = experiment.evaluated_averages
+        with averages.in_the_model() if averages else contextlib.nullcontext():
+            results = evaluate(experiment)
         filed.add(experiment.checkpoints.latest_checkpoint, int(experiment.global_step.numpy()), results)
         if experiment.global_step.numpy() >= total:
             return results

@@ -50,7 +50,8 @@ def restored_model(
 ) -> tuple[config_pb2.ExperimentOptions, tf.keras.Model, str | None]:
     """(config for inference, model with its batch norms folded, prefix of the checkpoint) of a training config.
 
-    `checkpoint` is a prefix or a folder (its latest checkpoint); None leaves the weights random.
+    `checkpoint` is a prefix or a folder (its latest checkpoint); None leaves the weights random. With the config's
+    `evaluator_options.use_averaged_weights` the weights are the averages in it.
 
     Raises:
       ConfigError: the model of `config` is not supported.
@@ -61,7 +62,7 @@ def restored_model(
     config = inference_config(config)
     model = build_model(config)
     if prefix is not None:
-        load_checkpoint(model, prefix)
+        load_checkpoint(model, prefix, averaged=config.evaluator_options.use_averaged_weights)
     fold_batch_norms(model)
     return config, model, prefix
 

@@ -63,6 +63,8 @@ def test_additions_are_numbered_from_1000():
         ("MaXDeepLabOptions", "activate_semantic_skips"),
         ("SolverOptions", "lookahead_sync_period"),
         ("SolverOptions", "lookahead_slow_step_size"),
+        ("SolverOptions", "weight_average_decay"),
+        ("EvaluatorOptions", "use_averaged_weights"),
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),

@@ -129,6 +129,11 @@ def test_a_finished_run_is_not_trained_further(trained, records, capsys):
     assert "training is complete at step 3" in capsys.readouterr().out
 
 
+def test_there_must_be_averages_to_evaluate(records, tmp_path):
+    with pytest.raises(ConfigError, match="use_averaged_weights: there are none.*weight_average_decay"):
+        run(tiny_config(records, "evaluator_options.use_averaged_weights=true"), "train_and_eval", str(tmp_path))
+
+
 def test_other_optimizers_cannot_take_over_the_state(trained, records):
     config = tiny_config(records, "trainer_options.solver_options.optimizer=sgd")
     with pytest.raises(CheckpointError, match="holds no 'momentum' of `optimizer`"):

@@ -38,3 +38,14 @@ def test_optimizers_keep_replicas_alike(results):
     # The decay of the second replica's own kernels among them: TensorFlow names these kernel/replica_1:0.
     assert len(results["optimizers"]) == 10
     assert {name: distance for name, distance in results["optimizers"].items() if distance > 1e-6} == {}
+
+
+def test_each_replica_averages_for_itself(results):
+    averages = results["averages"]
+    # Weights 1, 0, -1.9 (momentum) and mean statistics 1, 3, 5 with decays 1/10 and 2/11.
+    weight = 2 / 11 * 0.1 - 9 / 11 * 1.9
+    statistic = 2 / 11 * (0.1 + 0.9 * 3) + 9 / 11 * 5
+    assert averages["replicas"] == pytest.approx([weight, weight])
+    assert averages["saved"] == pytest.approx([weight, statistic])
+    assert averages["lent"] == pytest.approx(statistic)
+    assert averages["back"] == pytest.approx(-1.9)

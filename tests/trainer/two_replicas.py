@@ -20,7 +20,12 @@ from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
 from test_loop import NAMES, make_trainer  # noqa: E402
 
 from deeplab2_kmax.evaluation.evaluator import Evaluator  # noqa: E402
-from deeplab2_kmax.trainer.optimizers import build_optimizers  # noqa: E402
+from deeplab2_kmax.trainer.optimizers import (  # noqa: E402
+    Schedule,
+    SolverSettings,
+    WeightAverages,
+    build_optimizers,
+)
 
 
 def replica_batches(input_context):
@@ -101,8 +106,52 @@ def optimize(strategy, kind, period, aggregated):
     return float(max(distances))
 
 
+def average(strategy):
+    """Averages of a weight and of a statistic after two steps, as each replica sees them and as they are saved."""
+    with strategy.scope():
+        weight = tf.Variable(1.0, name="kernel")
+        statistic = tf.Variable(
+            1.0,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+        averages = WeightAverages({"weight": weight, "statistic": statistic}, 0.999)
+        solver = SolverSettings("sgd", Schedule(1.0, total_steps=10**9))
+        optimizers = build_optimizers(solver, [weight], averages=averages)
+
+    @tf.function
+    def step_fn():
+        def on_replica():
+            # The replicas' statistics are 1 and 3 more than before.
+            replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+            statistic.assign_add(1.0 + 2 * replica)
+            optimizers.apply([(tf.constant(0.5), weight)])
+
+        strategy.run(on_replica)
+
+    for _ in range(2):
+        step_fn()
+    path = tf.train.Checkpoint(**averages.checkpoint_items).write(f"{tempfile.mkdtemp()}/ckpt")
+    value = "averaged_weights/{}/.ATTRIBUTES/VARIABLE_VALUE".format
+    saved = [float(tf.train.load_variable(path, value(name))) for name in ("weight", "statistic")]
+    with strategy.scope(), averages.in_the_model():
+        replicas = [float(copy) for copy in strategy.experimental_local_results(weight)]
+        lent = float(statistic.read_value())
+    return {"replicas": replicas, "saved": saved, "lent": lent, "back": float(weight.read_value())}
+
+
 if __name__ == "__main__":
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     # Every kind with gradients to be summed, and around it Lookahead with gradients that are.
     distances = {f"{kind} {period}": optimize(mirrored, kind, period, aggregated=period > 0) for kind, period in KINDS}
-    print(json.dumps({"train": train(mirrored), "eval": evaluate(mirrored), "optimizers": distances}))
+    print(
+        json.dumps(
+            {
+                "train": train(mirrored),
+                "eval": evaluate(mirrored),
+                "optimizers": distances,
+                "averages": average(mirrored),
+            }
+        )
+    )

@@ -8,13 +8,16 @@ from deeplab2_kmax.trainer.optimizers.kinds import build_optimizer
 from deeplab2_kmax.trainer.optimizers.model_optimizers import Optimizers, build_optimizers
 from deeplab2_kmax.trainer.optimizers.schedules import build_schedule
 from deeplab2_kmax.trainer.optimizers.settings import Schedule, SolverSettings, solver_settings
+from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, build_weight_averages
 
 __all__ = [
     "Optimizers",
     "Schedule",
     "SolverSettings",
+    "WeightAverages",
     "build_optimizer",
     "build_optimizers",
     "build_schedule",
+    "build_weight_averages",
     "solver_settings",
 ]

@@ -10,6 +10,7 @@ import tensorflow as tf
 from deeplab2_kmax.trainer.optimizers.kinds import build_optimizer
 from deeplab2_kmax.trainer.optimizers.settings import SolverSettings
 from deeplab2_kmax.trainer.optimizers.variable_groups import BACKBONE, MAIN, Group, assign_groups
+from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Optimizers:
         backbone: updates the pixel encoder's variables, or None.
         groups: each trained variable with the optimizer that updates it.
         clip_norm: per-replica limit of the gradients' global norm, or None.
+        averages: of the weights, updated with them; or None.
     """
 
     main: tf.keras.optimizers.legacy.Optimizer
     backbone: tf.keras.optimizers.legacy.Optimizer | None = None
     groups: Sequence[tuple[tf.Variable, Group]] = ()
     clip_norm: float | None = None
+    averages: WeightAverages | None = None
 
     @property
     def checkpoint_items(self) -> Mapping[str, tf.keras.optimizers.legacy.Optimizer]:
@@ -40,7 +43,7 @@ class Optimizers:
     def apply(
         self, gradients_and_variables: Iterable[tuple[tf.Tensor, tf.Variable]], *, aggregated: bool = False
     ) -> None:
-        """Updates the variables once, in replica context.
+        """Updates the variables and their averages once, in replica context.
 
         Args:
             gradients_and_variables: this replica's gradients, to be summed over replicas.
@@ -48,6 +51,8 @@ class Optimizers:
         """
         for optimizer, group in self.split(gradients_and_variables):
             optimizer.apply_gradients(group, experimental_aggregate_gradients=not aggregated)
+        if self.averages is not None:
+            self.averages.update()
 
     def split(self, pairs):
         """Yields each optimizer with those of the (gradient, variable) pairs it is for."""
@@ -60,7 +65,10 @@ class Optimizers:
 
 
 def build_optimizers(
-    settings: SolverSettings, variables: Iterable[tf.Variable], backbone_variables: Sequence[tf.Variable] = ()
+    settings: SolverSettings,
+    variables: Iterable[tf.Variable],
+    backbone_variables: Sequence[tf.Variable] = (),
+    averages: WeightAverages | None = None,
 ) -> Optimizers:
     """The optimizers of a model, with their state; call it in the strategy's scope.
 
@@ -68,6 +76,7 @@ def build_optimizers(
         settings: how weights are updated.
         variables: all trainable variables of the model.
         backbone_variables: those of its pixel encoder.
+        averages: updated with the variables.
 
     Raises:
         ConfigError: an optimizer of tensorflow-addons is asked for, which is not installed.
@@ -76,7 +85,7 @@ def build_optimizers(
     # One optimizer for each rate that occurs.
     multipliers = {group.optimizer: group.rate_multiplier for _, group in groups}
     backbone = build_optimizer(settings, multipliers[BACKBONE]) if BACKBONE in multipliers else None
-    optimizers = Optimizers(build_optimizer(settings), backbone, groups, settings.clip_norm)
+    optimizers = Optimizers(build_optimizer(settings), backbone, groups, settings.clip_norm, averages)
     # Left to themselves optimizers make their variables in their first step, and a tf.function that makes variables is
     # traced twice.
     for optimizer, pairs in optimizers.split((None, variable) for variable, _ in groups):

@@ -56,6 +56,7 @@ class SolverSettings:
         lookahead_sync_period: Lookahead around the optimizer: every so many steps slow weights go
             `lookahead_slow_step_size` of the way to the fast ones, which start again from there; 0: no Lookahead.
         lookahead_slow_step_size: in 0 .. 1.
+        average_decay: of the moving average of the weights, see `WeightAverages`; 0: no average.
     """
 
     optimizer: str
@@ -65,6 +66,7 @@ class SolverSettings:
     clip_norm: float | None = None
     lookahead_sync_period: int = 0
     lookahead_slow_step_size: float = 0.5
+    average_decay: float = 0.0
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
@@ -74,6 +76,11 @@ class SolverSettings:
         if not 0 < self.lookahead_slow_step_size <= 1:
             raise ConfigError(
                 f"lookahead_slow_step_size: expected a number above 0, at most 1; came {self.lookahead_slow_step_size}"
+            )
+
+        if not 0 <= self.average_decay < 1:
+            raise ConfigError(
+                f"weight_average_decay: expected 0 (off) or a number below 1 such as 0.9999; came {self.average_decay}"
             )
 
     @property
@@ -101,4 +108,5 @@ def solver_settings(options: config_pb2.SolverOptions) -> SolverSettings:
         clip_norm=options.clip_gradient_norm if clips else None,
         lookahead_sync_period=options.lookahead_sync_period,
         lookahead_slow_step_size=options.lookahead_slow_step_size,
+        average_decay=options.weight_average_decay,
     )
