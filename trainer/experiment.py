@@ -43,7 +43,10 @@ from deeplab2_kmax.trainer.optimizers import (
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
 from deeplab2_kmax.trainer.run_folder import require_data, require_writable
 from deeplab2_kmax.trainer.step import TrainStep
+from deeplab2_kmax.trainer.step_clock import StepClock
 from deeplab2_kmax.trainer.strategy import create_strategy
+from deeplab2_kmax.trainer.training_pictures import TrainingPictures
+from deeplab2_kmax.trainer.training_summaries import TrainingSummaries
 
 
 @dataclasses.dataclass
@@ -137,8 +140,12 @@ def build_experiment(
     parts = _Parts(config, folder, strategy, model, build_loss(config), global_step, bad_records)
     optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
-    progress = Progress(global_step, total_steps(config)) if optimizers else None
     averaged = config.evaluator_options.use_averaged_weights
+    progress = summaries = None
+    if optimizers:
+        clock = StepClock(config.train_dataset_options.batch_size)
+        progress = Progress(global_step, total_steps(config), clock)
+        summaries = _training_summaries(parts, clock)
     return Experiment(
         config=config,
         folder=folder,
@@ -147,11 +154,12 @@ def build_experiment(
         checkpoints=checkpoints,
         controller=_build_controller(
             parts,
-            _build_trainer(parts, optimizers, progress) if optimizers else None,
+            _build_trainer(parts, optimizers, progress, summaries.fetch) if optimizers else None,
             _build_evaluator(parts) if "eval" in mode else None,
             # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
             checkpoints if optimizers else None,
             progress,
+            summaries,
         ),
         bad_records=bad_records,
         progress=progress,
@@ -195,13 +203,27 @@ def _build_optimizers(parts: _Parts) -> Optimizers:
     return build_optimizers(settings, model.trainable_variables, model.backbone_variables, averages)
 
 
-def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress) -> Trainer:
+def _training_summaries(parts: _Parts, clock: StepClock) -> TrainingSummaries:
+    options = parts.config.trainer_options
+    pictures = None
+    if options.num_summary_images > 0:
+        pictures = TrainingPictures(
+            load_dataset(parts.config.train_dataset_options.dataset),
+            count=options.num_summary_images,
+            interval=options.save_summaries_steps,
+            fetch=clock.fetch,
+        )
+    return TrainingSummaries(os.path.join(parts.folder, "train"), parts.global_step, clock, pictures)
+
+
+def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fetch: Callable) -> Trainer:
     step = TrainStep(model=parts.model, loss=parts.loss, loss_names=parts.loss.names, optimizers=optimizers)
     return Trainer(
         step=step,
         dataset=_distributed(parts, parts.config.train_dataset_options, is_training=True),
         global_step=parts.global_step,
         in_graph=isinstance(parts.strategy, tf.distribute.TPUStrategy),
+        fetch=fetch,
         on_traced=progress.on_traced,
         on_step=progress.on_step,
     )
@@ -244,6 +266,7 @@ def _build_controller(
     evaluator: Evaluator | None,
     checkpoints: RunCheckpoints | None,
     progress: Progress | None,
+    summaries: TrainingSummaries | None,
 ) -> orbit.Controller:
     """orbit's outer loop; restores the checkpoints' latest, and prints through `progress`."""
     return orbit.Controller(
@@ -253,7 +276,7 @@ def _build_controller(
         train_actions=[progress] if progress else (),
         steps_per_loop=parts.config.trainer_options.steps_per_loop,
         eval_summary_dir=os.path.join(parts.folder, "eval"),
-        summary_dir=os.path.join(parts.folder, "train"),
+        summary_manager=summaries,
         global_step=parts.global_step,
         strategy=parts.strategy,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import orbit
 import tensorflow as tf
@@ -26,6 +26,7 @@ class Trainer(orbit.StandardTrainer):
             optimize, and makes the process deaf to Ctrl-C.
         on_traced: called once, before the first step, with the seconds it took to trace the training graph and the
             names of trainable variables the loss does not depend on; these are left as they are.
+        fetch: takes a batch from the iterator of `dataset` (not where steps are repeated in the graph).
         on_step: called after each step (not where steps are repeated in the graph). What it raises ends training
             between two steps.
     """
@@ -38,6 +39,7 @@ class Trainer(orbit.StandardTrainer):
         global_step: tf.Variable,
         in_graph: bool = False,
         on_traced: Callable[[float, Sequence[str]], None] | None = None,
+        fetch: Callable[[Iterator], Batch] = next,
         on_step: Callable[[], None] | None = None,
     ):
         super().__init__(dataset)
@@ -45,6 +47,7 @@ class Trainer(orbit.StandardTrainer):
         self._global_step = global_step
         self._in_graph = in_graph
         self._on_traced = on_traced
+        self._fetch = fetch
         self._on_step = on_step
         # The sums of all terms since the loop began, of the gradient norm, and the count: one variable, because a Keras
         # metric for each would add hundreds of operations to every step.
@@ -88,7 +91,7 @@ class Trainer(orbit.StandardTrainer):
 
     def _repeat(self, step: Callable, iterator, num_steps: int) -> None:
         for _ in range(num_steps):
-            batch = next(iterator)
+            batch = self._fetch(iterator)
             report, stop = step(batch)
             if stop:
                 self._fail(batch, report)
@@ -132,10 +135,9 @@ class Trainer(orbit.StandardTrainer):
         self._sums.assign(tf.zeros_like(self._sums))
 
     def train_loop_end(self) -> dict[str, tf.Tensor]:
-        """Means over the loop: `losses/train_<term>`, `gradient_norm`, and the current `learning_rate`."""
+        """Means over the loop: `losses/train_<term>`, `gradient_norm`, and the current rates of the optimizers."""
         *sums, count = self._sums.numpy()
         *losses, norm = (value / count for value in sums)
         logs = {f"losses/train_{name}": value for name, value in zip(self._step.loss_names, losses)}
         logs["gradient_norm"] = norm
-        logs["learning_rate"] = self._step.optimizers.learning_rate(self._global_step)
-        return logs
+        return {**logs, **self._step.optimizers.learning_rates(self._global_step)}

@@ -84,6 +84,7 @@ def train_until(experiment: Experiment, step: int) -> None:
         experiment.progress.start()
         with data_errors(experiment.config.train_dataset_options, is_training=True):
             experiment.controller.train(step)
+        experiment.progress.pause()
     except KeyboardInterrupt:
         experiment.checkpoints.save(check_interval=False)
         say(f"stopped by the user at step {experiment.global_step.numpy()}; the same command goes on from there")

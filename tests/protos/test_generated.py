@@ -68,6 +68,7 @@ def test_additions_are_numbered_from_1000():
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),
+        ("TrainerOptions", "num_summary_images"),
         ("EvaluatorOptions", "best_checkpoint_metric"),
         ("EvaluatorOptions", "num_summary_images"),
         ("EvaluatorOptions", "per_class_summaries"),

@@ -80,6 +80,9 @@ def test_summaries_have_deeplab2s_names(trained):
             for event in tf.compat.v1.train.summary_iterator(str(path)):
                 found.update(value.tag for value in event.summary.value)
     assert {"losses/train_total_loss", "losses/train_aux_0pq_style_loss_class_term", "learning_rate"} <= tags["train"]
+    assert {"backbone_learning_rate", "gradient_norm", "steps_per_second", "images_per_second"} <= tags["train"]
+    assert {"training/000", "training/001"} <= tags["train"]
+    assert {"panoptic/000_shapes_val_000000", "panoptic/002_shapes_val_000002"} <= tags["eval"]
     assert {"losses/eval_total_loss", "evaluation/pq/PQ", "evaluation/iou/IoU"} <= tags["eval"]
 
 

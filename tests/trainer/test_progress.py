@@ -1,6 +1,7 @@
 """What training says."""
 
 import re
+import time
 
 import orbit.controller
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.trainer import progress
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, rate
+from deeplab2_kmax.trainer.step_clock import StepClock
 
 LOGS = {
     "losses/train_pq_style_loss_class_term": 1.25,
@@ -25,8 +27,28 @@ def clock(monkeypatch):
     class Clock:
         now = 1000.0
 
-    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
     return Clock
+
+
+@pytest.fixture
+def run(clock):
+    """(steps, waiting=, computing=, images=) -> Progress after so many steps of a loop, the global step among them."""
+
+    def steps_of(progress, step, steps, waiting=0.0, computing=1.0):
+        def batches():
+            while True:
+                clock.now += waiting
+                yield None
+
+        iterator = batches()
+        for _ in range(steps):
+            progress.clock.fetch(iterator)
+            clock.now += computing
+            progress.on_step()
+        step.assign_add(steps)
+
+    return steps_of
 
 
 @pytest.mark.parametrize(
@@ -42,32 +64,61 @@ def test_slow_steps_are_given_in_seconds():
     assert rate(0.25) == "4 s/step"
 
 
-def test_a_line_says_step_speed_loss_rate_and_time_left(clock, capsys):
-    step = tf.Variable(100, dtype=tf.int64)
-    line = Progress(step, total_steps=1000)
-    clock.now += 50  # The first step optimizes the graph; it does not count.
-    line.on_step()
-    clock.now += 18
-    step.assign(110)
+def test_a_line_says_step_speed_loss_rate_and_time_left(clock, run, capsys):
+    step = tf.Variable(99, dtype=tf.int64)
+    line = Progress(step, total_steps=1000, clock=StepClock(images_per_step=8))
+    run(line, step, steps=1, computing=30)  # The first step optimizes the graph; it does not count.
+    run(line, step, steps=10, waiting=0.5, computing=1.5)
     line(LOGS)
     said = capsys.readouterr().out
-    assert said.startswith("step  110/1000 | 0.5 step/s | loss 11 (class 1.25) | lr 0.0005 | 29 min 40 s left")
-    assert "9.75" not in said
+    assert said == (
+        "step  110/1000 | loss 11 (class 1.25) | lr 0.0005 | 0.5 step/s | 4 images/s | 25 % waiting for input"
+        " | 29 min 40 s left\n"
+    )
 
 
-def test_a_loop_of_one_step_has_a_speed_too(clock, capsys):
+def test_without_room_the_terms_get_a_line_of_their_own(clock, run, capsys, monkeypatch):
+    terms = ("semantic_loss", "pq_style_loss_mask_dice_term", "mask_id_cross_entropy_loss")
+    logs = {**LOGS, **{f"losses/train_{name}": 1.2345 for name in terms}, "skipped_steps": 3}
+
+    def said_in(columns):
+        monkeypatch.setattr(progress, "_LOG_WIDTH", columns)
+        step = tf.Variable(0, dtype=tf.int64)
+        line = Progress(step, total_steps=150000, clock=StepClock(images_per_step=64))
+        run(line, step, steps=11, waiting=0.25, computing=0.75)
+        line(logs)
+        return re.sub(r"until \w+ \d\d:\d\d", "until DAY TIME", capsys.readouterr().out).splitlines()
+
+    first = "step     11/150000 | loss 11 | lr 0.0005 | 1 step/s | 64 images/s"
+    second = "    class 1.25 | semantic 1.234 | dice 1.234 | mask id 1.234"
+    assert said_in(150) == [
+        f"{first} | 25 % waiting for input | 3 step(s) skipped | 1 d 17 h left (until DAY TIME)", second
+    ]  # fmt: skip
+    assert said_in(120) == [f"{first} | input 25 % | 3 step(s) skipped | 1 d 17 h left", second]
+    assert said_in(70) == [first, "    input 25 % | 3 step(s) skipped | 1 d 17 h left", second]
+
+
+def test_a_loop_of_one_step_has_a_speed_too(clock, run, capsys):
     step = tf.Variable(0, dtype=tf.int64)
     line = Progress(step, total_steps=2)
-    clock.now += 4
-    line.on_step()
-    step.assign(1)
+    run(line, step, steps=1, computing=4)
     line(LOGS)
-    assert "step 1/2 | 4 s/step |" in capsys.readouterr().out
+    assert "step 1/2 | loss 11 (class 1.25) | lr 0.0005 | 4 s/step | 4 s left" in capsys.readouterr().out
+
+
+def test_an_input_that_is_too_slow_is_named_once(clock, run, capsys):
+    step = tf.Variable(0, dtype=tf.int64)
+    line = Progress(step, total_steps=1000)
+    for waiting, named in ((0.0, False), (1.6, True), (1.6, False), (0.0, False), (1.6, True)):
+        run(line, step, steps=20, waiting=waiting)
+        line(LOGS)
+        said = capsys.readouterr().out
+        assert ("input-bound: 62 % of the time waiting for data; see deeplab2-kmax benchmark input" in said) == named
 
 
 def test_long_loops_show_signs_of_life(clock, capsys):
     line = Progress(tf.Variable(0, dtype=tf.int64), total_steps=1000)
-    line.on_step()
+    line.on_step()  # The first one does not count.
     for _ in range(100):
         clock.now += 1
         line.on_step()

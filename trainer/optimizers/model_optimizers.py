@@ -40,6 +40,14 @@ class Optimizers:
         """Scalar float32: the rate of `main` at `step`."""
         return self.main.learning_rate(step)
 
+    def learning_rates(self, step) -> dict[str, tf.Tensor]:
+        """Scalars float32 at `step` by their names in TensorBoard: `learning_rate`, and `backbone_learning_rate` where
+        the pixel encoder has one of its own."""
+        rates = {"learning_rate": self.learning_rate(step)}
+        if self.backbone is not None:
+            rates["backbone_learning_rate"] = self.backbone.learning_rate(step)
+        return rates
+
     def apply(
         self, gradients_and_variables: Iterable[tuple[tf.Tensor, tf.Variable]], *, aggregated: bool = False
     ) -> None:
