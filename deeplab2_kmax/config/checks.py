@@ -12,6 +12,7 @@ from deeplab2_kmax.protos import config_pb2
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LEARNING_POLICIES = ("poly", "cosine")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> None:
@@ -76,6 +77,9 @@ def _resize_problems(options, crop: list[int]) -> list[str]:
 
 def _model_problems(config) -> list[str]:
     problems = _backbone_problems(config.model_options.backbone)
+    precision = config.model_options.precision
+    if precision not in PRECISIONS:
+        problems.append(f"model_options.precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     max_deeplab = config.model_options.max_deeplab
     where = "model_options.max_deeplab"
     if ENCODERS[config.model_options.backbone.name].has_own_skeleton:

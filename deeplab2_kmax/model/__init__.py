@@ -14,6 +14,7 @@ from deeplab2_kmax.model.dual_path.settings import ACTIVATION as DUAL_PATH_ACTIV
 from deeplab2_kmax.model.dual_path.settings import DualPathSettings
 from deeplab2_kmax.model.heads import HeadSettings, PredictionHead, SegmentationHead
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.precision import layers_in
 from deeplab2_kmax.model.mask_transformer import MaskTransformer
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder, PixelDecoderSettings
 from deeplab2_kmax.model.pixel_encoders import build_pixel_encoder
@@ -33,6 +34,8 @@ def build_model(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
     Args:
         config: from `load_config`.
 
+    Layers compute in `config.model_options.precision`; variables, inputs and outputs are float32.
+
     Returns:
         A `MaskTransformer` (the kMaX skeleton) or a `DualPathTransformer` (MaX-DeepLab's).
 
@@ -40,9 +43,11 @@ def build_model(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
         ConfigError: where the model is of a family or encoder that is not implemented.
     """
     require_supported(config)
-    model = _compose(config)
-    # Variables are created when the layers see the shape of their input; a symbolic one is enough.
-    model(tf.keras.Input([_BUILD_SIZE, _BUILD_SIZE, 3]), training=False)
+    # Some layers make others when they see their input.
+    with layers_in(config.model_options.precision):
+        model = _compose(config)
+        # Variables are created when the layers see the shape of their input; a symbolic one is enough.
+        model(tf.keras.Input([_BUILD_SIZE, _BUILD_SIZE, 3], dtype="float32"), training=False)
     return model
 
 

@@ -1,7 +1,8 @@
 """Prediction heads: mask logits and class logits from pixels and cluster centers; auxiliary semantic logits.
 
 The mask logits of cluster n at pixel p are <f_p, g_n>: pixel embeddings f of unit length against mask kernels g, batch
-normalized with one scale for all clusters (Wang et al., "MaX-DeepLab", CVPR 2021, equation 10).
+normalized with one scale for all clusters (Wang et al., "MaX-DeepLab", CVPR 2021, equation 10). They are float32 in
+every precision: which center is nearest to a pixel is decided by small differences between them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import Linear, LinearNorm, SeparableConvNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.precision import as_float32
 
 # Share of clusters expected to be void before training; biases the class logits.
 VOID_PRIOR = 0.9
 
 
 class Prediction(NamedTuple):
-    """What cluster centers predict on a grid of pixels.
+    """What cluster centers predict on a grid of pixels; float32.
 
     Attributes:
         mask_logits: [B, h, w, N] of each pixel belonging to each cluster.
@@ -86,11 +88,11 @@ class PredictionHead(tf.keras.layers.Layer):
         self.void_bias = math.log(settings.num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))
 
     def call(self, pixels, class_embedding, mask_embedding, training=False):
-        feature = self.pixel_norm(self.pixel_head(pixels, training=training), training=training)
+        feature = self.pixel_norm(as_float32(self.pixel_head(pixels, training=training)), training=training)
         feature = tf.math.l2_normalize(feature, axis=-1)
-        kernels = self.mask_head(mask_embedding, training=training)
+        kernels = as_float32(self.mask_head(mask_embedding, training=training))
         masks = tf.einsum("bhwd,bnd->bhwn", feature, kernels)
         masks = tf.squeeze(self.mask_norm(masks[..., tf.newaxis], training=training), -1)
-        classes = self.class_head(class_embedding)
+        classes = as_float32(self.class_head(class_embedding))
         bias = tf.one_hot(classes.shape[-1] - 1, classes.shape[-1], on_value=self.void_bias, dtype=classes.dtype)
         return Prediction(masks, classes + bias, feature)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.heads import Prediction, PredictionHead, SegmentationHead
 from deeplab2_kmax.model.layers.activations import activation
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.outputs import layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
@@ -60,7 +61,8 @@ class MaskTransformer(tf.keras.Model):
         activate_semantic_skips: bool = True,
         name: str = "mask_transformer",
     ):
-        super().__init__(name=name)
+        # What the parts below compute in is theirs; around them, and in what comes out, all is float32.
+        super().__init__(name=name, dtype="float32")
         self.pixel_encoder = pixel_encoder
         self.pixel_decoder = pixel_decoder
         self.transformer_decoder = transformer_decoder
@@ -98,8 +100,8 @@ class MaskTransformer(tf.keras.Model):
         with <layer> such as stride32_layer1.
         """
         features = self._features(images, training=False)
-        named = {f"pixel_encoder/{name}": x for name, x in features.encoder.items()}
-        named.update({f"pixel_decoder/stride{32 >> stage}": x for stage, x in enumerate(features.pixels)})
+        named = {f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()}
+        named.update({f"pixel_decoder/stride{32 >> stage}": as_float32(x) for stage, x in enumerate(features.pixels)})
         names = [layer.name for layer in self.transformer_decoder.layers]
         named.update(layer_intermediates(names, features.initial_centers, features.state.outputs))
         named.update({f"outputs/{name}": x for name, x in prediction_outputs(features.prediction).items()})

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import tensorflow as tf
 
 from deeplab2_kmax.model.heads import Prediction
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.model.transformer_decoder import LayerOutput
 from deeplab2_kmax.model.transformer_decoder.location import reference_masks
@@ -17,7 +18,7 @@ def model_outputs(
 ) -> dict[str, tf.Tensor]:
     """The outputs of a model; `MaskTransformer` documents them."""
     outputs = prediction_outputs(prediction)
-    outputs["semantic_logits"] = semantic_logits
+    outputs["semantic_logits"] = as_float32(semantic_logits)
     auxiliary = [layer.prediction for layer in layers if layer.prediction is not None]
     if training and auxiliary:
         outputs["auxiliary_outputs_pred"] = tuple(prediction_outputs(_resized(each, prediction)) for each in auxiliary)
@@ -39,7 +40,7 @@ def prediction_outputs(prediction: Prediction) -> dict[str, tf.Tensor]:
 def layer_intermediates(
     names: Iterable[str], initial_centers: tf.Tensor, layers: Iterable[LayerOutput]
 ) -> dict[str, tf.Tensor]:
-    """What the decoder layers with these `names` leave behind, as `transformer_decoder/<name>/<what>`."""
+    """What the decoder layers with these `names` leave behind, as `transformer_decoder/<name>/<what>`, float32."""
     named = {}
     centers = initial_centers
     for name, output in zip(names, layers):
@@ -49,7 +50,7 @@ def layer_intermediates(
         for what in ("assignment", "assignment_logits", "pixels", "reference_boxes"):
             if getattr(output, what) is not None:
                 named[f"{place}/{what}"] = getattr(output, what)
-    return named
+    return {name: as_float32(x) for name, x in named.items()}
 
 
 def _resized(prediction: Prediction, final: Prediction) -> Prediction:

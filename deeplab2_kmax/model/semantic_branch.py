@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import ConvNorm, SeparableConvNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.protos import model_pb2
 
@@ -72,7 +73,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     def call(self, x, training=False):
         branches = [self.pointwise(x, training=training)]
         branches += [conv(x, training=training) for conv in self.dilated]
-        pooled = self.pooled(tf.reduce_mean(x, [1, 2], keepdims=True), training=training)
+        pooled = self.pooled(tf.reduce_mean(as_float32(x), [1, 2], keepdims=True), training=training)
         branches.append(tf.broadcast_to(pooled, tf.shape(branches[0])))
         projected = self.projection(tf.concat(branches, -1), training=training)
         return self.dropout(projected, training=training)

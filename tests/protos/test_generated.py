@@ -65,6 +65,7 @@ def test_additions_are_numbered_from_1000():
         ("SolverOptions", "lookahead_slow_step_size"),
         ("SolverOptions", "weight_average_decay"),
         ("EvaluatorOptions", "use_averaged_weights"),
+        ("ModelOptions", "precision"),
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),

@@ -13,6 +13,7 @@ from deeplab2_kmax.model.heads import HeadSettings, Prediction, PredictionHead, 
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.outputs import layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
 from deeplab2_kmax.model.transformer_decoder import DecoderState
@@ -48,7 +49,8 @@ class DualPathTransformer(tf.keras.Model):
         semantic_decoder: SemanticDecoder | None = None,
         name: str = "dual_path_transformer",
     ):
-        super().__init__(name=name)
+        # What the parts below compute in is theirs; around them, and in what comes out, all is float32.
+        super().__init__(name=name, dtype="float32")
         self.output_stride = settings.residual.output_stride
         self.semantic_from_decoder = settings.extra_stacks > 0
         self.activate = activation(settings.residual.activation)
@@ -102,7 +104,7 @@ class DualPathTransformer(tf.keras.Model):
         There is no pixel decoder; layers are called after the stage they stand in, such as stage5_layer1.
         """
         features = self._features(images, training=False)
-        named = {f"pixel_encoder/{name}": x for name, x in features.encoder.items()}
+        named = {f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()}
         names = [layer.name for layer in self._decoder_layers()]
         named.update(layer_intermediates(names, features.initial_centers, features.state.outputs))
         named.update({f"outputs/{name}": x for name, x in prediction_outputs(features.prediction).items()})

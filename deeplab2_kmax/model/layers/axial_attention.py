@@ -15,6 +15,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.layers.convolution import linear
 from deeplab2_kmax.model.layers.folding import FoldingLayer
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 from deeplab2_kmax.model.layers.shapes import shape_of
 
 # Longest distance that has an embedding of its own; further ones share the last.
@@ -64,10 +65,11 @@ class AxialAttention(FoldingLayer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        self.qkv_kernel = self.add_weight(
+        self.qkv_kernel = add_float32_weight(
+            self,
             "qkv_kernel",
             [channels, 2 * self.key_channels + self.value_channels],
-            initializer=tf.keras.initializers.TruncatedNormal(stddev=channels**-0.5),
+            tf.keras.initializers.TruncatedNormal(stddev=channels**-0.5),
         )
         self.qkv_norm.build([None, 2 * self.key_channels + self.value_channels])
         super().build(input_shape)
@@ -88,7 +90,7 @@ class AxialAttention(FoldingLayer):
             ],
             training=True,
         )
-        weights = tf.nn.softmax(similarity)
+        weights = tf.cast(tf.nn.softmax(similarity), value.dtype)
         output = self.output_norm(
             [
                 tf.einsum("rhlm,rmhd->rhld", weights, value),
@@ -96,21 +98,22 @@ class AxialAttention(FoldingLayer):
             ],
             training=True,
         )
-        return tf.transpose(output, [0, 2, 1, 3])
+        return tf.transpose(tf.cast(output, value.dtype), [0, 2, 1, 3])
 
     def _predict(self, query, key, value, length):
         """As `_train`, with the scales of the norms on queries, keys and values, which are the smaller tensors.
 
         The similarities' shifts are left out: they are the same for all positions, to which softmax is blind.
         """
-        of_content, of_query, of_key = tf.unstack(tf.reshape(self.similarity_norm.affine()[0], [3, self.num_heads, 1]))
-        scale, shift = self.output_norm.affine()
+        scale = tf.cast(self.similarity_norm.affine()[0], query.dtype)
+        of_content, of_query, of_key = tf.unstack(tf.reshape(scale, [3, self.num_heads, 1]))
+        scale, shift = (tf.cast(values, value.dtype) for values in self.output_norm.affine())
         of_value, of_position = tf.unstack(tf.reshape(scale, [2, self.num_heads, -1]))
         similarity = tf.matmul(_heads_first(query * of_content), _heads_first(key), transpose_b=True)
         by_query = _at_each_position(query * of_query, self.query_positions(length), transpose_b=True)
         by_key = _at_each_position(key * of_key, tf.transpose(self.key_positions(length), [1, 0, 2]), transpose_b=True)
-        similarity += tf.transpose(by_query, [1, 2, 0, 3]) + tf.transpose(by_key, [1, 2, 3, 0])
-        weights = tf.nn.softmax(similarity)
+        by_position = tf.transpose(by_query, [1, 2, 0, 3]) + tf.transpose(by_key, [1, 2, 3, 0])
+        weights = tf.cast(tf.nn.softmax(as_float32(similarity + by_position)), value.dtype)
         content = tf.transpose(tf.matmul(weights, _heads_first(value * of_value)), [0, 2, 1, 3])
         position = _at_each_position(tf.transpose(weights, [0, 2, 1, 3]), self.value_positions(length))
         position = tf.transpose(position, [1, 0, 2, 3]) * of_position
@@ -118,7 +121,7 @@ class AxialAttention(FoldingLayer):
 
     def _query_key_value(self, x, length, training):
         if training:
-            qkv = self.qkv_norm(linear(x, self.qkv_kernel), training=True)
+            qkv = self.qkv_norm(linear(x, tf.cast(self.qkv_kernel, x.dtype)), training=True)
         else:
             qkv = linear(x, *self.inference_weights())
         parts = tf.split(qkv, [self.key_channels, self.key_channels, self.value_channels], axis=-1)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
 from deeplab2_kmax.model.layers.folding import FoldingLayer
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.precision import add_float32_weight
 from deeplab2_kmax.model.layers.shapes import shape_of
 
 
@@ -50,7 +51,7 @@ class ConvNorm(FoldingLayer):
 
     def build(self, input_shape):
         shape = [self.kernel_size, self.kernel_size, input_shape[-1], self.filters]
-        self.kernel = self.add_weight("kernel", shape, initializer="he_normal")
+        self.kernel = add_float32_weight(self, "kernel", shape, "he_normal")
         self.norm.build([None, self.filters])
         super().build(input_shape)
 
@@ -65,9 +66,10 @@ class ConvNorm(FoldingLayer):
         return self.kernel * scale, shift
 
     def _convolve_with_gradient(self, x):
+        kernel = tf.cast(self.kernel, x.dtype)
         if self.dilation == 1:
-            return self._convolve(x, self.kernel)
-        return dilated_convolution(x, self.kernel, self.dilation)
+            return self._convolve(x, kernel)
+        return dilated_convolution(x, kernel, self.dilation)
 
     def _convolve(self, x, kernel):
         if self.stride == 1:
@@ -113,13 +115,14 @@ class DepthwiseConvNorm(FoldingLayer):
 
     def build(self, input_shape):
         shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
-        self.depthwise_kernel = self.add_weight("depthwise_kernel", shape, initializer="glorot_uniform")
+        self.depthwise_kernel = add_float32_weight(self, "depthwise_kernel", shape, "glorot_uniform")
         self.norm.build([None, input_shape[-1]])
         super().build(input_shape)
 
     def call(self, x, training=False):
         if training:
-            return self.activate(self.norm(self._convolve(x, self.depthwise_kernel), training=True))
+            kernel = tf.cast(self.depthwise_kernel, x.dtype)
+            return self.activate(self.norm(self._convolve(x, kernel), training=True))
         kernel, bias = self.inference_weights()
         return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
 
@@ -178,13 +181,13 @@ class LinearNorm(FoldingLayer):
         self.norm = BatchNorm(normalization, gamma_initializer, name="norm")
 
     def build(self, input_shape):
-        self.kernel = self.add_weight("kernel", [1, input_shape[-1], self.filters], initializer=self.kernel_initializer)
+        self.kernel = add_float32_weight(self, "kernel", [1, input_shape[-1], self.filters], self.kernel_initializer)
         self.norm.build([None, self.filters])
         super().build(input_shape)
 
     def call(self, x, training=False):
         if training:
-            return self.activate(self.norm(linear(x, self.kernel[0]), training=True))
+            return self.activate(self.norm(linear(x, tf.cast(self.kernel[0], x.dtype)), training=True))
         return self.activate(linear(x, *self.inference_weights()))
 
     def combined_weights(self):

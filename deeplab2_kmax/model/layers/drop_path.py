@@ -13,8 +13,8 @@ def drop_path(x: tf.Tensor, keep_prob: float, training: bool) -> tf.Tensor:
     if not training or keep_prob == 1.0:
         return x
     shape = [tf.shape(x)[0]] + [1] * (x.shape.rank - 1)
-    kept = tf.floor(keep_prob + tf.random.uniform(shape, dtype=x.dtype))
-    return x * (kept / keep_prob)
+    kept = tf.floor(keep_prob + tf.random.uniform(shape))
+    return x * tf.cast(kept / keep_prob, x.dtype)
 
 
 def linear_keep_prob(last_keep_prob: float, stage: int, stages: int) -> float:

@@ -18,20 +18,26 @@ class FoldingLayer(tf.keras.layers.Layer):
         self._folded_bias: tf.Variable | None = None
 
     def combined_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """(kernel, bias) that do in inference what the layer's kernel and normalization do one after the other."""
+        """(kernel, bias) that do in inference what the layer's kernel and normalization do one after the other.
+
+        Float32, so that what is folded once and what is combined at each call are the same after rounding.
+        """
         raise NotImplementedError
 
     def inference_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """`combined_weights`, or what `fold` made of them."""
+        """`combined_weights`, or what `fold` made of them, in the precision the layer computes in."""
         if self._folded_kernel is None:
-            return self.combined_weights()
+            return self._rounded(self.combined_weights())
         return self._folded_kernel, self._folded_bias
 
     def fold(self) -> None:
         """Fixes `inference_weights` as they are now; later changes to the layer's variables do not reach them."""
-        kernel, bias = self.combined_weights()
+        kernel, bias = self._rounded(self.combined_weights())
         self._folded_kernel = tf.Variable(kernel, trainable=False, name="folded_kernel")
         self._folded_bias = tf.Variable(bias, trainable=False, name="folded_bias")
+
+    def _rounded(self, weights):
+        return tuple(tf.cast(weight, self.compute_dtype) for weight in weights)
 
 
 def fold_batch_norms(model: tf.keras.Model) -> None:

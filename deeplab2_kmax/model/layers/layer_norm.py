@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
+
 
 class LayerNorm(tf.keras.layers.Layer):
     """Whitens the channels (last axis) of each position, then scales and shifts them (Ba et al., 2016).
@@ -21,21 +23,28 @@ class LayerNorm(tf.keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        self.gamma = self.add_weight("gamma", [input_shape[-1]], initializer="ones")
-        self.beta = self.add_weight("beta", [input_shape[-1]], initializer="zeros")
+        self.gamma = add_float32_weight(self, "gamma", [input_shape[-1]], "ones")
+        self.beta = add_float32_weight(self, "beta", [input_shape[-1]], "zeros")
         super().build(input_shape)
 
     def call(self, x):
-        return self.whiten(x) * self.gamma + self.beta
+        return tf.cast(self._whitened(x) * self.gamma + self.beta, x.dtype)
 
     def whiten(self, x: tf.Tensor) -> tf.Tensor:
         """[..., C] -> [..., C] of mean 0 and variance 1 over channels."""
+        return tf.cast(self._whitened(x), x.dtype)
+
+    def _whitened(self, x):
+        x = as_float32(x)
         centered = x - tf.reduce_mean(x, -1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
         return centered * tf.math.rsqrt(variance + self.epsilon)
 
     def absorbed_by(self, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(kernel, bias) that do to whitened features what the given ones [..., C, D], [D] do to normalized ones."""
+        """(kernel, bias) that do to whitened features what the given ones [..., C, D], [D] do to normalized ones.
+
+        All are float32.
+        """
         taps = list(range(kernel.shape.rank - 2))
         shift = tf.linalg.matvec(tf.reduce_sum(kernel, taps), self.beta, transpose_a=True)
         return kernel * self.gamma[:, tf.newaxis], bias + shift

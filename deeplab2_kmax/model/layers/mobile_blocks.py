@@ -12,6 +12,7 @@ from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.initializers import small_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 from deeplab2_kmax.model.layers.relative_attention import RelativeAttention
 
 _EXPANSION = 4
@@ -86,7 +87,7 @@ class MobileConvBlock(tf.keras.layers.Layer):
             return self.activate(self.depthwise_norm(self.depthwise_conv(x), training=True))
         scale, shift = self.depthwise_norm.affine()
         kernel = self.depthwise_conv.depthwise_kernel * scale[:, tf.newaxis]
-        return self.activate(tf.nn.bias_add(self.depthwise_conv.convolve(x, kernel), shift))
+        return self.activate(tf.nn.bias_add(self.depthwise_conv.convolve(x, kernel), tf.cast(shift, x.dtype)))
 
     def _shortcut(self, x):
         if self.stride > 1:
@@ -133,7 +134,7 @@ class Gates(tf.keras.layers.Layer):
         self.expand = PointwiseConv(channels, name="expand")
 
     def call(self, x):
-        mean = tf.reduce_mean(x, [1, 2], keepdims=True)
+        mean = tf.reduce_mean(as_float32(x), [1, 2], keepdims=True)
         return tf.sigmoid(self.expand(tf.nn.silu(self.reduce(mean))))
 
 
@@ -146,21 +147,22 @@ class PointwiseConv(tf.keras.layers.Layer):
         self.use_bias = use_bias
 
     def build(self, input_shape):
-        self.kernel = self.add_weight("kernel", [1, 1, input_shape[-1], self.filters], initializer=small_normal())
-        self.bias = self.add_weight("bias", [self.filters], initializer="zeros") if self.use_bias else None
+        self.kernel = add_float32_weight(self, "kernel", [1, 1, input_shape[-1], self.filters], small_normal())
+        self.bias = add_float32_weight(self, "bias", [self.filters], "zeros") if self.use_bias else None
         super().build(input_shape)
 
     def call(self, x):
         if self.bias is None:
-            return tf.nn.conv2d(x, self.kernel, 1, "VALID")
+            return tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), 1, "VALID")
         return pointwise(x, self.kernel, self.bias)
 
 
 def pointwise(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, activate=tf.identity) -> tf.Tensor:
     """1x1 convolution of x [B, H, W, C] with kernel [1, 1, C, D] and bias [D], then `activate`.
 
-    It runs as a product of matrices, which TensorFlow fuses with bias and GELU on a CPU.
+    It runs as a product of matrices, which TensorFlow fuses with bias and GELU on a CPU, in the precision of x.
     """
+    kernel, bias = tf.cast(kernel, x.dtype), tf.cast(bias, x.dtype)
     product = tf.matmul(tf.reshape(x, [-1, kernel.shape[2]]), kernel[0, 0])
     shape = tf.concat([tf.shape(x)[:3], [kernel.shape[3]]], 0)
     y = tf.reshape(activate(tf.nn.bias_add(product, bias)), shape)
@@ -175,13 +177,11 @@ class StridedDepthwiseConv(tf.keras.layers.Layer):
         self.stride = stride
 
     def build(self, input_shape):
-        self.depthwise_kernel = self.add_weight(
-            "depthwise_kernel", [3, 3, input_shape[-1], 1], initializer=small_normal()
-        )
+        self.depthwise_kernel = add_float32_weight(self, "depthwise_kernel", [3, 3, input_shape[-1], 1], small_normal())
         super().build(input_shape)
 
     def call(self, x):
         return self.convolve(x, self.depthwise_kernel)
 
     def convolve(self, x, kernel):
-        return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], "SAME")
+        return tf.nn.depthwise_conv2d(x, tf.cast(kernel, x.dtype), [1, self.stride, self.stride, 1], "SAME")

@@ -1,10 +1,15 @@
-"""Batch normalization: over all replicas in training, as an affine map that convolutions absorb in inference."""
+"""Batch normalization: over all replicas in training, as an affine map that convolutions absorb in inference.
+
+Statistics, parameters and what is computed from them are float32, whatever the precision of the features.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 
 import tensorflow as tf
+
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,21 +31,22 @@ class _MovingStatistics(tf.keras.layers.Layer):
     """gamma, beta and the moving mean and variance of some normalization, all of one shape."""
 
     def __init__(self, settings: Normalization, gamma_initializer="ones", name: str | None = None):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         self.settings = settings
         self.gamma_initializer = tf.keras.initializers.get(gamma_initializer)
 
     def create_weights(self, shape: list[int]) -> None:
-        self.gamma = self.add_weight("gamma", shape, initializer=self.gamma_initializer)
-        self.beta = self.add_weight("beta", shape, initializer="zeros")
+        self.gamma = add_float32_weight(self, "gamma", shape, self.gamma_initializer)
+        self.beta = add_float32_weight(self, "beta", shape, "zeros")
         self.moving_mean = self._add_moving("moving_mean", shape, "zeros")
         self.moving_variance = self._add_moving("moving_variance", shape, "ones")
 
     def _add_moving(self, name: str, shape: list[int], initializer: str) -> tf.Variable:
-        return self.add_weight(
+        return add_float32_weight(
+            self,
             name,
             shape,
-            initializer=initializer,
+            initializer,
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.MEAN,
@@ -75,7 +81,7 @@ class _MovingStatistics(tf.keras.layers.Layer):
 
 
 class BatchNorm(_MovingStatistics):
-    """Normalizes each channel of a tensor of any rank.
+    """Normalizes each channel of a tensor of any rank; the result has the tensor's type.
 
     Args:
         settings: momentum, epsilon, synchronization.
@@ -103,8 +109,7 @@ class BatchNorm(_MovingStatistics):
     def call(self, x, training=False):
         axis = self.axis % x.shape.rank
         if not training:
-            scale, shift = self.affine()
-            return x * _along(axis, scale, x) + _along(axis, shift, x)
+            return _scale_and_shift(x, *self.affine(), axis)
         if self._replicas() > 1:
             return self._normalize_across_replicas(x, axis)
         gamma, beta = self.gamma, self.beta
@@ -119,12 +124,12 @@ class BatchNorm(_MovingStatistics):
     def _normalize_across_replicas(self, x, axis: int):
         axes = _other_axes(axis, x)
         stored = tf.shape(self.gamma)
+        wide = as_float32(x)
         mean, variance = self._across_replicas(
-            tf.reshape(tf.reduce_mean(x, axes), stored), tf.reshape(tf.reduce_mean(tf.square(x), axes), stored)
+            tf.reshape(tf.reduce_mean(wide, axes), stored), tf.reshape(tf.reduce_mean(tf.square(wide), axes), stored)
         )
         self._update_moving(mean, variance)
-        scale, shift = self._affine(mean, variance)
-        return x * _along(axis, scale, x) + _along(axis, shift, x)
+        return _scale_and_shift(x, *self._affine(mean, variance), axis)
 
 
 def _other_axes(axis: int, x: tf.Tensor) -> list[int]:
@@ -134,6 +139,10 @@ def _other_axes(axis: int, x: tf.Tensor) -> list[int]:
 def _along(axis: int, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """`values`, one a channel and of any shape, in the shape that broadcasts along `axis` of `x`."""
     return tf.reshape(values, [-1] + [1] * (x.shape.rank - 1 - axis))
+
+
+def _scale_and_shift(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, axis: int) -> tf.Tensor:
+    return tf.cast(as_float32(x) * _along(axis, scale, x) + _along(axis, shift, x), x.dtype)
 
 
 def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, axis: int, epsilon: float):
@@ -154,15 +163,18 @@ def _normalize_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, axis: int,
 
 def _normalize(x, gamma, beta, axis: int, epsilon: float):
     axes = _other_axes(axis, x)
-    mean = tf.reduce_mean(x, axes)
-    variance = tf.maximum(tf.reduce_mean(tf.square(x), axes) - tf.square(mean), 0.0)
+    wide = as_float32(x)
+    mean = tf.reduce_mean(wide, axes)
+    variance = tf.maximum(tf.reduce_mean(tf.square(wide), axes) - tf.square(mean), 0.0)
     scale = gamma * tf.math.rsqrt(variance + epsilon)
-    return x * _along(axis, scale, x) + _along(axis, beta - mean * scale, x), mean, variance
+    return _scale_and_shift(x, scale, beta - mean * scale, axis), mean, variance
 
 
 def _normalize_gradient(dy, x, gamma, mean, variance, axis: int, epsilon: float):
     """dx = scale (dy - mean(dy) - x^ mean(dy x^)), with x^ = (x - mean) / stddev; then those of gamma and beta."""
     axes = _other_axes(axis, x)
+    dtype = x.dtype
+    dy, x = as_float32(dy), as_float32(x)
     inverse_stddev = tf.math.rsqrt(variance + epsilon)
     scale = gamma * inverse_stddev
     mean_dy = tf.reduce_mean(dy, axes)
@@ -170,12 +182,12 @@ def _normalize_gradient(dy, x, gamma, mean, variance, axis: int, epsilon: float)
     along_x = scale * inverse_stddev * mean_dy_whitened
     constant = mean * along_x - scale * mean_dy
     dx = dy * _along(axis, scale, x) - x * _along(axis, along_x, x) + _along(axis, constant, x)
-    count = tf.cast(tf.size(x) // tf.size(gamma), x.dtype)
-    return dx, mean_dy_whitened * count, mean_dy * count
+    count = tf.cast(tf.size(x) // tf.size(gamma), tf.float32)
+    return tf.cast(dx, dtype), mean_dy_whitened * count, mean_dy * count
 
 
 class SummedBatchNorm(_MovingStatistics):
-    """Normalizes several tensors of one shape, each with its own statistics, and adds them up.
+    """Normalizes several tensors of one shape, each with its own statistics, and adds them up, in float32.
 
     Attention sums several similarities (or several retrieved values); each is normalized so that none drowns the
     others. Statistics are stored as [number of tensors, *kept], with ones for the axes averaged over.
@@ -192,6 +204,7 @@ class SummedBatchNorm(_MovingStatistics):
         self.built = True
 
     def call(self, tensors, training=False):
+        tensors = [as_float32(x) for x in tensors]
         if training:
             moments = [
                 (tf.reduce_mean(x, self.averaged, True), tf.reduce_mean(x * x, self.averaged, True)) for x in tensors

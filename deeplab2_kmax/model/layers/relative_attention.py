@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.initializers import small_normal
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 
 HEAD_CHANNELS = 32
 _LOGITS_AT_ONCE = 4_000_000
@@ -34,8 +35,8 @@ class RelativeAttention(tf.keras.layers.Layer):
     def build(self, input_shape):
         if self.learned_size:
             offsets = 2 * self.learned_size - 1
-            self.relative_position_embedding = self.add_weight(
-                "relative_position_embedding", [self.heads, offsets, offsets], initializer=small_normal()
+            self.relative_position_embedding = add_float32_weight(
+                self, "relative_position_embedding", [self.heads, offsets, offsets], small_normal()
             )
         super().build(input_shape)
 
@@ -51,10 +52,10 @@ class RelativeAttention(tf.keras.layers.Layer):
         attended = []
         for first, count in self._chunks(height, width):
             some = query[:, :, first * width : (first + count) * width] * HEAD_CHANNELS**-0.5
-            logits = tf.matmul(some, key, transpose_b=True)
+            logits = as_float32(tf.matmul(some, key, transpose_b=True))
             if biases is not None:
                 logits += bias_of_rows(biases, first, count, height)
-            attended.append(tf.matmul(tf.nn.softmax(logits), value))
+            attended.append(tf.matmul(tf.cast(tf.nn.softmax(logits), value.dtype), value))
         mixed = tf.transpose(tf.concat(attended, 2), [0, 2, 1, 3])
         return tf.reshape(self.projection(tf.reshape(mixed, [-1, self.channels])), tf.shape(x))
 

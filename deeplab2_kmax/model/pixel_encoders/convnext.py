@@ -16,6 +16,7 @@ from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.initializers import small_truncated_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.precision import add_float32_weight
 from deeplab2_kmax.protos import model_pb2
 
 _LAYER_SCALE = 1e-6
@@ -134,15 +135,16 @@ class PatchConv(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         shape = [self.size, self.size, input_shape[-1], self.filters]
-        self.kernel = self.add_weight("kernel", shape, initializer=small_truncated_normal())
-        self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
+        self.kernel = add_float32_weight(self, "kernel", shape, small_truncated_normal())
+        self.bias = add_float32_weight(self, "bias", [self.filters], "zeros")
         super().build(input_shape)
 
     def call(self, x):
         return self.convolve(x, self.kernel, self.bias)
 
     def convolve(self, x, kernel, bias):
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, self.size, self.padding), bias)
+        convolved = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), self.size, self.padding)
+        return tf.nn.bias_add(convolved, tf.cast(bias, x.dtype))
 
 
 class ConvNeXtBlock(tf.keras.layers.Layer):
@@ -163,10 +165,11 @@ class ConvNeXtBlock(tf.keras.layers.Layer):
         self.activate = activation("gelu")
         self.depthwise = DepthwiseConv(filters, name="depthwise")
         self.layer_norm = LayerNorm(name="layer_norm")
-        self.expansion = tf.keras.layers.Dense(
-            _EXPANSION * filters, kernel_initializer=small_truncated_normal(), name="expansion"
+        # Never called: they hold the float32 weights that absorb layer norm and layer scale.
+        self.expansion, self.projection = (
+            tf.keras.layers.Dense(units, kernel_initializer=small_truncated_normal(), dtype="float32", name=name)
+            for units, name in ((_EXPANSION * filters, "expansion"), (filters, "projection"))
         )
-        self.projection = tf.keras.layers.Dense(filters, kernel_initializer=small_truncated_normal(), name="projection")
 
     def build(self, input_shape):
         if input_shape[-1] != self.filters:
@@ -175,18 +178,23 @@ class ConvNeXtBlock(tf.keras.layers.Layer):
         self.expansion.build([None, self.filters])
         self.projection.build([None, _EXPANSION * self.filters])
         # In DeepLab2's shape.
-        self.layer_scale = self.add_weight(
-            "layer_scale", [1, 1, 1, self.filters], initializer=tf.keras.initializers.Constant(_LAYER_SCALE)
+        self.layer_scale = add_float32_weight(
+            self, "layer_scale", [1, 1, 1, self.filters], tf.keras.initializers.Constant(_LAYER_SCALE)
         )
         super().build(input_shape)
 
     def call(self, x, training=False):
         pixels = tf.reshape(self.depthwise(x), [-1, self.filters])
-        kernel, bias = self.layer_norm.absorbed_by(self.expansion.kernel, self.expansion.bias)
-        hidden = self.activate(tf.nn.bias_add(tf.matmul(self.layer_norm.whiten(pixels), kernel), bias))
+        expansion = self.layer_norm.absorbed_by(self.expansion.kernel, self.expansion.bias)
+        hidden = self.activate(_product(self.layer_norm.whiten(pixels), *expansion))
         scale = tf.reshape(self.layer_scale, [-1])
-        branch = tf.nn.bias_add(tf.matmul(hidden, self.projection.kernel * scale), self.projection.bias * scale)
+        branch = _product(hidden, self.projection.kernel * scale, self.projection.bias * scale)
         return x + drop_path(tf.reshape(branch, tf.shape(x)), self.keep_prob, training)
+
+
+def _product(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """x [rows, C] times kernel [C, D], plus bias [D], in the precision of x."""
+    return tf.nn.bias_add(tf.matmul(x, tf.cast(kernel, x.dtype)), tf.cast(bias, x.dtype))
 
 
 class DepthwiseConv(tf.keras.layers.Layer):

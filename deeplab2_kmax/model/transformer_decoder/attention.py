@@ -2,7 +2,8 @@
 
     y = act(norm(softmax(norm(q k^T)) v))
 
-Similarities are batch-normalized, one scale for each head, instead of scaled by 1 / sqrt(depth).
+Similarities are batch-normalized, one scale for each head, instead of scaled by 1 / sqrt(depth). The softmax and the
+sum of the values, which may be over all pixels, are float32 in every precision.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 
 
@@ -56,7 +58,7 @@ class AttentionBranch(tf.keras.layers.Layer):
         Returns the branch [B, L, output_channels] and the attention weights [B, heads, L, M], of sum one over M.
         """
         weights = tf.nn.softmax(self._similarity(query, key, training))
-        retrieved = tf.einsum("bhlm,bmhd->blhd", weights, self._heads(value))
+        retrieved = tf.einsum("bhlm,bmhd->blhd", weights, as_float32(self._heads(value)))
         retrieved = tf.reshape(retrieved, [-1, tf.shape(query)[1], value.shape[-1]])
         retrieved = self.activate(self.value_norm(retrieved, training=training))
         return self.projection(retrieved, training=training), weights
@@ -64,10 +66,10 @@ class AttentionBranch(tf.keras.layers.Layer):
     def _similarity(self, query, key, training):
         query, key = self._heads(query), self._heads(key)
         if training:
-            return self.similarity_norm(tf.einsum("blhd,bmhd->bhlm", query, key), training=True)
+            return self.similarity_norm(as_float32(tf.einsum("blhd,bmhd->bhlm", query, key)), training=True)
         # A shift common to a whole row changes no softmax, so the scale is all there is, and queries are smaller.
         scale, _ = self.similarity_norm.affine()
-        return tf.einsum("blhd,bmhd->bhlm", query * scale[:, tf.newaxis], key)
+        return as_float32(tf.einsum("blhd,bmhd->bhlm", query * tf.cast(scale[:, tf.newaxis], query.dtype), key))
 
     def _heads(self, x):
         """[B, L, channels] -> [B, L, heads, channels / heads]."""

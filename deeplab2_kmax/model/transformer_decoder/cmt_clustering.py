@@ -7,7 +7,8 @@ of centers, and S' the logits of the layer before:
     centers gather   U_clu = W(norm(Z^T v_p)), beside the attention of MaX-DeepLab
     pixels gather    U_pix = W(act(norm(conv[Z v_c; Z r; g; g - Z r_xy])))              r: reference boxes, g: positions
 
-Everything starts from the centers as they came in: first assign, then update centers and pixels by the same Z.
+Everything starts from the centers as they came in: first assign, then update centers and pixels by the same Z. S, Z and
+the sums over pixels are float32 in every precision.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.model.transformer_decoder.attention import AttentionBranch, attend_to_both, attention_projection
 from deeplab2_kmax.model.transformer_decoder.location import (
@@ -46,7 +48,7 @@ class CmtClustering(tf.keras.layers.Layer):
         normalization: Normalization,
         name: str = "cmt_clustering",
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         self.settings = settings
         self.depths = [settings.key_channels, settings.key_channels, settings.value_channels]
         self.center_qkv = attention_projection(settings, sum(self.depths), normalization, "center_qkv")
@@ -64,7 +66,7 @@ class CmtClustering(tf.keras.layers.Layer):
         if settings.location_sensitive:
             self.reference_boxes = ReferenceBoxes(settings, normalization, name="reference_boxes")
             if settings.reference_mask_bias:
-                self.reference_bias = self.add_weight("reference_bias", [], initializer="ones")
+                self.reference_bias = add_float32_weight(self, "reference_bias", [], "ones")
         if settings.pixel_update == "attention":
             self.pixel_attention = AttentionBranch(settings, pixel_channels, normalization, name="pixel_attention")
         elif settings.pixel_update == "assignment":
@@ -87,11 +89,11 @@ class CmtClustering(tf.keras.layers.Layer):
     def _logits(self, query, key, inputs: RuleInput, training):
         """S [B, h, w, N]: affinity of pixels [B, HW, K] and centers [B, N, K], plus the logits of the layer before."""
         if training:
-            affinity = tf.matmul(query, key, transpose_b=True)[..., tf.newaxis]
+            affinity = as_float32(tf.matmul(query, key, transpose_b=True)[..., tf.newaxis])
             logits = tf.squeeze(self.affinity_norm(affinity, training=True), -1)
         else:
             scale, shift = self.affinity_norm.affine()
-            logits = tf.matmul(query, key * scale, transpose_b=True) + shift
+            logits = as_float32(tf.matmul(query, key * tf.cast(scale, key.dtype), transpose_b=True)) + shift
         logits = unflatten_pixels(logits, inputs.pixels)
         if self.settings.residual_assignment and inputs.previous_logits is not None:
             logits += resize_like(inputs.previous_logits, logits)
@@ -105,7 +107,7 @@ class CmtClustering(tf.keras.layers.Layer):
 
     def _clustered(self, assignment, values, training):
         """The clustering branch [B, N, center_channels] from Z [B, HW, N] and v_p [B, HW, V]."""
-        clusters = tf.matmul(assignment, values, transpose_a=True)
+        clusters = tf.matmul(assignment, as_float32(values), transpose_a=True)
         if self.settings.cluster_reduction == "mean":
             mass = tf.reduce_sum(assignment, axis=1)[..., tf.newaxis]
             clusters /= mass + _MASS_EPSILON
@@ -140,7 +142,7 @@ class PixelUpdate(tf.keras.layers.Layer):
         normalization: Normalization,
         name: str | None = None,
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         self.activate = activation(settings.activation)
         if settings.location_sensitive:
             self.coordinate_conv = CoordinateConvolution(settings.value_channels, name="coordinate_conv")
@@ -149,7 +151,7 @@ class PixelUpdate(tf.keras.layers.Layer):
 
     def call(self, assignment, values, boxes, training=False):
         if boxes is None:
-            hidden = tf.matmul(flatten_pixels(assignment), values)
+            hidden = tf.matmul(flatten_pixels(tf.cast(assignment, values.dtype)), values)
         else:
             hidden = self.coordinate_conv(assignment, values, boxes)
         hidden = self.activate(self.value_norm(hidden, training=training))

@@ -21,6 +21,7 @@ from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.transformer_decoder.cmt_clustering import CmtClustering
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering
 from deeplab2_kmax.model.transformer_decoder.max_attention import MaxAttention
@@ -35,7 +36,7 @@ class LayerOutput(NamedTuple):
 
     Attributes:
         pixels: [B, h, w, C] with the rule's pixel update, not activated.
-        centers: [B, N, center_channels].
+        centers: [B, N, center_channels], float32 in every precision, as all that follows.
         assignment: [B, h, w, N], of sum one over the centers at each pixel.
         assignment_logits: [B, h, w, N] behind it, or None.
         prediction: the layer's own masks and classes, made before the update, or None without deep supervision.
@@ -99,9 +100,9 @@ class DecoderLayer(tf.keras.layers.Layer):
         inputs = RuleInput(projected, projected_centers, centers, previous_logits, prediction)
         update = self.rule(inputs, training=training)
         if update.pixel_update is not None:
-            pixels += self._drop(update.pixel_update, training)
+            pixels += tf.cast(self._drop(update.pixel_update, training), pixels.dtype)
         for branch in update.center_updates:
-            centers += self._drop(branch, training)
+            centers += as_float32(self._drop(branch, training))
         centers = self._feed_forward(self.activate(centers), training)
         return LayerOutput(
             pixels, centers, update.assignment, update.assignment_logits, prediction, update.reference_boxes
@@ -110,7 +111,7 @@ class DecoderLayer(tf.keras.layers.Layer):
     def _feed_forward(self, centers, training):
         hidden = self.feed_forward[0](centers, training=training)
         hidden = self.feed_forward[1](hidden, training=training)
-        return self.activate(centers + self._drop(hidden, training))
+        return self.activate(centers + as_float32(self._drop(hidden, training)))
 
     def _drop(self, branch, training):
         return drop_path(branch, self.settings.keep_prob, training)

@@ -5,7 +5,7 @@ Cluster centers C and pixels P, with mask logits as the affinity between them:
     assignment   A = onehot(argmax_n logits(P, C))            [HW, N], no gradient
     update       C <- C + W(norm(A^T V(P)))                   sum over the pixels of each cluster
 
-Beside it the centers attend to each other. Pixels gather nothing from centers.
+Beside it the centers attend to each other. Pixels gather nothing from centers. The sum is float32 in every precision.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.heads import Prediction
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.transformer_decoder.attention import AttentionBranch, attention_projection
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 from deeplab2_kmax.model.transformer_decoder.update_rule import RuleInput, RuleOutput, flatten_pixels
@@ -34,7 +35,7 @@ class KMeansClustering(tf.keras.layers.Layer):
         normalization: Normalization,
         name: str = "kmeans_clustering",
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         del pixel_channels  # Pixels stay as they are.
         self.depths = [settings.key_channels, settings.key_channels, settings.value_channels]
         self.pixel_value = attention_projection(settings, settings.value_channels, normalization, "pixel_value")
@@ -49,7 +50,7 @@ class KMeansClustering(tf.keras.layers.Layer):
 
     def call(self, inputs: RuleInput, training=False) -> RuleOutput:
         assignment = hard_assignment(inputs.prediction)
-        values = self.pixel_value(flatten_pixels(inputs.pixels), training=training)
+        values = as_float32(self.pixel_value(flatten_pixels(inputs.pixels), training=training))
         clusters = tf.matmul(flatten_pixels(assignment), values, transpose_a=True)
         clustered = self.cluster_projection(self.cluster_norm(clusters, training=training), training=training)
         query, key, value = tf.split(self.center_qkv(inputs.centers, training=training), self.depths, axis=-1)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import LinearNorm, linear
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 from deeplab2_kmax.model.layers.shapes import shape_of
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 from deeplab2_kmax.model.transformer_decoder.update_rule import flatten_pixels
@@ -19,20 +20,20 @@ _SMALLEST_SIDE = 1e-3
 
 
 class ReferenceBoxes(tf.keras.layers.Layer):
-    """Centers [B, N, C] -> boxes [B, N, 4]: center x, center y, width, height in (0, 1) of the image.
+    """Centers [B, N, C] -> float32 boxes [B, N, 4]: center x, center y, width, height in (0, 1) of the image.
 
     A perceptron with one hidden layer. New boxes are in the middle of the image and half as wide and high.
     """
 
     def __init__(self, settings: TransformerDecoderSettings, normalization: Normalization, name: str | None = None):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         channels = settings.center_channels
         self.hidden = LinearNorm(channels, normalization, settings.activation, name="hidden")
-        self.kernel = self.add_weight("kernel", [1, channels, 4], initializer="zeros")
-        self.bias = self.add_weight("bias", [4], initializer="zeros")
+        self.kernel = add_float32_weight(self, "kernel", [1, channels, 4], "zeros")
+        self.bias = add_float32_weight(self, "bias", [4], "zeros")
 
     def call(self, centers, training=False):
-        return tf.sigmoid(linear(self.hidden(centers, training=training), self.kernel[0], self.bias))
+        return tf.sigmoid(linear(as_float32(self.hidden(centers, training=training)), self.kernel[0], self.bias))
 
 
 def positions(length) -> tf.Tensor:
@@ -47,14 +48,14 @@ def log_reference_masks(boxes: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     A mask is a Gaussian in its box, R(x, y) = exp(-1/2 (((x - cx) / (w / 2))^2 + ((y - cy) / (h / 2))^2)).
     """
     _, height, width, _ = shape_of(reference)
-    x, y, box_width, box_height = tf.unstack(tf.cast(boxes, tf.float32), axis=-1)
+    x, y, box_width, box_height = tf.unstack(boxes, axis=-1)
 
     def along(length, center, side):
         distance = positions(length)[:, tf.newaxis] - center[:, tf.newaxis]
         return -0.5 * tf.square(distance / (0.5 * tf.maximum(side, _SMALLEST_SIDE))[:, tf.newaxis])
 
     down, across = along(height, y, box_height), along(width, x, box_width)
-    return tf.cast(down[:, :, tf.newaxis] + across[:, tf.newaxis], boxes.dtype)
+    return down[:, :, tf.newaxis] + across[:, tf.newaxis]
 
 
 def reference_masks(boxes: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
@@ -74,16 +75,17 @@ class CoordinateConvolution(tf.keras.layers.Layer):
     """
 
     def __init__(self, channels: int, name: str | None = None):
-        super().__init__(name=name)
-        self.kernel = self.add_weight("kernel", [1, channels + 8, channels], initializer="he_normal")
+        super().__init__(name=name, autocast=False)
+        self.kernel = add_float32_weight(self, "kernel", [1, channels + 8, channels], "he_normal")
         self.sizes = [channels, 4, 2, 2]
 
     def call(self, assignment, values, boxes):
         of_values, of_boxes, of_position, of_offset = tf.split(self.kernel[0], self.sizes, axis=0)
         box_positions = 2.0 * boxes[..., :2] - 1.0
-        per_center = linear(values, of_values) + linear(boxes, of_boxes) - linear(box_positions, of_offset)
+        per_center = linear(as_float32(values), of_values) + linear(boxes, of_boxes) - linear(box_positions, of_offset)
         per_position = linear(_grid(assignment), of_position + of_offset)
-        return tf.matmul(flatten_pixels(assignment), per_center) + per_position
+        gathered = tf.matmul(flatten_pixels(tf.cast(assignment, values.dtype)), tf.cast(per_center, values.dtype))
+        return gathered + tf.cast(per_position, values.dtype)
 
 
 def _grid(reference: tf.Tensor) -> tf.Tensor:
@@ -91,4 +93,4 @@ def _grid(reference: tf.Tensor) -> tf.Tensor:
     _, height, width, _ = shape_of(reference)
     x, y = tf.meshgrid(positions(width), positions(height))
     grid = tf.reshape(tf.stack([x, y], axis=-1), [1, -1, 2])
-    return tf.cast(2.0 * grid - 1.0, reference.dtype)
+    return 2.0 * grid - 1.0

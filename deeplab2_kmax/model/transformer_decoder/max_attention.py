@@ -37,7 +37,7 @@ class MaxAttention(tf.keras.layers.Layer):
         normalization: Normalization,
         name: str = "max_attention",
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         key, value = settings.key_channels, settings.value_channels
         self.depths = [key, key, value]
         self.updates_pixels = settings.pixel_update == "attention"
