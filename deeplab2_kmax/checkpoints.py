@@ -31,6 +31,12 @@ _TRAINING_STATE = (
     "_CHECKPOINTABLE_OBJECT_GRAPH",
 )
 _NAMED_AT_MOST = 8
+_NOT_LOADED = {
+    "missing": "variables of the model that the checkpoint lacks; they stay as they were",
+    "misshaped": "of another shape in the checkpoint than in the model; they stay as they were",
+    "unused": "in the checkpoint, but not in the model",
+    "excluded": "left out on request; they stay as they were",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +66,23 @@ class RestoreReport:
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
-        for what in ("missing", "misshaped", "unused", "excluded"):
-            keys = getattr(self, what)
-            if keys:
-                named = ", ".join(keys[:_NAMED_AT_MOST]) + (", ..." if len(keys) > _NAMED_AT_MOST else "")
-                lines.append(f"{len(keys)} {what}: {named}")
+        lines += [
+            f"{len(getattr(self, what))} {what}: {self.named(what)}" for what in _NOT_LOADED if getattr(self, what)
+        ]
         return "\n    ".join(lines)
+
+    def named(self, what: str) -> str:
+        """The first keys of `what`, an attribute such as "missing", on one line."""
+        keys = getattr(self, what)
+        return ", ".join(keys[:_NAMED_AT_MOST]) + (", ..." if len(keys) > _NAMED_AT_MOST else "")
+
+    def in_full(self) -> str:
+        """All keys, one a line: first what was not loaded, with the reason, then what was."""
+        lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
+        for what, meaning in {**_NOT_LOADED, "loaded": "assigned from the checkpoint"}.items():
+            keys = getattr(self, what)
+            lines += ["", f"{len(keys)} {what} ({meaning})", *(f"    {key}" for key in keys)]
+        return "\n".join(lines) + "\n"
 
 
 def checkpoint_items(model: tf.keras.Model) -> dict[str, tf.train.Checkpoint]:
@@ -131,30 +148,44 @@ def load_checkpoint(
         CheckpointError: no checkpoint there, or one without averages; not partial and some key is missing, unused or
             of another shape; or partial and nothing fits at all. Nothing has been assigned then.
     """
+    report = compare_checkpoint(model, path, exclude, averaged)
+    if not partial and (report.missing or report.misshaped or report.unused):
+        raise CheckpointError(f"the checkpoint does not fit the model (partial=True loads what fits)\n    {report}")
+    if not report.loaded:
+        raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
+    variables = checkpoint_variables(model)
+    reader = tf.train.load_checkpoint(report.path)
+    for key in report.loaded:
+        variables[key].assign(reader.get_tensor(_place(averaged) + key + _VALUE))
+    logging.info("%s", report)
+    return report
+
+
+def compare_checkpoint(
+    model: tf.keras.Model, path: str, exclude: Sequence[str] = (), averaged: bool = False
+) -> RestoreReport:
+    """What `load_checkpoint` with `partial=True` would load and what not; assigns nothing.
+
+    Arguments as there. Raises CheckpointError where there is no checkpoint, or one without averages.
+    """
     prefix = resolve_checkpoint(path)
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     except (ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
-    shapes = reader.get_variable_to_shape_map()
-    place = f"{AVERAGED_WEIGHTS}/" if averaged else ""
     if averaged:
+        place = _place(averaged)
         shapes = {key[len(place) :]: shape for key, shape in shapes.items() if key.startswith(place)}
         if not shapes:
             raise CheckpointError(
                 f"{prefix} holds no averaged weights: expected keys that start with {place}. They are there after"
                 " training with trainer_options.solver_options.weight_average_decay"
             )
-    report = _compare(prefix, checkpoint_variables(model), shapes, exclude)
-    if not partial and (report.missing or report.misshaped or report.unused):
-        raise CheckpointError(f"the checkpoint does not fit the model (partial=True loads what fits)\n    {report}")
-    if not report.loaded:
-        raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
-    variables = checkpoint_variables(model)
-    for key in report.loaded:
-        variables[key].assign(reader.get_tensor(place + key + _VALUE))
-    logging.info("%s", report)
-    return report
+    return _compare(prefix, checkpoint_variables(model), shapes, exclude)
+
+
+def _place(averaged: bool) -> str:
+    return f"{AVERAGED_WEIGHTS}/" if averaged else ""
 
 
 def _compare(prefix: str, variables: dict, shapes: dict, exclude: Sequence[str]) -> RestoreReport:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import (
-    RestoreReport,
     checkpoint_items,
     holds_averages,
     load_checkpoint,
@@ -19,8 +18,6 @@ from deeplab2_kmax.protos import model_pb2
 from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, require_same_averaging
 from deeplab2_kmax.trainer.progress import say
 
-# Items of a checkpoint whose channels are the data set's classes.
-SEMANTIC_LAST_LAYERS = ("semantic_last_layer",)
 _SLOT = "/.OPTIMIZER_SLOT/"
 _STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -152,38 +149,6 @@ def _require_slots(path: str, optimizers: Mapping[str, tf.keras.optimizers.legac
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
-
-
-def initial_weights(
-    model: tf.keras.Model,
-    path: str,
-    *,
-    load_encoder: Callable[[], RestoreReport] | None = None,
-    keep_semantic_last_layer: bool = True,
-) -> str:
-    """Loads a new run's first weights, as far as the checkpoint has them.
-
-    Args:
-        model: takes the weights.
-        path: a checkpoint or a folder of them; "" starts from scratch.
-        load_encoder: loads pretrained weights of the pixel encoder; what the checkpoint has comes over them.
-        keep_semantic_last_layer: False leaves out the layer whose channels are the classes.
-
-    Returns:
-        A sentence saying what was loaded.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, or nothing in it fits.
-    """
-    loaded = []
-    if load_encoder:
-        loaded.append(f"pretrained encoder from {load_encoder()}")
-    if path:
-        exclude = () if keep_semantic_last_layer else SEMANTIC_LAST_LAYERS
-        loaded.append(f"initial weights from {load_checkpoint(model, path, partial=True, exclude=exclude)}")
-    if not loaded:
-        return "training from scratch (no checkpoint in the model folder, no initial_checkpoint, no pretrained_weights)"
-    return "\n".join(loaded)
 
 
 def pretrained_encoder(directory: str, options: model_pb2.ModelOptions) -> str:

@@ -26,11 +26,11 @@ from deeplab2_kmax.pretrained_weights import load_pretrained_weights, require_pr
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
 from deeplab2_kmax.trainer.checkpointing import (
     RunCheckpoints,
-    initial_weights,
     pretrained_encoder,
     require_start,
     step_of,
 )
+from deeplab2_kmax.trainer.initial_weights import InitialCheckpoint, initial_weights
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.modes import MODES, total_steps
 from deeplab2_kmax.trainer.optimizers import (
@@ -305,12 +305,7 @@ def _start_training(parts: _Parts) -> str:
         load_encoder = functools.partial(
             load_pretrained_weights, parts.model, pretrained, options.backbone.name, epsilon
         )
-    return initial_weights(
-        parts.model,
-        options.initial_checkpoint,
-        load_encoder=load_encoder,
-        keep_semantic_last_layer=options.restore_semantic_last_layer_from_initial_checkpoint,
-    )
+    return initial_weights(parts.model, InitialCheckpoint.from_options(options), parts.folder, load_encoder)
 
 
 def _start_evaluation(parts: _Parts) -> str:

@@ -61,6 +61,8 @@ def test_additions_are_numbered_from_1000():
         ("MaXDeepLabOptions", "transformer_decoder"),
         ("MaXDeepLabOptions", "sample_semantic_loss"),
         ("MaXDeepLabOptions", "activate_semantic_skips"),
+        ("ModelOptions", "skip_other_shapes_from_initial_checkpoint"),
+        ("ModelOptions", "restore_averaged_weights_from_initial_checkpoint"),
         ("SolverOptions", "lookahead_sync_period"),
         ("SolverOptions", "lookahead_slow_step_size"),
         ("SolverOptions", "weight_average_decay"),
