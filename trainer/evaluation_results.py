@@ -16,6 +16,7 @@ from deeplab2_kmax.trainer.checkpoint_files import fingerprint
 from deeplab2_kmax.trainer.progress import say
 
 _RECORD = os.path.join("eval", "results.jsonl")
+_PERCENT = ("PQ", "SQ", "RQ", "IoU")
 _KEYS = {"step", "checkpoint", "fingerprint", "figures"}
 
 
@@ -74,11 +75,12 @@ class EvaluationResults:
             say(f"best so far: {self.best_in_words()}")
 
     def best_in_words(self) -> str:
-        """E.g. "PQ 0.4132 at step 9000, kept as runs/shapes/best/ckpt-9000"."""
+        """E.g. "PQ 41.32 at step 9000, kept as runs/shapes/best/ckpt-9000"; qualities in percent, as in the table."""
         if self.best is None or self.best.path is None:
             return "none"
         name = self.best.metric.rsplit("/", 1)[-1]
-        return f"{name} {self.best.value:.4f} at step {self.best.step}, kept as {self.best.path}"
+        value = f"{100 * self.best.value:.2f}" if name in _PERCENT else f"{self.best.value:.4g}"
+        return f"{name} {value} at step {self.best.step}, kept as {self.best.path}"
 
 
 def _read(path: str) -> dict[str, dict]:

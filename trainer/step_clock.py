@@ -131,8 +131,11 @@ class StepClock:
             self._steps += 1
 
     def so_far(self) -> LoopTimes:
-        """The times of the loop that is going on."""
-        return LoopTimes(self._steps, self._carried + time.monotonic() - self._mark, self._images_per_step)
+        """Steps and seconds of the loop that is going on, without what happened before it."""
+        return LoopTimes(self._steps, self._seconds() - self._between, self._images_per_step)
+
+    def _seconds(self) -> float:
+        return self._carried + time.monotonic() - self._mark
 
     def end_loop(self, steps: int) -> LoopTimes:
         """The times of the loop that ends now, also kept as `last`.
@@ -140,7 +143,7 @@ class StepClock:
         Args:
             steps: how many it had; needed where `on_step` is not called.
         """
-        times = self.so_far()
+        times = LoopTimes(self._steps, self._seconds(), self._images_per_step)
         if self._fetched:
             times = dataclasses.replace(times, waiting=self._waiting, between=self._between)
         elif self._first_step is None:

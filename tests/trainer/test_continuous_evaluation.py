@@ -86,7 +86,7 @@ def test_each_checkpoint_is_evaluated_once_and_the_best_is_kept(a_run, capsys):
         (10, "ckpt-10", 0.25), (20, "ckpt-20", 0.75), (30, "ckpt-30", 0.5)
     ]  # fmt: skip
     said = capsys.readouterr().out
-    assert "step 30 is the last one\n3 checkpoint(s) evaluated; best: PQ 0.7500 at step 20, kept as " in said
+    assert "step 30 is the last one\n3 checkpoint(s) evaluated; best: PQ 75.00 at step 20, kept as " in said
     # Nothing of the others is left, and the trainer's folder is as it was.
     assert sorted(os.listdir(os.path.join(a_run.folder, "best"))) == [
         "best.json", "checkpoint", "ckpt-20.data-00000-of-00001", "ckpt-20.index"
@@ -107,7 +107,7 @@ def test_another_process_goes_on_where_one_stopped(a_run, capsys):
     third = Run(a_run.folder)
     assert third.evaluate_all(last_step=20)[PQ] == 0.25
     assert third.evaluated == []
-    assert "0 checkpoint(s) evaluated, 2 had their results; best: PQ 0.5000 at step 10" in capsys.readouterr().out
+    assert "0 checkpoint(s) evaluated, 2 had their results; best: PQ 50.00 at step 10" in capsys.readouterr().out
 
 
 def test_a_checkpoint_written_anew_counts_as_another_only_if_it_differs(a_run):

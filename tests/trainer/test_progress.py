@@ -1,6 +1,7 @@
 """What training says."""
 
 import re
+import sys
 import time
 
 import orbit.controller
@@ -125,6 +126,21 @@ def test_long_loops_show_signs_of_life(clock, capsys):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1
     assert re.fullmatch(r"step   61/1000 \| 1 step/s \| 15 min 39 s left", said[0])
+
+
+def test_on_a_terminal_signs_of_life_fit_and_are_overwritten(clock, run, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    step = tf.Variable(0, dtype=tf.int64)
+    line = Progress(step, total_steps=150000)
+    run(line, step, steps=2)
+    line(LOGS)
+    erased, *overwritten = capsys.readouterr().out.split("\r\x1b[K")
+    assert erased == ""
+    assert overwritten == [
+        "step      2/150000 | 1 step/s | 1 d 17 ",
+        "step      2/150000 | loss 11\n    lr 0.0005 | 1 step/s | input 0 %\n    1 d 17 h left\n    class 1.25\n",
+    ]
 
 
 def test_weights_that_are_not_trained_are_named(capsys):

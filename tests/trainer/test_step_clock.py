@@ -38,6 +38,8 @@ def test_time_is_split_into_input_steps_and_the_rest(now):
     assert first == LoopTimes(steps=2, seconds=6.0, images_per_step=4, waiting=2.0, between=0.0)
     now.seconds += 6  # A checkpoint.
     loop(clock, now, steps=3)
+    # A sign of life within the loop leaves the checkpoint out.
+    assert clock.so_far() == LoopTimes(steps=3, seconds=9.0, images_per_step=4)
     second = clock.end_loop(steps=3)
     assert second is clock.last
     assert second.as_scalars() == pytest.approx(
