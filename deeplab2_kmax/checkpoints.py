@@ -15,6 +15,7 @@ from absl import logging
 
 from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.whole_checkpoints import last_whole_checkpoint
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SLOT = "/.OPTIMIZER_SLOT/"
@@ -112,11 +113,11 @@ def _as_checkpoint(node) -> tf.train.Checkpoint | tf.Variable:
 
 
 def resolve_checkpoint(path: str) -> str:
-    """The checkpoint prefix that `path`, a prefix or a directory (then its latest checkpoint), stands for.
+    """The checkpoint prefix that `path`, a prefix or a directory (then its last whole checkpoint), stands for.
 
     Raises CheckpointError where there is none.
     """
-    prefix = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+    prefix = last_whole_checkpoint(path) if tf.io.gfile.isdir(path) else path
     if not prefix or not tf.io.gfile.exists(f"{prefix}.index"):
         kind = "no checkpoint in the directory" if tf.io.gfile.isdir(path) else "no such checkpoint:"
         raise CheckpointError(f"{kind} {path!r} (looked for {prefix or os.path.join(path, 'checkpoint')}.index)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 
 try:
@@ -11,12 +12,15 @@ try:
 except ImportError:  # Windows has no flock; there folders are unguarded.
     fcntl = None
 
+_READ_AT_MOST = 200
+
 
 @contextlib.contextmanager
 def hold_lock(path: str | os.PathLike) -> Iterator[None]:
     """Holds the lock file `path`, made if need be, until the context ends or the process dies in any way.
 
-    File systems that know no locks let every process in.
+    The file tells process and host of the last one that held it; see `holder`. File systems that know no locks let
+    every process in.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -31,6 +35,18 @@ def hold_lock(path: str | os.PathLike) -> Iterator[None]:
                 raise
             except OSError:
                 pass
+        with contextlib.suppress(OSError):  # On a full disk the lock holds without a name.
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def holder(path: str | os.PathLike) -> str:
+    """Who wrote the lock file, e.g. "process 123 on host"; "another process" where it does not say."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_READ_AT_MOST) or "another process"
+    except OSError:
+        return "another process"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 
@@ -15,8 +16,12 @@ from deeplab2_kmax.checkpoints import (
 )
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.trainer.leftovers import remove
 from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, require_same_averaging
 from deeplab2_kmax.trainer.progress import say
+from deeplab2_kmax.trainer.stop_signals import StopSignals
+from deeplab2_kmax.trainer.storage_errors import storage_fault
+from deeplab2_kmax.whole_checkpoints import fault_of, last_whole_checkpoint
 
 _SLOT = "/.OPTIMIZER_SLOT/"
 _STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
@@ -35,6 +40,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         optimizers: of a run that trains, by their names in a checkpoint; a checkpoint without their state is refused.
         averages: of the weights, in a run that trains with them.
         restore_averages: give the model the averages in a checkpoint in place of its weights; for evaluation.
+        stop: signals that wait while a checkpoint is written.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer] | None = None,
         averages: WeightAverages | None = None,
         restore_averages: bool = False,
+        stop: StopSignals | None = None,
     ):
         items = {**checkpoint_items(model), **(optimizers or {}), "global_step": global_step}
         super().__init__(
@@ -67,6 +74,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         self._without_averages = tf.train.Checkpoint(**items)
         self._restore_averages = restore_averages
         self._last_step = 0
+        self._stop = stop or StopSignals()
 
     def restore_or_initialize(self) -> str | None:
         """Restores the latest checkpoint, or else initializes; says which. Returns the path of that checkpoint.
@@ -74,7 +82,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         Raises:
             CheckpointError: the checkpoint does not fit the model or its optimizers.
         """
-        path = self.latest_checkpoint
+        path = last_whole_checkpoint(self.directory)
         if path is None:
             say(self._initialize())
             if self._averages:
@@ -113,13 +121,28 @@ class RunCheckpoints(tf.train.CheckpointManager):
         since_last = step - self._last_step
         if since_last == 0 or (check_interval and since_last < self._interval):
             return None
-        try:
-            path = super().save(checkpoint_number=step, check_interval=False, options=options)
-        except (tf.errors.OpError, OSError) as error:
-            raise CheckpointError(f"cannot write a checkpoint to {self.directory}: {_first_line(error)}") from error
-        self._last_step = step
-        say(f"checkpoint saved: {path}")
+        with self._stop.held():
+            path = self._write(step, options)
+            self._last_step = step
+            say(f"checkpoint saved: {path}")
         return path
+
+    def _write(self, step: int, options: tf.train.CheckpointOptions | None) -> str:
+        prefix = os.path.join(self.directory, f"ckpt-{step}")
+        last = self.latest_checkpoint
+        try:
+            # A damaged one of this name, say. Its index would be overwritten in place: halfway, it would be taken for
+            # that of the new data, and links to it elsewhere would change with it.
+            remove(f"{prefix}.index")
+            return super().save(checkpoint_number=step, check_interval=False, options=options)
+        except (tf.errors.OpError, OSError) as error:
+            _remove_torn(prefix)
+            reason = storage_fault(error) or _first_line(error)
+            sound = f"the last one, {last}, is whole" if last else "none was written before"
+            raise CheckpointError(
+                f"cannot write a checkpoint to {os.path.abspath(self.directory)}: {reason} ({sound}). Once this is"
+                " mended, the same command goes on from there"
+            ) from error
 
 
 def step_of(path: str | None) -> int:
@@ -147,6 +170,15 @@ def _require_slots(path: str, optimizers: Mapping[str, tf.keras.optimizers.legac
                 )
 
 
+def _remove_torn(prefix: str) -> None:
+    """Frees the room that a checkpoint takes which could not be written; one that was written stays."""
+    with contextlib.suppress(tf.errors.OpError, OSError):
+        remove(f"{prefix}_temp")
+        if fault_of(prefix) is not None:
+            for path in tf.io.gfile.glob(f"{prefix}.*"):
+                remove(path)
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
@@ -158,7 +190,7 @@ def pretrained_encoder(directory: str, options: model_pb2.ModelOptions) -> str:
     over them.
     """
     path = options.backbone.pretrained_weights
-    if not path or tf.train.latest_checkpoint(directory):
+    if not path or last_whole_checkpoint(directory):
         return ""
     if options.initial_checkpoint:
         keys = tf.train.load_checkpoint(resolve_checkpoint(options.initial_checkpoint)).get_variable_to_shape_map()
@@ -178,7 +210,7 @@ def require_start(directory: str, initial_checkpoint: str, training: bool) -> No
     Raises:
         CheckpointError: `initial_checkpoint` is needed and does not exist, or there is nothing to evaluate.
     """
-    if tf.train.latest_checkpoint(directory):
+    if last_whole_checkpoint(directory):
         return
     if initial_checkpoint:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -31,6 +32,7 @@ from deeplab2_kmax.trainer.checkpointing import (
     step_of,
 )
 from deeplab2_kmax.trainer.initial_weights import InitialCheckpoint, initial_weights
+from deeplab2_kmax.trainer.leftovers import clear_leftovers
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.modes import MODES, total_steps
 from deeplab2_kmax.trainer.optimizers import (
@@ -41,12 +43,16 @@ from deeplab2_kmax.trainer.optimizers import (
     solver_settings,
 )
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
-from deeplab2_kmax.trainer.run_folder import require_data, require_writable
+from deeplab2_kmax.trainer.run_folder import alone_in, require_data, require_plain_path, require_writable
+from deeplab2_kmax.trainer.seeding import Seeding
 from deeplab2_kmax.trainer.step import TrainStep
 from deeplab2_kmax.trainer.step_clock import StepClock
+from deeplab2_kmax.trainer.stop_signals import STOPPED, StopSignals, name_of
+from deeplab2_kmax.trainer.storage_errors import storage_errors
 from deeplab2_kmax.trainer.strategy import create_strategy
 from deeplab2_kmax.trainer.training_pictures import TrainingPictures
 from deeplab2_kmax.trainer.training_summaries import TrainingSummaries
+from deeplab2_kmax.whole_checkpoints import last_whole_checkpoint
 
 
 @dataclasses.dataclass
@@ -63,6 +69,7 @@ class Experiment:
         bad_records: what has been left out of the data, under "train" and "eval".
         progress: prints the lines of training; None where nothing is trained.
         evaluated_averages: averages of the weights, to be evaluated in their place; None: the weights are.
+        stop: SIGTERM and Ctrl-C.
     """
 
     config: config_pb2.ExperimentOptions
@@ -74,6 +81,7 @@ class Experiment:
     bad_records: Mapping[str, BadRecords]
     progress: Progress | None = None
     evaluated_averages: WeightAverages | None = None
+    stop: StopSignals = dataclasses.field(default_factory=StopSignals)
 
 
 def run_experiment(
@@ -85,10 +93,29 @@ def run_experiment(
     require_supported(config)
     folder = os.path.join(model_dir, config.experiment_name)
     check_run(config, mode, folder)
-    strategy = create_strategy(num_gpus, master)
-    with strategy.scope(), quiet_orbit():
-        experiment = build_experiment(config, mode, folder, strategy)
-        return MODES[mode](experiment) or {}
+    with StopSignals() as stop, storage_errors(folder), contextlib.ExitStack() as stack:
+        if "train" in mode:
+            stack.enter_context(alone_in(folder))
+            clear_leftovers(folder)
+        strategy = create_strategy(num_gpus, master)
+        stack.enter_context(strategy.scope())
+        stack.enter_context(quiet_orbit())
+        experiment = None
+        try:
+            experiment = build_experiment(config, mode, folder, strategy, stop)
+            return MODES[mode](experiment) or {}
+        except STOPPED as error:
+            say(_stopped(name_of(error), experiment))
+            raise
+
+
+def _stopped(signal: str, experiment: Experiment | None) -> str:
+    """Where a run was stopped, and what it goes on from."""
+    if experiment is None or experiment.progress is None:
+        return f"stopped by {signal}: there was nothing to save"
+    step, last = experiment.global_step.numpy(), experiment.checkpoints.latest_checkpoint
+    saved = f"the same command goes on from {last}" if last else "there was nothing to save yet"
+    return f"stopped by {signal} at step {step}: {saved}"
 
 
 def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> None:
@@ -96,6 +123,7 @@ def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> N
     options = config.model_options
     _require_filled_in("experiment_name", config.experiment_name)
     _require_filled_in("model_options.initial_checkpoint", options.initial_checkpoint)
+    require_plain_path(folder)
     if "train" in mode:
         require_data(config.train_dataset_options, "train_dataset_options", is_training=True)
     if "eval" in mode:
@@ -124,10 +152,16 @@ def _require_filled_in(field: str, value: str) -> None:
 
 
 def build_experiment(
-    config: config_pb2.ExperimentOptions, mode: str, folder: str, strategy: tf.distribute.Strategy
+    config: config_pb2.ExperimentOptions,
+    mode: str,
+    folder: str,
+    strategy: tf.distribute.Strategy,
+    stop: StopSignals | None = None,
 ) -> Experiment:
     """Builds the model and all that `mode` needs, in the strategy's scope, and restores the weights."""
     say(f"experiment {config.experiment_name!r} in {os.path.abspath(folder)}; {describe(strategy)}")
+    if "train" in mode:
+        Seeding.from_options(config.trainer_options).begin()
     start = time.monotonic()
     model = build_model(config)
     seconds = duration(time.monotonic() - start)
@@ -137,7 +171,8 @@ def build_experiment(
         "train": BadRecords(config.train_dataset_options.max_bad_records),
         "eval": BadRecords(config.eval_dataset_options.max_bad_records),
     }
-    parts = _Parts(config, folder, strategy, model, build_loss(config), global_step, bad_records)
+    stop = stop or StopSignals()
+    parts = _Parts(config, folder, strategy, model, build_loss(config), global_step, bad_records, stop)
     optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
     averaged = config.evaluator_options.use_averaged_weights
@@ -164,6 +199,7 @@ def build_experiment(
         bad_records=bad_records,
         progress=progress,
         evaluated_averages=optimizers.averages if optimizers and averaged else None,
+        stop=stop,
     )
 
 
@@ -178,6 +214,7 @@ class _Parts:
     loss: Callable
     global_step: tf.Variable
     bad_records: Mapping[str, BadRecords]
+    stop: StopSignals
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
@@ -188,7 +225,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training: bool):
     bad_records = parts.bad_records["train" if is_training else "eval"]
-    first_step = step_of(tf.train.latest_checkpoint(parts.folder)) if is_training else 0
+    first_step = step_of(last_whole_checkpoint(parts.folder)) if is_training else 0
 
     def make(input_context=None):
         return build_dataset(options, is_training, input_context, first_step=first_step, bad_records=bad_records)
@@ -217,15 +254,30 @@ def _training_summaries(parts: _Parts, clock: StepClock) -> TrainingSummaries:
 
 
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fetch: Callable) -> Trainer:
-    step = TrainStep(model=parts.model, loss=parts.loss, loss_names=parts.loss.names, optimizers=optimizers)
+    step = TrainStep(
+        model=parts.model,
+        loss=parts.loss,
+        loss_names=parts.loss.names,
+        optimizers=optimizers,
+        draws=functools.partial(Seeding.from_options(parts.config.trainer_options).draws, parts.global_step),
+    )
+
+    def on_traced(seconds, without_gradient):
+        progress.on_traced(seconds, without_gradient)
+        parts.stop.on_traced()
+
+    def on_step():
+        progress.on_step()
+        parts.stop.check()
+
     return Trainer(
         step=step,
         dataset=_distributed(parts, parts.config.train_dataset_options, is_training=True),
         global_step=parts.global_step,
         in_graph=isinstance(parts.strategy, tf.distribute.TPUStrategy),
         fetch=fetch,
-        on_traced=progress.on_traced,
-        on_step=progress.on_step,
+        on_traced=on_traced,
+        on_step=on_step,
     )
 
 
@@ -273,7 +325,8 @@ def _build_controller(
         trainer=trainer,
         evaluator=evaluator,
         checkpoint_manager=checkpoints,
-        train_actions=[progress] if progress else (),
+        # The second is for devices that run a whole loop by themselves.
+        train_actions=[progress, lambda logs: parts.stop.check()] if progress else (),
         steps_per_loop=parts.config.trainer_options.steps_per_loop,
         eval_summary_dir=os.path.join(parts.folder, "eval"),
         summary_manager=summaries,
@@ -294,6 +347,7 @@ def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheck
         optimizers=optimizers.checkpoint_items if optimizers else None,
         averages=optimizers.averages if optimizers else None,
         restore_averages=not optimizers and parts.config.evaluator_options.use_averaged_weights,
+        stop=parts.stop,
     )
 
 

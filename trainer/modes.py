@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import data_errors
 from deeplab2_kmax.trainer.continuous_evaluation import evaluate_continuously
 from deeplab2_kmax.trainer.evaluation_results import EvaluationResults
 from deeplab2_kmax.trainer.progress import say
 from deeplab2_kmax.trainer.run_folder import write_config
+from deeplab2_kmax.trainer.stop_signals import STOPPED
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
@@ -27,14 +29,17 @@ def train(experiment: Experiment) -> None:
 def train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
     """Trains, and evaluates every `eval_interval` steps and at the end; returns the last figures.
 
-    Each evaluation is preceded by a checkpoint, so that it can be repeated and nothing is lost if it fails.
+    Each evaluation is preceded by a checkpoint, so that it can be repeated and nothing is lost if it fails. A run that
+    is started again evaluates at the same steps as one that was not stopped, and makes up for the evaluation it was
+    stopped in.
     """
     write_config(experiment.config, experiment.folder)
-    total = total_steps(experiment.config)
+    total, interval = total_steps(experiment.config), experiment.config.evaluator_options.eval_interval
     filed = _evaluation_results(experiment)
     while True:
-        step = int(experiment.global_step.numpy())
-        train_until(experiment, min(step + experiment.config.evaluator_options.eval_interval, total))
+        step, last = int(experiment.global_step.numpy()), experiment.checkpoints.latest_checkpoint
+        if last is None or step % interval or filed.figures_of(last) is not None:
+            train_until(experiment, min((step // interval + 1) * interval, total))
         averages = experiment.evaluated_averages
         with averages.in_the_model() if averages else contextlib.nullcontext():
             results = evaluate(experiment)
@@ -77,17 +82,18 @@ def total_steps(config: config_pb2.ExperimentOptions) -> int:
 
 
 def train_until(experiment: Experiment, step: int) -> None:
-    """Trains up to `step` and saves a checkpoint there; an interruption by the user saves one too."""
+    """Trains up to `step` and saves a checkpoint there, or where a signal or bad data stop training before that."""
     if experiment.global_step.numpy() >= step:
         return
     try:
         experiment.progress.start()
-        with data_errors(experiment.config.train_dataset_options, is_training=True):
+        options = experiment.config.train_dataset_options
+        with experiment.stop.steps(), experiment.stop.instead_of_errors(), data_errors(options, is_training=True):
             experiment.controller.train(step)
         experiment.progress.pause()
-    except KeyboardInterrupt:
+    except (*STOPPED, DataError):
+        # What has been learnt up to here is sound.
         experiment.checkpoints.save(check_interval=False)
-        say(f"stopped by the user at step {experiment.global_step.numpy()}; the same command goes on from there")
         raise
     finally:
         _tell_bad_records(experiment, "train")
@@ -96,7 +102,7 @@ def train_until(experiment: Experiment, step: int) -> None:
 def evaluate(experiment: Experiment) -> Mapping[str, float]:
     """Evaluates the weights as they are; returns the figures by their TensorBoard names."""
     try:
-        with data_errors(experiment.config.eval_dataset_options, is_training=False):
+        with experiment.stop.instead_of_errors(), data_errors(experiment.config.eval_dataset_options, False):
             return experiment.controller.evaluate(experiment.config.evaluator_options.eval_steps)
     finally:
         _tell_bad_records(experiment, "eval")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import tempfile
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from deeplab2_kmax.config import config_to_text
 from deeplab2_kmax.errors import ConfigError, DataError
+from deeplab2_kmax.folder_lock import hold_lock, holder
 from deeplab2_kmax.input_pipeline import PipelineSettings
 from deeplab2_kmax.input_pipeline.shards import find_shards
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
+from deeplab2_kmax.trainer.progress import say
 
 _CONFIG_FILE = "config.textproto"
+_LOCK = ".training.lock"
 
 
 def require_data(options: dataset_pb2.DatasetOptions, field: str, is_training: bool) -> None:
@@ -23,6 +29,15 @@ def require_data(options: dataset_pb2.DatasetOptions, field: str, is_training: b
         find_shards(settings.file_patterns, settings.descriptor.name)
     except (ConfigError, DataError) as error:
         raise type(error)(f"{field}: {error}") from error
+
+
+def require_plain_path(folder: str) -> None:
+    """Raises ConfigError where TensorFlow would not find again the checkpoints it wrote to `folder`."""
+    if re.search(r"[*?\[\]\\]", folder):
+        raise ConfigError(
+            f"model_dir: TensorFlow takes {folder} for a pattern and would not find checkpoints in it; choose a path"
+            " without * ? [ ] and \\"
+        )
 
 
 def require_writable(folder: str) -> None:
@@ -43,5 +58,31 @@ def require_writable(folder: str) -> None:
 
 def write_config(config: config_pb2.ExperimentOptions, folder: str) -> None:
     """Keeps the config a model was trained with beside its checkpoints, as `config.textproto`."""
-    with tf.io.gfile.GFile(os.path.join(folder, _CONFIG_FILE), "w") as file:
+    path = os.path.join(folder, _CONFIG_FILE)
+    with tf.io.gfile.GFile(f"{path}.part", "w") as file:
         file.write(config_to_text(config))
+    tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
+
+
+@contextlib.contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Keeps other trainers out of `folder`, which exists, until the context ends. Evaluation is not kept out.
+
+    Raises:
+        ConfigError: another process trains there.
+        OSError: no lock can be made.
+    """
+    if "://" in folder:
+        say(f"{folder} is remote and has no lock: make sure that nothing else trains there")
+        yield
+        return
+    lock = os.path.join(folder, _LOCK)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(lock))
+        except BlockingIOError:
+            raise ConfigError(
+                f"model_dir: {holder(lock)} is training in {os.path.abspath(folder)}. Wait for it or stop it, or choose"
+                " another model_dir or experiment_name"
+            ) from None
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,14 +51,24 @@ class TrainStep:
         loss: `loss(targets, outputs)` -> dict of [B] float32 terms including `total_loss`.
         loss_names: the terms to report, `total_loss` among them.
         optimizers: made in the strategy's scope.
+        draws: gives the context in which model and loss draw random numbers; see `random_draws`.
     """
 
-    def __init__(self, *, model: tf.keras.Model, loss: Loss, loss_names: Sequence[str], optimizers: Optimizers):
+    def __init__(
+        self,
+        *,
+        model: tf.keras.Model,
+        loss: Loss,
+        loss_names: Sequence[str],
+        optimizers: Optimizers,
+        draws: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    ):
         self.loss_names = tuple(loss_names)
         self.model = model
         self.optimizers = optimizers
         self._strategy = tf.distribute.get_strategy()
         self._loss = loss
+        self._draws = draws
         self._has_gradient: list[bool] = []
 
     @property
@@ -80,7 +91,7 @@ class TrainStep:
     def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Gradients of this replica's share of the loss, where there are any, and its mean terms [loss names]."""
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, self._draws():
             outputs = self.model(batch[IMAGE], training=True)
             terms = {name: tf.reduce_mean(term) for name, term in self._loss(batch, outputs).items()}
             # Gradients are summed over replicas, so each contributes its share of the mean.

@@ -55,6 +55,8 @@ def run(
     Raises:
         ConfigError, DataError, CheckpointError: something the user gave is missing or does not fit.
         TrainingError: the loss is no longer finite.
+        StorageError: results cannot be written.
+        KeyboardInterrupt: on Ctrl-C; SystemExit with status 143 on SIGTERM. A run that trains has saved a checkpoint.
     """
     quiet_libraries()
     from deeplab2_kmax.trainer.experiment import run_experiment

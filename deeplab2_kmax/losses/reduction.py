@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from deeplab2_kmax.random_draws import uniform
+
 # Added to the logits of what must not be chosen.
 NEVER = -99999.0
 
@@ -28,5 +30,5 @@ def sample_pixels(pixel_area: tf.Tensor, labelled: tf.Tensor, count: int, temper
     The draw is the Gumbel-top-k trick (Kool et al., 2019): the largest perturbed log-odds, so shapes stay static.
     """
     log_odds = -temperature * tf.math.log(tf.maximum(pixel_area, 1.0)) + (1.0 - labelled) * NEVER
-    uniform = tf.random.uniform(tf.shape(log_odds), minval=1e-20, maxval=1.0)
-    return tf.math.top_k(log_odds - tf.math.log(-tf.math.log(uniform)), count).indices
+    drawn = uniform(tf.unstack(tf.shape(log_odds)), minval=1e-20)
+    return tf.math.top_k(log_odds - tf.math.log(-tf.math.log(drawn)), count).indices

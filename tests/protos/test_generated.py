@@ -68,6 +68,8 @@ def test_additions_are_numbered_from_1000():
         ("SolverOptions", "weight_average_decay"),
         ("EvaluatorOptions", "use_averaged_weights"),
         ("ModelOptions", "precision"),
+        ("TrainerOptions", "seed"),
+        ("TrainerOptions", "deterministic_ops"),
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),

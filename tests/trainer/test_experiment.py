@@ -17,6 +17,7 @@ from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.trainer.experiment import build_experiment
 from deeplab2_kmax.trainer.modes import evaluate
+from deeplab2_kmax.trainer.stop_signals import StopSignals
 from deeplab2_kmax.trainer.train import run
 
 _CONFIG = str(pathlib.Path(__file__).parents[2] / "configs/shapes/kmax_tiny.textproto")
@@ -198,7 +199,14 @@ def test_a_broken_record_stops_with_its_place(records, tmp_path):
 
     bad_records = {"eval": BadRecords(0)}
     with pytest.raises(DataError, match="val-broken.tfrecord, record 1"):
-        evaluate(SimpleNamespace(config=config, controller=SimpleNamespace(evaluate=read_all), bad_records=bad_records))
+        evaluate(
+            SimpleNamespace(
+                config=config,
+                controller=SimpleNamespace(evaluate=read_all),
+                bad_records=bad_records,
+                stop=StopSignals(),
+            )
+        )
 
 
 def test_more_gpus_than_there_are(records, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from deeplab2_kmax.random_draws import uniform
+
 
 def drop_path(x: tf.Tensor, keep_prob: float, training: bool) -> tf.Tensor:
     """In training, drops the residual branch `x` [B, ...] of each image with probability 1 - keep_prob.
@@ -13,7 +15,7 @@ def drop_path(x: tf.Tensor, keep_prob: float, training: bool) -> tf.Tensor:
     if not training or keep_prob == 1.0:
         return x
     shape = [tf.shape(x)[0]] + [1] * (x.shape.rank - 1)
-    kept = tf.floor(keep_prob + tf.random.uniform(shape))
+    kept = tf.floor(keep_prob + uniform(shape))
     return x * tf.cast(kept / keep_prob, x.dtype)
 
 
