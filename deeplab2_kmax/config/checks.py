@@ -10,7 +10,7 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "radam", "lamb")
 LEARNING_POLICIES = ("poly", "cosine")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.trainer.optimizers import Schedule, SolverSettings, build_optimizer, build_optimizers
+from deeplab2_kmax.trainer.optimizers import (
+    Schedule,
+    SolverSettings,
+    build_optimizer,
+    build_optimizers,
+    solver_settings,
+)
 
 RATE = 0.01
 # Every kind, and Lookahead around those that prepare their steps in different ways.
@@ -92,6 +99,20 @@ def test_lookahead_steps_back_to_the_slow_weights():
         np.testing.assert_array_equal(value, fast)
     for value, slow, fast in zip(train_anew(solver, range(3)), start, train_anew(plain, range(3))):
         np.testing.assert_allclose(value, slow + 0.5 * (fast - slow), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["radam", "lamb"])
+def test_a_config_asks_for_them(kind, configs):
+    solver = "trainer_options.solver_options"
+    changes = [f"{solver}.optimizer={kind}", f"{solver}.lookahead_sync_period=5", f"{solver}.adamw_weight_decay=0.25"]
+    config = load_config(str(configs / "shapes/kmax_tiny.textproto"), changes)
+    settings = solver_settings(config.trainer_options.solver_options)
+    variables = toy_variables()
+    optimizers = build_optimizers(settings, variables)
+    assert type(optimizers.main).__name__ == "_Lookahead" and optimizers.main.get_slot(variables[0], "slow") is not None
+    assert settings.decays and settings.weight_decay == 0.25
+    # The warm-up of the config: 0.002 after 100 steps.
+    assert float(optimizers.learning_rate(tf.constant(50, tf.int64))) == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("kind, period", KINDS)

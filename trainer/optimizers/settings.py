@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from deeplab2_kmax.config.checks import LEARNING_POLICIES, OPTIMIZERS
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "radam", "lamb")
-LEARNING_POLICIES = ("poly", "cosine")
 # Those with decoupled weight decay.
 DECAYING_OPTIMIZERS = ("adamw", "radam", "lamb")
 
