@@ -75,9 +75,9 @@ class Fusion(tf.keras.layers.Layer):
     def call(self, inputs, training=False):
         coarse, fine = inputs
         if self.coarse is not None:
-            coarse = self.coarse(self.activate(coarse), training=training)
+            coarse = self.coarse(self.activate(coarse, training), training=training)
         if self.fine is not None:
-            fine = self.fine(self.activate(fine), training=training)
+            fine = self.fine(self.activate(fine, training), training=training)
         return resize_like(coarse, fine) + fine
 
 

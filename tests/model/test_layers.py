@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.model.heads import Prediction
+from deeplab2_kmax.model.layers import normalization
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention, AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import dilated_convolution
 from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
@@ -175,6 +176,25 @@ def test_batch_norm_gradient_is_that_of_its_formula(axis):
     for variable in (x, layer.gamma, layer.beta):
         actual, expected = tape.gradient(written_out, variable), tape.gradient(derived, variable)
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [[7, 4], [2, 3, 4], [2, 3, 5, 4], [1, 1, 1, 4]])
+def test_fused_batch_norm_is_the_formula(shape, monkeypatch):
+    """Outputs, gradients and moving statistics, also of a single position (variance 0)."""
+    x, weight = 2.0 * random(*shape) + 1.0, random(*shape)
+    results = []
+    for dtypes in (normalization.FUSED_DTYPES, ()):
+        monkeypatch.setattr(normalization, "FUSED_DTYPES", dtypes)
+        layer = BatchNorm(NORMALIZATION)
+        layer.build(x.shape)
+        layer.gamma.assign(random(4))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        gradients = tape.gradient(y, [x, layer.gamma, layer.beta], weight)
+        results.append([y, *gradients, layer.moving_mean.numpy(), layer.moving_variance.numpy()])
+    for fused, formula in zip(*results):
+        np.testing.assert_allclose(fused, formula, atol=2e-5)
 
 
 @pytest.mark.parametrize("dilation", [2, 4, 6, 9])

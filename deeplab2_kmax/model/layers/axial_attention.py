@@ -10,6 +10,7 @@ where every summand is batch-normalized on its own.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import linear
@@ -34,8 +35,11 @@ class RelativePositions(tf.keras.layers.Layer):
 
     def call(self, length):
         """[length (from), length (to), depth]: the vectors of all pairs of positions."""
-        position = tf.range(length)
-        distance = tf.clip_by_value(position[tf.newaxis, :] - position[:, tf.newaxis], -MAX_DISTANCE, MAX_DISTANCE)
+        # Where the length is known, so are the rows: a constant in place of the operations that compute it.
+        clip, position = (
+            (np.clip, np.arange(length)) if isinstance(length, int) else (tf.clip_by_value, tf.range(length))
+        )
+        distance = clip(position[None, :] - position[:, None], -MAX_DISTANCE, MAX_DISTANCE)
         return tf.gather(tf.identity(self.embeddings), distance + MAX_DISTANCE)
 
 
@@ -173,8 +177,11 @@ class AxialAttention2D(tf.keras.layers.Layer):
         _, height, width, channels = shape_of(x)
         columns = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, height, channels])
         columns = self.height_axis(columns, training=training)
-        columns = tf.reshape(columns, [-1, width, height, self.value_channels])[:, :, :: self.stride]
+        columns = self._thinned(tf.reshape(columns, [-1, width, height, self.value_channels]))
         rows = tf.transpose(columns, [0, 2, 1, 3])
         height = shape_of(rows)[1]
         rows = self.width_axis(tf.reshape(rows, [-1, width, self.value_channels]), training=training)
-        return tf.reshape(rows, [-1, height, width, self.value_channels])[:, :, :: self.stride]
+        return self._thinned(tf.reshape(rows, [-1, height, width, self.value_channels]))
+
+    def _thinned(self, x):
+        return x if self.stride == 1 else x[:, :, :: self.stride]

@@ -57,7 +57,7 @@ class ConvNorm(FoldingLayer):
 
     def call(self, x, training=False):
         if training:
-            return self.activate(self.norm(self._convolve_with_gradient(x), training=True))
+            return self.activate(self.norm(self._convolve_with_gradient(x), training=True), True)
         kernel, bias = self.inference_weights()
         return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
 
@@ -122,7 +122,7 @@ class DepthwiseConvNorm(FoldingLayer):
     def call(self, x, training=False):
         if training:
             kernel = tf.cast(self.depthwise_kernel, x.dtype)
-            return self.activate(self.norm(self._convolve(x, kernel), training=True))
+            return self.activate(self.norm(self._convolve(x, kernel), training=True), True)
         kernel, bias = self.inference_weights()
         return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
 
@@ -187,12 +187,16 @@ class LinearNorm(FoldingLayer):
 
     def call(self, x, training=False):
         if training:
-            return self.activate(self.norm(linear(x, tf.cast(self.kernel[0], x.dtype)), training=True))
+            return self.activate(self.norm(linear(x, tf.cast(self._matrix(), x.dtype)), training=True), True)
         return self.activate(linear(x, *self.inference_weights()))
 
     def combined_weights(self):
         scale, shift = self.norm.affine()
-        return self.kernel[0] * scale, shift
+        return self._matrix() * scale, shift
+
+    def _matrix(self):
+        # Not kernel[0]: the gradient of a slice copies the whole kernel.
+        return tf.reshape(self.kernel, self.kernel.shape[1:])
 
 
 class Linear(tf.keras.layers.Layer):

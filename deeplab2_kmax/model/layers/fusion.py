@@ -54,8 +54,8 @@ class ResizedFusion(tf.keras.layers.Layer):
         features = list(features)
         size = features[-1]
         if self.strided is not None:
-            features[0] = self.strided(self.activate(features[0]), training=training)
+            features[0] = self.strided(self.activate(features[0], training), training=training)
         for i, projection in enumerate(self.projections):
             if projection is not None:
-                features[i] = projection(self.activate(features[i]), training=training)
+                features[i] = projection(self.activate(features[i], training), training=training)
         return tf.add_n([resize_like(feature, size) for feature in features])

@@ -75,7 +75,7 @@ class MobileConvBlock(tf.keras.layers.Layer):
     def _expanded(self, x, training):
         if training:
             x = self.expand_conv(self.pre_norm(x, training=True))
-            return self.activate(self.expand_norm(x, training=True))
+            return self.activate(self.expand_norm(x, training=True), True)
         before, shift_before = self.pre_norm.affine()
         after, shift_after = self.expand_norm.affine()
         kernel = self.expand_conv.kernel * after
@@ -84,7 +84,7 @@ class MobileConvBlock(tf.keras.layers.Layer):
 
     def _depthwise(self, x, training):
         if training:
-            return self.activate(self.depthwise_norm(self.depthwise_conv(x), training=True))
+            return self.activate(self.depthwise_norm(self.depthwise_conv(x), training=True), True)
         scale, shift = self.depthwise_norm.affine()
         kernel = self.depthwise_conv.depthwise_kernel * scale[:, tf.newaxis]
         return self.activate(tf.nn.bias_add(self.depthwise_conv.convolve(x, kernel), tf.cast(shift, x.dtype)))

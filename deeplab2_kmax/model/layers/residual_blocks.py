@@ -46,7 +46,7 @@ class _ResidualBlock(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, x, training=False):
-        x = self.activate(x)
+        x = self.activate(x, training)
         branch = drop_path(self.branch(x, training), self.keep_prob, training)
         if self.shortcut is not None:
             x = self.shortcut(x, training=training)
@@ -121,7 +121,7 @@ class AxialBlock(_ResidualBlock):
 
     def branch(self, x, training):
         x = self.attention(self.conv1(x, training=training), training=training)
-        return self.conv3(self.activate(x), training=training)
+        return self.conv3(self.activate(x, training), training=training)
 
 
 class BasicBlock(_ResidualBlock):

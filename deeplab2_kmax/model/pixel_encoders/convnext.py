@@ -186,7 +186,7 @@ class ConvNeXtBlock(tf.keras.layers.Layer):
     def call(self, x, training=False):
         pixels = tf.reshape(self.depthwise(x), [-1, self.filters])
         expansion = self.layer_norm.absorbed_by(self.expansion.kernel, self.expansion.bias)
-        hidden = self.activate(_product(self.layer_norm.whiten(pixels), *expansion))
+        hidden = self.activate(_product(self.layer_norm.whiten(pixels), *expansion), training)
         scale = tf.reshape(self.layer_scale, [-1])
         branch = _product(hidden, self.projection.kernel * scale, self.projection.bias * scale)
         return x + drop_path(tf.reshape(branch, tf.shape(x)), self.keep_prob, training)

@@ -114,4 +114,4 @@ class MOATStem(tf.keras.layers.Layer):
         self.activate = activation("gelu")
 
     def call(self, x, training=False):
-        return self.second(self.activate(self.norm(self.first(x), training=training)))
+        return self.second(self.activate(self.norm(self.first(x), training=training), training))

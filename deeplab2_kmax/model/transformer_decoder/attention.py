@@ -60,7 +60,7 @@ class AttentionBranch(tf.keras.layers.Layer):
         weights = tf.nn.softmax(self._similarity(query, key, training))
         retrieved = tf.einsum("bhlm,bmhd->blhd", weights, as_float32(self._heads(value)))
         retrieved = tf.reshape(retrieved, [-1, tf.shape(query)[1], value.shape[-1]])
-        retrieved = self.activate(self.value_norm(retrieved, training=training))
+        retrieved = self.activate(self.value_norm(retrieved, training=training), training)
         return self.projection(retrieved, training=training), weights
 
     def _similarity(self, query, key, training):

@@ -154,5 +154,5 @@ class PixelUpdate(tf.keras.layers.Layer):
             hidden = tf.matmul(flatten_pixels(tf.cast(assignment, values.dtype)), values)
         else:
             hidden = self.coordinate_conv(assignment, values, boxes)
-        hidden = self.activate(self.value_norm(hidden, training=training))
+        hidden = self.activate(self.value_norm(hidden, training=training), training)
         return unflatten_pixels(self.projection(hidden, training=training), assignment)

@@ -91,7 +91,7 @@ class DecoderLayer(tf.keras.layers.Layer):
         super().build(pixel_shape)
 
     def call(self, pixels, centers, previous_logits=None, training=False) -> LayerOutput:
-        projected = self.pixel_projection(flatten_pixels(self.activate(pixels)), training=training)
+        projected = self.pixel_projection(flatten_pixels(self.activate(pixels, training)), training=training)
         projected = unflatten_pixels(projected, pixels)
         projected_centers = self.center_projection(centers, training=training)
         prediction = None
@@ -103,7 +103,7 @@ class DecoderLayer(tf.keras.layers.Layer):
             pixels += tf.cast(self._drop(update.pixel_update, training), pixels.dtype)
         for branch in update.center_updates:
             centers += as_float32(self._drop(branch, training))
-        centers = self._feed_forward(self.activate(centers), training)
+        centers = self._feed_forward(self.activate(centers, training), training)
         return LayerOutput(
             pixels, centers, update.assignment, update.assignment_logits, prediction, update.reference_boxes
         )
@@ -111,7 +111,7 @@ class DecoderLayer(tf.keras.layers.Layer):
     def _feed_forward(self, centers, training):
         hidden = self.feed_forward[0](centers, training=training)
         hidden = self.feed_forward[1](hidden, training=training)
-        return self.activate(centers + as_float32(self._drop(hidden, training)))
+        return self.activate(centers + as_float32(self._drop(hidden, training)), training)
 
     def _drop(self, branch, training):
         return drop_path(branch, self.settings.keep_prob, training)
