@@ -27,11 +27,14 @@ class BestCheckpoint:
     Args:
         run_folder: the run's folder.
         metric: name of the figure to choose by; the highest is the best, of losses the lowest.
+        settings: what the figures depend on besides the checkpoint. A best under other settings stays until one under
+            these replaces it, however good it was.
     """
 
-    def __init__(self, run_folder: str, metric: str):
+    def __init__(self, run_folder: str, metric: str, settings: str = ""):
         self.folder = os.path.join(run_folder, FOLDER)
         self.metric = metric
+        self._settings = settings
         self._facts = self._read()
 
     def _read(self) -> dict | None:
@@ -58,8 +61,10 @@ class BestCheckpoint:
 
     @property
     def value(self) -> float | None:
-        """What the best checkpoint reaches in `metric`; None before the first, and where it was chosen by another."""
-        return self._facts["figures"].get(self.metric) if self._facts else None
+        """What the best checkpoint reaches in `metric`; None before the first, and where it was measured otherwise."""
+        if self._facts is None or self._facts.get("settings") != self._settings:
+            return None
+        return self._facts["figures"].get(self.metric)
 
     def is_better(self, figures: Mapping[str, float]) -> bool:
         """Whether these figures beat those of the best checkpoint so far; equal ones do not."""
@@ -84,6 +89,7 @@ class BestCheckpoint:
                 "checkpoint": os.path.basename(path),
                 "step": step,
                 "metric": self.metric,
+                "settings": self._settings,
                 "figures": {name: float(value) for name, value in figures.items() if math.isfinite(value)},
             }
             write_json(self._facts, os.path.join(self.folder, _FACTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import math
 import os
@@ -11,13 +12,39 @@ from collections.abc import Collection, Mapping
 import tensorflow as tf
 
 from deeplab2_kmax.errors import CheckpointError, ConfigError
+from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.trainer.best_checkpoint import BestCheckpoint
 from deeplab2_kmax.trainer.checkpoint_files import fingerprint
 from deeplab2_kmax.trainer.progress import say
 
 _RECORD = os.path.join("eval", "results.jsonl")
 _PERCENT = ("PQ", "SQ", "RQ", "IoU")
-_KEYS = {"step", "checkpoint", "fingerprint", "figures"}
+_KEYS = {"step", "checkpoint", "fingerprint", "settings", "figures"}
+# Of evaluator_options: what says when to evaluate, and what to write beside the figures.
+_NO_PART_IN_FIGURES = (
+    "best_checkpoint_metric",
+    "continuous_eval_timeout",
+    "convert_raw_to_eval_ids",
+    "eval_interval",
+    "num_summary_images",
+    "num_vis_samples",
+    "override_save_dir",
+    "per_class_summaries",
+    "raw_panoptic_format",
+    "save_predictions",
+    "save_raw_predictions",
+    "use_tf_function",
+)
+
+
+def settings_fingerprint(config: config_pb2.ExperimentOptions) -> str:
+    """16 hexadecimal digits that differ where a config evaluates differently: other data, post-processing, weights."""
+    options = config_pb2.ExperimentOptions()
+    options.evaluator_options.CopyFrom(config.evaluator_options)
+    options.eval_dataset_options.CopyFrom(config.eval_dataset_options)
+    for name in _NO_PART_IN_FIGURES:
+        options.evaluator_options.ClearField(name)
+    return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 class EvaluationResults:
@@ -27,19 +54,21 @@ class EvaluationResults:
         run_folder: the run's folder.
         metric: the figure to choose the best checkpoint by; "" keeps none.
         names: the figures an evaluation yields.
+        settings: what they depend on besides the checkpoint; results under other settings do not count.
 
     Raises:
         ConfigError: `metric` is none of `names`.
     """
 
-    def __init__(self, run_folder: str, metric: str, names: Collection[str]):
+    def __init__(self, run_folder: str, metric: str, names: Collection[str], settings: str = ""):
         if metric and names and metric not in names:
             raise ConfigError(
                 f"evaluator_options.best_checkpoint_metric: expected one of {', '.join(sorted(names))}; came {metric!r}"
             )
         self._path = os.path.join(run_folder, _RECORD)
+        self._settings = settings
         self._lines = _read(self._path)
-        self.best = BestCheckpoint(run_folder, metric) if metric and names else None
+        self.best = BestCheckpoint(run_folder, metric, settings) if metric and names else None
 
     def figures_of(self, path: str) -> dict[str, float] | None:
         """The figures of a checkpoint that has been evaluated, or None.
@@ -49,7 +78,7 @@ class EvaluationResults:
         Raises:
             FileNotFoundError: there is no such checkpoint.
         """
-        line = self._lines.get(fingerprint(path))
+        line = self._lines.get((fingerprint(path), self._settings))
         return line["figures"] if line else None
 
     def add(self, path: str, step: int, figures: Mapping[str, float]) -> None:
@@ -63,6 +92,7 @@ class EvaluationResults:
             "step": step,
             "checkpoint": os.path.basename(path),
             "fingerprint": fingerprint(path),
+            "settings": self._settings,
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "figures": {name: float(value) for name, value in figures.items() if math.isfinite(value)},
         }
@@ -70,7 +100,7 @@ class EvaluationResults:
             _append(self._path, json.dumps(line))
         except (OSError, tf.errors.OpError) as error:
             raise CheckpointError(f"cannot write the result of {path} to {self._path}: {error}") from error
-        self._lines[line["fingerprint"]] = line
+        self._lines[line["fingerprint"], self._settings] = line
         if kept:
             say(f"best so far: {self.best_in_words()}")
 
@@ -83,8 +113,8 @@ class EvaluationResults:
         return f"{name} {value} at step {self.best.step}, kept as {self.best.path}"
 
 
-def _read(path: str) -> dict[str, dict]:
-    """Fingerprint -> line of the record; a line cut short by the end of its process is left out."""
+def _read(path: str) -> dict[tuple[str, str], dict]:
+    """(fingerprint, settings) -> line of the record; a line cut short by the end of its process is left out."""
     if not tf.io.gfile.exists(path):
         return {}
     lines = {}
@@ -95,7 +125,7 @@ def _read(path: str) -> dict[str, dict]:
             except ValueError:
                 continue
             if isinstance(line, dict) and line.keys() >= _KEYS:
-                lines[line["fingerprint"]] = line
+                lines[line["fingerprint"], line["settings"]] = line
     return lines
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import data_errors
 from deeplab2_kmax.trainer.continuous_evaluation import evaluate_continuously
-from deeplab2_kmax.trainer.evaluation_results import EvaluationResults
+from deeplab2_kmax.trainer.evaluation_results import EvaluationResults, settings_fingerprint
 from deeplab2_kmax.trainer.progress import say
 from deeplab2_kmax.trainer.run_folder import write_config
 from deeplab2_kmax.trainer.stop_signals import STOPPED
@@ -72,8 +72,12 @@ def evaluate_each(experiment: Experiment) -> Mapping[str, float]:
 
 
 def _evaluation_results(experiment: Experiment) -> EvaluationResults:
-    metric = experiment.config.evaluator_options.best_checkpoint_metric
-    return EvaluationResults(experiment.folder, metric, experiment.controller.evaluator.figure_names)
+    return EvaluationResults(
+        experiment.folder,
+        experiment.config.evaluator_options.best_checkpoint_metric,
+        experiment.controller.evaluator.figure_names,
+        settings_fingerprint(experiment.config),
+    )
 
 
 def total_steps(config: config_pb2.ExperimentOptions) -> int:

@@ -15,7 +15,7 @@ from deeplab2_kmax.trainer import checkpoint_files, continuous_evaluation
 from deeplab2_kmax.trainer.best_checkpoint import BestCheckpoint
 from deeplab2_kmax.trainer.checkpoint_files import fingerprint, link_checkpoint
 from deeplab2_kmax.trainer.continuous_evaluation import evaluate_continuously
-from deeplab2_kmax.trainer.evaluation_results import EvaluationResults
+from deeplab2_kmax.trainer.evaluation_results import EvaluationResults, settings_fingerprint
 
 PQ = "evaluation/pq/PQ"
 LOSS = "losses/eval_total_loss"
@@ -45,8 +45,8 @@ class Run:
         self.evaluated.append(int(reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE")))
         return {PQ: value, LOSS: 1 - value, "evaluation/pq_things/PQ": float("nan")}
 
-    def results(self, metric=PQ):
-        return EvaluationResults(self.folder, metric, (PQ, LOSS))
+    def results(self, metric=PQ, settings="as always"):
+        return EvaluationResults(self.folder, metric, (PQ, LOSS), settings)
 
     def evaluate_all(self, last_step=1000, timeout=0.0, evaluate=None):
         return evaluate_continuously(self.folder, evaluate or self.evaluate, self.results(), last_step, timeout)
@@ -215,6 +215,32 @@ def test_a_line_cut_short_costs_only_itself(a_run):
     results.add(second, 20, {PQ: 0.25})
     assert a_run.results().figures_of(first)[PQ] == 0.5
     assert a_run.results().figures_of(second)[PQ] == 0.25
+
+
+def test_results_under_other_settings_do_not_count(a_run):
+    path = a_run.write(10, 0.5)
+    quick = a_run.results(settings="two images")
+    quick.add(path, 10, {PQ: 0.9})
+    results = a_run.results()
+    assert results.figures_of(path) is None
+    assert results.best.step == 10  # It stays,
+    results.add(a_run.write(20, 0.25), 20, {PQ: 0.25})
+    assert results.best.step == 20  # but has nothing to be compared with.
+    assert a_run.results(settings="two images").figures_of(path) == {PQ: 0.9}
+
+
+def test_settings_are_what_figures_depend_on(tiny_config):
+    def changed(**fields):
+        config = type(tiny_config).FromString(tiny_config.SerializeToString())
+        for name, value in fields.items():
+            setattr(config.evaluator_options, name, value)
+        return settings_fingerprint(config)
+
+    assert changed(eval_interval=7, continuous_eval_timeout=7, num_summary_images=7) == settings_fingerprint(
+        tiny_config
+    )
+    assert changed(eval_steps=7) != changed()
+    assert changed(use_averaged_weights=True) != changed()
 
 
 def test_equal_and_undefined_figures_are_no_better(a_run):

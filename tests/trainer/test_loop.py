@@ -9,6 +9,7 @@ from deeplab2_kmax.trainer.errors import TrainingError
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.optimizers import Schedule, SolverSettings, build_optimizers
 from deeplab2_kmax.trainer.step import TrainStep
+from deeplab2_kmax.trainer.step_clock import StepClock
 
 NAMES = ("fit_loss", "other_loss", "total_loss")
 
@@ -36,13 +37,13 @@ def batches(poison=()):
     return values.map(lambda v: {"image": tf.ones([2, 3, 3, 3]), "target": tf.constant([1.0, 3.0]), "poison": [v, v]})
 
 
-def make_trainer(dataset, clip_norm=None, rate=0.1):
+def make_trainer(dataset, clip_norm=None, rate=0.1, **more):
     model = OneWeight()
     settings = SolverSettings("sgd", Schedule(rate, total_steps=10**6), clip_norm=clip_norm)
     optimizers = build_optimizers(settings, model.trainable_variables)
     step = orbit.utils.create_global_step()
     train_step = TrainStep(model=model, loss=loss, loss_names=NAMES, optimizers=optimizers)
-    return Trainer(step=train_step, dataset=dataset, global_step=step), model, step
+    return Trainer(step=train_step, dataset=dataset, global_step=step, **more), model, step
 
 
 def run(trainer, steps):
@@ -59,6 +60,16 @@ def test_a_step_follows_the_mean_loss_of_the_batch():
     assert float(logs["losses/train_fit_loss"]) == pytest.approx(5.0)
     assert float(logs["gradient_norm"]) == pytest.approx(4.0)
     assert float(logs["learning_rate"]) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_every_batch_is_taken_through_the_function_given():
+    clock = StepClock(images_per_step=2)
+    trainer, _, _ = make_trainer(batches(), fetch=clock.fetch, on_step=clock.on_step)
+    run(trainer, 1)
+    run(trainer, 3)
+    times = clock.end_loop(3)
+    assert times.steps == 3
+    assert 0 < times.waiting < times.seconds
 
 
 def test_reported_losses_are_means_over_the_loop():
