@@ -17,13 +17,13 @@ from deeplab2_kmax.checkpoints import (
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import model_pb2
 from deeplab2_kmax.trainer.leftovers import remove
+from deeplab2_kmax.trainer.optimizers.stored_state import require_state
 from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, require_same_averaging
 from deeplab2_kmax.trainer.progress import say
 from deeplab2_kmax.trainer.stop_signals import StopSignals
 from deeplab2_kmax.trainer.storage_errors import storage_fault
 from deeplab2_kmax.whole_checkpoints import fault_of, last_whole_checkpoint
 
-_SLOT = "/.OPTIMIZER_SLOT/"
 _STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -95,7 +95,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
     def restore(self, path: str) -> None:
         """Restores `path`: all of the model, and all of the optimizers where the run trains."""
         load_checkpoint(self._model, path)
-        _require_slots(path, self._optimizers)
+        if step_of(path) > 0:  # Optimizers have no state before their first step.
+            require_state(path, self._optimizers)
         if self._optimizers:
             require_same_averaging(path, self._averages)
         goes_on_averaging = self._averages and holds_averages(path)
@@ -151,23 +152,6 @@ def step_of(path: str | None) -> int:
         return 0
     reader = tf.train.load_checkpoint(path)
     return int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
-
-
-def _require_slots(path: str, optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer]) -> None:
-    """Raises CheckpointError where the file has no state of an optimizer, or that of an optimizer of another kind."""
-    reader = tf.train.load_checkpoint(path)
-    if not reader.has_tensor(_STEP) or reader.get_tensor(_STEP) == 0:
-        return  # Optimizers have no state before their first step.
-    keys = reader.get_variable_to_shape_map()
-    for name, optimizer in optimizers.items():
-        for slot in optimizer.get_slot_names():
-            if not any(f"{_SLOT}{name}/{slot}/" in key for key in keys):
-                raise CheckpointError(
-                    f"{path} holds no {slot!r} of `{name}` ({type(optimizer).__name__}), so training cannot go on from"
-                    " it as if it had not stopped; the config's optimizer settings may have changed. To start anew from"
-                    " its weights, choose another experiment_name, with this checkpoint as"
-                    " model_options.initial_checkpoint"
-                )
 
 
 def _remove_torn(prefix: str) -> None:

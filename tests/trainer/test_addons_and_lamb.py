@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.config import load_config
-from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.errors import CheckpointError, ConfigError
 from deeplab2_kmax.trainer.optimizers import (
     Schedule,
     SolverSettings,
@@ -16,6 +16,7 @@ from deeplab2_kmax.trainer.optimizers import (
     build_optimizers,
     solver_settings,
 )
+from deeplab2_kmax.trainer.optimizers.stored_state import require_state
 
 RATE = 0.01
 # Every kind, and Lookahead around those that prepare their steps in different ways.
@@ -134,6 +135,37 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind, period, tmp_path):
     checkpoint.read(path).assert_consumed()
     for value, uninterrupted in zip(train(optimizers, variables, range(5, 9)), expected):
         np.testing.assert_array_equal(value, uninterrupted)
+
+
+def test_a_kind_of_optimizer_does_not_take_over_anothers_state(tmp_path):
+    def make(kind, period=0):
+        return build_optimizers(settings(kind, period), toy_variables())
+
+    for kind, others in (
+        ("adamw", [("radam", 0), ("lamb", 0), ("sgd", 0), ("adamw", 3)]),
+        ("radam", [("adamw", 0), ("lamb", 0), ("radam", 3)]),
+        ("lamb", [("adamw", 0), ("radam", 0)]),
+    ):
+        variables = {str(index): variable for index, variable in enumerate(toy_variables())}
+        optimizers = build_optimizers(settings(kind), list(variables.values()))
+        path = tf.train.Checkpoint(**optimizers.checkpoint_items, **variables).write(str(tmp_path / kind))
+        require_state(path, make(kind).checkpoint_items)
+        for other, period in others:
+            with pytest.raises(CheckpointError, match="`optimizer`.*settings may have changed"):
+                require_state(path, make(other, period).checkpoint_items)
+
+
+def test_weight_decay_is_the_configs_not_the_checkpoints(tmp_path):
+    variables = toy_variables()
+    path = tf.train.Checkpoint(**build_optimizers(settings("lamb"), variables).checkpoint_items).write(
+        str(tmp_path / "ckpt")
+    )
+    solver = settings("lamb", weight_decay=0.5)
+    variables = toy_variables()
+    optimizers = build_optimizers(solver, variables)
+    tf.train.Checkpoint(**optimizers.checkpoint_items).read(path).expect_partial()
+    for value, expected in zip(train(optimizers, variables, range(2)), train_anew(solver, range(2))):
+        np.testing.assert_array_equal(value, expected)
 
 
 @pytest.mark.parametrize("kind, period", KINDS)

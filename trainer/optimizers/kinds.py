@@ -56,11 +56,11 @@ def _radam(settings: SolverSettings, rate):
 
 
 def _lamb(settings: SolverSettings, rate):
-    from official.modeling.optimization.lamb import LAMB
+    from deeplab2_kmax.trainer.optimizers.lamb import LayerwiseAdam
 
     # Variables that do not decay are not adapted by layer either: that is the paper authors' choice for biases and
     # normalisation.
-    return LAMB(
+    return LayerwiseAdam(
         rate,
         weight_decay_rate=settings.weight_decay,
         exclude_from_weight_decay=[_NOT_DECAYED],
