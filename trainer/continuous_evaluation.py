@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.folder_lock import hold_lock
+from deeplab2_kmax.folder_lock import hold_lock, holder
 from deeplab2_kmax.trainer.checkpoint_files import link_checkpoint
 from deeplab2_kmax.trainer.checkpointing import step_of
 from deeplab2_kmax.trainer.evaluation_results import EvaluationResults
 from deeplab2_kmax.trainer.progress import duration, say
+from deeplab2_kmax.whole_checkpoints import fault_of
 
 _POLL_SECONDS = 1.0
 # Within the run's folder.
@@ -54,8 +56,9 @@ def evaluate_continuously(
     with _alone_in(folder):
         for path in _new_checkpoints(folder, timeout):
             with _held(path, os.path.join(folder, _HELD)) as held:
-                if held is None:
-                    say(f"{path} was deleted before it could be read; skipped")
+                fault = "deleted before it could be read" if held is None else fault_of(held)
+                if fault is not None:
+                    say(f"{path} skipped: {fault}")
                     continue
                 step, earlier = step_of(held), results.figures_of(held)
                 if earlier is None:
@@ -83,13 +86,14 @@ def _alone_in(folder: str) -> Iterator[None]:
     if "://" in folder:
         yield
         return
-    os.makedirs(os.path.dirname(os.path.join(folder, _LOCK)), exist_ok=True)
+    lock = os.path.join(folder, _LOCK)
+    os.makedirs(os.path.dirname(lock), exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold_lock(os.path.join(folder, _LOCK)))
+            stack.enter_context(hold_lock(lock))
         except BlockingIOError:
             raise ConfigError(
-                f"model_dir: another process evaluates the checkpoints of {os.path.abspath(folder)}"
+                f"model_dir: {holder(lock)} evaluates the checkpoints of {os.path.abspath(folder)} already"
             ) from None
         yield
 
@@ -113,15 +117,13 @@ def _held(path: str, folder: str) -> Iterator[str | None]:
 
 def _new_checkpoints(folder: str, timeout: float | None) -> Iterator[str]:
     """Yields each checkpoint once, the oldest first, until none comes for `timeout` seconds."""
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple[str, float]] = set()
     waiting_since = time.monotonic()
     while True:
         fresh = [item for item in _listed(folder) if item not in seen]
         if fresh:
-            path, written = fresh[0]
-            # Once it is deleted it is no news.
-            seen |= {(path, written), (path, 0)}
-            yield path
+            seen.add(fresh[0])
+            yield fresh[0][0]
             waiting_since = time.monotonic()
         elif timeout is not None and time.monotonic() - waiting_since >= timeout:
             return
@@ -129,17 +131,13 @@ def _new_checkpoints(folder: str, timeout: float | None) -> Iterator[str]:
             time.sleep(_POLL_SECONDS)
 
 
-def _listed(folder: str) -> list[tuple[str, int]]:
+def _listed(folder: str) -> list[tuple[str, float]]:
     """(prefix, time of writing) of the checkpoints that the folder's state file lists, the oldest first.
 
-    The time tells one that was written anew under the same name; one that is gone has time 0.
+    The time tells one that was written anew under the same name.
     """
     state = tf.train.get_checkpoint_state(folder)
-    return [(path, _written(path)) for path in (state.all_model_checkpoint_paths if state else ())]
-
-
-def _written(path: str) -> int:
-    try:
-        return tf.io.gfile.stat(f"{path}.index").mtime_nsec
-    except tf.errors.NotFoundError:
-        return 0
+    if state is None:
+        return []
+    paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
+    return list(itertools.zip_longest(paths, times[: len(paths)], fillvalue=0.0))

@@ -164,7 +164,7 @@ def test_a_checkpoint_deleted_before_it_is_read_is_skipped(a_run, gone, capsys):
     os.unlink(os.path.join(a_run.folder, gone))
     a_run.evaluate_all(last_step=20)
     assert a_run.evaluated == [20]
-    assert capsys.readouterr().out.count("ckpt-10 was deleted before it could be read; skipped") == 1
+    assert capsys.readouterr().out.count("ckpt-10 skipped: deleted before it could be read\n") == 1
 
 
 def test_a_checkpoint_deleted_between_its_two_files_is_skipped(a_run, monkeypatch, capsys):
@@ -181,12 +181,21 @@ def test_a_checkpoint_deleted_between_its_two_files_is_skipped(a_run, monkeypatc
     monkeypatch.setattr(checkpoint_files, "_bring", and_then_delete)
     a_run.evaluate_all(last_step=20)
     assert a_run.evaluated == [20]
-    assert "ckpt-10 was deleted before it could be read; skipped" in capsys.readouterr().out
+    assert "ckpt-10 skipped: deleted before it could be read\n" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_skipped_with_what_is_wrong(a_run, capsys):
+    path = pathlib.Path(a_run.write(10, 0.5) + ".data-00000-of-00001")
+    a_run.write(20, 0.5)
+    path.write_bytes(bytes(byte ^ 255 for byte in path.read_bytes()))
+    a_run.evaluate_all(last_step=20)
+    assert a_run.evaluated == [20]
+    assert "ckpt-10 skipped: " in capsys.readouterr().out
 
 
 def test_a_second_evaluation_of_the_same_run_is_refused(a_run):
     os.makedirs(os.path.join(a_run.folder, "eval"))
-    refused = pytest.raises(ConfigError, match="another process evaluates the checkpoints of .*run")
+    refused = pytest.raises(ConfigError, match=r"process \d+ on .* evaluates the checkpoints of .*run already")
     with hold_lock(os.path.join(a_run.folder, "eval/.lock")), refused:
         a_run.evaluate_all()
 
