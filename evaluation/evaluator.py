@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.evaluation.mean_iou import MeanIoU
+from deeplab2_kmax.evaluation.over_workers import sum_over_workers
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.report import quality_json, quality_table, write_json
@@ -22,12 +23,16 @@ from deeplab2_kmax.postprocessing import undo_resize
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
 _LABELS = ("panoptic_raw", "semantic_raw")
 _SIZES = ("size_resized", "size_raw", "image_name")
+# At the images' own sizes, or strings: nothing for XLA, which compiles what runs on TPUs.
+_ON_HOST_ONLY = {*_LABELS, "image_name", "is_crowd_raw", "resized_image"}
 _PROGRESS_TERMINAL = 1.0
 _PROGRESS_LOG = 30.0
 
 
 class Evaluator(orbit.StandardEvaluator):
     """Evaluates with orbit's loop, any batch size on all replicas; the metrics run on the host, image by image.
+
+    Several processes count their own images and add up the sums at the end, so that each has the figures of all.
 
     Args:
         model: `model(images [B, H, W, 3], training=False)` -> dict of outputs.
@@ -38,7 +43,7 @@ class Evaluator(orbit.StandardEvaluator):
         dataset: distributed data set of evaluation batches, see `input_pipeline.build_dataset`.
         global_step: int64 scalar variable; results are filed under its value.
         output_folder: `metrics-<step>.json` is written there.
-        files: writes predictions; None: none are wanted.
+        files: writes predictions of this process's images; None: none are wanted.
         pictures: writes pictures for TensorBoard; None: none are wanted.
         per_class: also returns PQ, SQ and RQ of each class that occurs.
         has_labels: False measures nothing and only writes predictions.
@@ -100,8 +105,13 @@ class Evaluator(orbit.StandardEvaluator):
             self._pictures.begin()
 
     def eval_step(self, iterator):
-        results = self._strategy.run(self._replica_step, args=(next(iterator),))
-        return tf.nest.map_structure(self._strategy.experimental_local_results, results)
+        batch = next(iterator)
+        for_replicas = {name: values for name, values in batch.items() if name not in _ON_HOST_ONLY}
+        results = dict(self._strategy.run(self._replica_step, args=(for_replicas,)))
+        results.update({name: batch[name] for name in (*_SIZES, *(_LABELS if self._has_labels else ()))})
+        if self._pictures is not None or (self._files is not None and self._files.pictures):
+            results["image"] = batch["image"]
+        return {name: self._strategy.experimental_local_results(values) for name, values in results.items()}
 
     def _replica_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         images = tf.shape(batch["image"])[0]
@@ -113,11 +123,7 @@ class Evaluator(orbit.StandardEvaluator):
             for name, mean in self._loss_means.items():
                 mean.update_state(terms[name][:images])
         maps = self._postprocess(outputs)
-        needed = {name: maps[name][:images] for name in _PREDICTIONS}
-        needed.update({name: batch[name] for name in (*_SIZES, *(_LABELS if self._has_labels else ()))})
-        if self._pictures is not None or (self._files is not None and self._files.pictures):
-            needed["image"] = batch["image"]
-        return needed
+        return {name: maps[name][:images] for name in _PREDICTIONS}
 
     def eval_reduce(self, state=None, step_outputs=None):
         for replica in range(len(step_outputs["panoptic_pred"])):
@@ -154,25 +160,30 @@ class Evaluator(orbit.StandardEvaluator):
 
     def eval_end(self):
         """Prints and files the results; returns them by DeepLab2's TensorBoard names, empty without labels."""
+        self._progress.images = images = int(sum_over_workers(np.array(self._progress.images)))
         self._progress.end()
         if not self._has_labels:
             return {}
-        quality, mean_iou = self._panoptic_quality.result(), self._mean_iou.result()
+        quality, mean_iou = (self._of_all_workers(metric) for metric in (self._panoptic_quality, self._mean_iou))
         losses = {f"losses/{mean.name}": float(mean.result()) for mean in self._loss_means.values()}
-        step, images = int(self._global_step.numpy()), self._progress.images
+        step = int(self._global_step.numpy())
         path = os.path.join(self._output_folder, f"metrics-{step}.json")
         write_json(quality_json(quality, mean_iou, step=step, images=images, losses=losses), path)
         self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {images} images; per class in {path}")
         of_classes = quality.class_scalars() if self._per_class else {}
         return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}
 
+    def _of_all_workers(self, metric: PanopticQuality | MeanIoU):
+        """The result over the images of all processes."""
+        of_all = type(metric)(self._descriptor)
+        of_all.merge(sum_over_workers(metric.state))
+        return of_all.result()
+
 
 def _at_least_one(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """The batch, with a row of zeros where it has none."""
 
     def fill(values: tf.Tensor) -> tf.Tensor:
-        if values.dtype == tf.string:
-            return values
         missing = tf.maximum(0, 1 - tf.shape(values)[0])
         return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
 

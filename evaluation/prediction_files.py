@@ -126,9 +126,12 @@ def _as_bytes(values: np.ndarray, what: str, name: str) -> np.ndarray:
 
 
 def prediction_files(
-    options: evaluator_pb2.EvaluatorOptions, descriptor: DatasetDescriptor, run_folder: str
+    options: evaluator_pb2.EvaluatorOptions, descriptor: DatasetDescriptor, run_folder: str, chief: bool = True
 ) -> PredictionFiles | None:
     """The files `evaluator_options` ask for, in `override_save_dir` or `<run_folder>/vis`; None where it asks for none.
+
+    Of several processes the `chief` writes the pictures, which are numbered; raw files are named after their images,
+    and each process writes those of its own.
 
     Raises:
         ConfigError: an unknown raw_panoptic_format.
@@ -138,7 +141,7 @@ def prediction_files(
     return PredictionFiles(
         folder=options.override_save_dir or os.path.join(run_folder, "vis"),
         descriptor=descriptor,
-        pictures=options.num_vis_samples if options.save_predictions else 0,
+        pictures=options.num_vis_samples if options.save_predictions and chief else 0,
         raw_format=options.raw_panoptic_format if options.save_raw_predictions else None,
         source_ids=options.convert_raw_to_eval_ids,
     )

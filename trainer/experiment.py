@@ -31,6 +31,7 @@ from deeplab2_kmax.trainer.checkpointing import (
     require_start,
     step_of,
 )
+from deeplab2_kmax.trainer.cluster import cluster_of_environment
 from deeplab2_kmax.trainer.initial_weights import InitialCheckpoint, initial_weights
 from deeplab2_kmax.trainer.leftovers import clear_leftovers
 from deeplab2_kmax.trainer.loop import Trainer
@@ -40,6 +41,7 @@ from deeplab2_kmax.trainer.optimizers import (
     WeightAverages,
     build_optimizers,
     build_weight_averages,
+    learning_rate_factor,
     solver_settings,
 )
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
@@ -49,9 +51,10 @@ from deeplab2_kmax.trainer.step import TrainStep
 from deeplab2_kmax.trainer.step_clock import StepClock
 from deeplab2_kmax.trainer.stop_signals import STOPPED, StopSignals, name_of
 from deeplab2_kmax.trainer.storage_errors import storage_errors
-from deeplab2_kmax.trainer.strategy import create_strategy
+from deeplab2_kmax.trainer.strategy import create_strategy, is_chief, require_batch_size, require_compilable
 from deeplab2_kmax.trainer.training_pictures import TrainingPictures
 from deeplab2_kmax.trainer.training_summaries import TrainingSummaries
+from deeplab2_kmax.trainer.workers import CommonStop, own_place, require_same_step
 from deeplab2_kmax.whole_checkpoints import last_whole_checkpoint
 
 
@@ -61,7 +64,7 @@ class Experiment:
 
     Attributes:
         config: what it was built from.
-        folder: where its files are.
+        folder: where this process reads checkpoints and writes.
         global_step: int64 scalar variable.
         model: the network.
         checkpoints: where it starts from, and what it leaves behind.
@@ -92,17 +95,22 @@ def run_experiment(
         raise ConfigError(f"mode: expected one of {', '.join(MODES)}; came {mode!r}")
     require_supported(config)
     folder = os.path.join(model_dir, config.experiment_name)
+    cluster = cluster_of_environment()
+    if cluster and mode == "continuous_eval":
+        raise ConfigError("mode: continuous_eval takes one process; unset the environment variable TF_CONFIG")
     check_run(config, mode, folder)
     with StopSignals() as stop, storage_errors(folder), contextlib.ExitStack() as stack:
+        own_folder = stack.enter_context(own_place(cluster, folder))
         if "train" in mode:
-            stack.enter_context(alone_in(folder))
-            clear_leftovers(folder)
-        strategy = create_strategy(num_gpus, master)
+            stack.enter_context(alone_in(own_folder))
+            clear_leftovers(own_folder)
+        strategy = create_strategy(num_gpus, master, cluster)
+        check_strategy(config, mode, strategy)
         stack.enter_context(strategy.scope())
         stack.enter_context(quiet_orbit())
         experiment = None
         try:
-            experiment = build_experiment(config, mode, folder, strategy, stop)
+            experiment = build_experiment(config, mode, own_folder, strategy, stop, run_folder=folder)
             return MODES[mode](experiment) or {}
         except STOPPED as error:
             say(_stopped(name_of(error), experiment))
@@ -146,6 +154,14 @@ def _require_averages(config: config_pb2.ExperimentOptions) -> None:
         )
 
 
+def check_strategy(config: config_pb2.ExperimentOptions, mode: str, strategy: tf.distribute.Strategy) -> None:
+    """Finds what does not go with this many replicas."""
+    if "train" in mode:
+        require_batch_size(config.train_dataset_options.batch_size, strategy, "train_dataset_options.batch_size")
+        if config.trainer_options.xla:
+            require_compilable(strategy)
+
+
 def _require_filled_in(field: str, value: str) -> None:
     if "${" in value:
         raise ConfigError(f"{field}: {value} is a placeholder; fill it in, or give --override={field}=...")
@@ -157,8 +173,17 @@ def build_experiment(
     folder: str,
     strategy: tf.distribute.Strategy,
     stop: StopSignals | None = None,
+    run_folder: str | None = None,
 ) -> Experiment:
-    """Builds the model and all that `mode` needs, in the strategy's scope, and restores the weights."""
+    """Builds the model and all that `mode` needs, in the strategy's scope, and restores the weights.
+
+    Args:
+        config: the experiment.
+        mode: what it is for.
+        folder: where this process reads checkpoints and writes.
+        strategy: where it computes.
+        run_folder: the folder of the run, where several processes have one each.
+    """
     say(f"experiment {config.experiment_name!r} in {os.path.abspath(folder)}; {describe(strategy)}")
     if "train" in mode:
         Seeding.from_options(config.trainer_options).begin()
@@ -172,7 +197,7 @@ def build_experiment(
         "eval": BadRecords(config.eval_dataset_options.max_bad_records),
     }
     stop = stop or StopSignals()
-    parts = _Parts(config, folder, strategy, model, build_loss(config), global_step, bad_records, stop)
+    parts = _Parts(config, folder, run_folder or folder, strategy, model, global_step, bad_records, stop)
     optimizers = _build_optimizers(parts) if "train" in mode else None
     checkpoints = _build_checkpoints(parts, optimizers)
     averaged = config.evaluator_options.use_averaged_weights
@@ -181,21 +206,23 @@ def build_experiment(
         clock = StepClock(config.train_dataset_options.batch_size)
         progress = Progress(global_step, total_steps(config), clock)
         summaries = _training_summaries(parts, clock)
+    controller = _build_controller(
+        parts,
+        _build_trainer(parts, optimizers, progress, summaries.fetch) if optimizers else None,
+        _build_evaluator(parts) if "eval" in mode else None,
+        # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
+        checkpoints if optimizers else None,
+        progress,
+        summaries,
+    )
+    require_same_step(global_step)
     return Experiment(
         config=config,
         folder=folder,
         global_step=global_step,
         model=model,
         checkpoints=checkpoints,
-        controller=_build_controller(
-            parts,
-            _build_trainer(parts, optimizers, progress, summaries.fetch) if optimizers else None,
-            _build_evaluator(parts) if "eval" in mode else None,
-            # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
-            checkpoints if optimizers else None,
-            progress,
-            summaries,
-        ),
+        controller=controller,
         bad_records=bad_records,
         progress=progress,
         evaluated_averages=optimizers.averages if optimizers and averaged else None,
@@ -209,9 +236,9 @@ class _Parts:
 
     config: config_pb2.ExperimentOptions
     folder: str
+    run_folder: str
     strategy: tf.distribute.Strategy
     model: tf.keras.Model
-    loss: Callable
     global_step: tf.Variable
     bad_records: Mapping[str, BadRecords]
     stop: StopSignals
@@ -234,7 +261,11 @@ def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training
 
 
 def _build_optimizers(parts: _Parts) -> Optimizers:
-    settings = solver_settings(parts.config.trainer_options.solver_options)
+    options, batch_size = parts.config.trainer_options.solver_options, parts.config.train_dataset_options.batch_size
+    if (factor := learning_rate_factor(options, batch_size)) != 1:
+        reference = options.learning_rate_reference_batch_size
+        say(f"learning rates are {factor:.4g} times the config's: batch size {batch_size} for {reference}")
+    settings = solver_settings(options, batch_size)
     model = parts.model
     averages = build_weight_averages(model, settings.average_decay)
     return build_optimizers(settings, model.trainable_variables, model.backbone_variables, averages)
@@ -254,13 +285,18 @@ def _training_summaries(parts: _Parts, clock: StepClock) -> TrainingSummaries:
 
 
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fetch: Callable) -> Trainer:
+    compiled = parts.config.trainer_options.xla
+    loss = build_loss(parts.config, "xla" if compiled else "auto")
     step = TrainStep(
         model=parts.model,
-        loss=parts.loss,
-        loss_names=parts.loss.names,
+        loss=loss,
+        loss_names=loss.names,
         optimizers=optimizers,
         draws=functools.partial(Seeding.from_options(parts.config.trainer_options).draws, parts.global_step),
+        compiled=compiled,
     )
+
+    check_together = CommonStop(parts.stop)
 
     def on_traced(seconds, without_gradient):
         progress.on_traced(seconds, without_gradient)
@@ -268,7 +304,7 @@ def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fe
 
     def on_step():
         progress.on_step()
-        parts.stop.check()
+        check_together()
 
     return Trainer(
         step=step,
@@ -294,16 +330,17 @@ def _build_evaluator(parts: _Parts) -> Evaluator:
     descriptor = load_dataset(options.dataset)
     wishes = parts.config.evaluator_options
     pictures = SummaryPictures(descriptor, wishes.num_summary_images, parts.global_step)
+    loss = build_loss(parts.config)
     return Evaluator(
         model=parts.model,
-        loss=parts.loss,
-        loss_names=parts.loss.names_for(0),
+        loss=loss,
+        loss_names=loss.names_for(0),
         postprocess=build_postprocessor(parts.config),
         descriptor=descriptor,
         dataset=_distributed(parts, options, is_training=False),
         global_step=parts.global_step,
         output_folder=os.path.join(parts.folder, "eval"),
-        files=prediction_files(wishes, descriptor, parts.folder),
+        files=prediction_files(wishes, descriptor, parts.run_folder, chief=is_chief(parts.strategy)),
         pictures=pictures if wishes.num_summary_images > 0 else None,
         per_class=wishes.per_class_summaries,
         has_labels=options.decode_groundtruth_label,

@@ -6,7 +6,10 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import tensorflow as tf
+
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.over_workers import is_alone
 from deeplab2_kmax.input_pipeline import data_errors
 from deeplab2_kmax.trainer.continuous_evaluation import evaluate_continuously
 from deeplab2_kmax.trainer.evaluation_results import EvaluationResults, settings_fingerprint
@@ -95,9 +98,10 @@ def train_until(experiment: Experiment, step: int) -> None:
         with experiment.stop.steps(), experiment.stop.instead_of_errors(), data_errors(options, is_training=True):
             experiment.controller.train(step)
         experiment.progress.pause()
-    except (*STOPPED, DataError):
-        # What has been learnt up to here is sound.
-        experiment.checkpoints.save(check_interval=False)
+    except (*STOPPED, DataError) as error:
+        # What has been learnt up to here is sound. Of several processes all have to save, and data may stop only one.
+        if not isinstance(error, DataError) or is_alone(tf.distribute.get_strategy()):
+            experiment.checkpoints.save(check_interval=False)
         raise
     finally:
         _tell_bad_records(experiment, "train")

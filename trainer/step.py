@@ -52,6 +52,7 @@ class TrainStep:
         loss_names: the terms to report, `total_loss` among them.
         optimizers: made in the strategy's scope.
         draws: gives the context in which model and loss draw random numbers; see `random_draws`.
+        compiled: XLA compiles what a replica does; TPUs always do.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class TrainStep:
         loss_names: Sequence[str],
         optimizers: Optimizers,
         draws: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        compiled: bool = False,
     ):
         self.loss_names = tuple(loss_names)
         self.model = model
@@ -70,6 +72,9 @@ class TrainStep:
         self._loss = loss
         self._draws = draws
         self._has_gradient: list[bool] = []
+        self._on_replica = self._replica_step
+        if compiled:
+            self._on_replica = tf.function(self._replica_step, jit_compile=True, autograph=False)
 
     @property
     def without_gradient(self) -> list[str]:
@@ -78,7 +83,7 @@ class TrainStep:
 
     def __call__(self, batch: Batch) -> StepReport:
         """Runs on all replicas; `batch` is what the distributed data set gives. Call it in a tf.function."""
-        report = self._strategy.run(self._replica_step, args=(batch,))
+        report = self._strategy.run(self._on_replica, args=(batch,))
         return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], report)
 
     # From here on in replica context ---------------------------------------------------------------------------------

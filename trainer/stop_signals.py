@@ -47,6 +47,11 @@ class StopSignals:
             signal.signal(number, handler)
         self._previous.clear()
 
+    @property
+    def has_come(self) -> bool:
+        """Whether a signal has come."""
+        return self._received is not None
+
     def check(self) -> None:
         """Raises `Terminated` or KeyboardInterrupt where a signal has come."""
         if self._received is not None:

@@ -66,6 +66,8 @@ def build_dataset(
         numbered = training_records(share, settings, first_record, bad_records)
         samples = training_samples(numbered, settings, pipeline_id)
         batches = samples.batch(batch_size, drop_remainder=True)
+        # TensorFlow cannot tell by itself, and several workers would ask each other before each step who has data left.
+        batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     else:
         batches = _evaluation_batches(share, batch_size, settings, bad_records)
     pipeline_options = tf.data.Options()

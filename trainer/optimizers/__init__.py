@@ -4,6 +4,7 @@ The optimizers are Keras' legacy ones, so that a checkpoint holds their state un
 (`<variable>/.OPTIMIZER_SLOT/optimizer/m`, `optimizer/iter`, ...).
 """
 
+from deeplab2_kmax.trainer.optimizers.batch_scaling import learning_rate_factor
 from deeplab2_kmax.trainer.optimizers.kinds import build_optimizer
 from deeplab2_kmax.trainer.optimizers.model_optimizers import Optimizers, build_optimizers
 from deeplab2_kmax.trainer.optimizers.schedules import build_schedule
@@ -19,5 +20,6 @@ __all__ = [
     "build_optimizers",
     "build_schedule",
     "build_weight_averages",
+    "learning_rate_factor",
     "solver_settings",
 ]

@@ -7,6 +7,7 @@ import dataclasses
 from deeplab2_kmax.config.checks import LEARNING_POLICIES, OPTIMIZERS
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.trainer.optimizers.batch_scaling import learning_rate_factor
 
 # Those with decoupled weight decay.
 DECAYING_OPTIMIZERS = ("adamw", "radam", "lamb")
@@ -88,19 +89,25 @@ class SolverSettings:
         return self.optimizer in DECAYING_OPTIMIZERS and self.weight_decay != 0
 
 
-def solver_settings(options: config_pb2.SolverOptions) -> SolverSettings:
-    """The settings a config's `trainer_options.solver_options` ask for."""
+def solver_settings(options: config_pb2.SolverOptions, batch_size: int | None = None) -> SolverSettings:
+    """The settings a config's `trainer_options.solver_options` ask for.
+
+    Args:
+        options: of the config.
+        batch_size: images of one update; decides the learning rate where a reference batch size is given.
+    """
+    factor = 1.0 if batch_size is None else learning_rate_factor(options, batch_size)
     clips = options.use_gradient_clipping and options.clip_gradient_norm > 0
     has_multiplier = options.HasField("backbone_learning_rate_multiplier")
     return SolverSettings(
         optimizer=options.optimizer,
         schedule=Schedule(
-            base_learning_rate=options.base_learning_rate,
+            base_learning_rate=options.base_learning_rate * factor,
             policy=options.learning_policy,
             total_steps=options.training_number_of_steps,
             warmup_steps=options.warmup_steps,
             poly_power=options.poly_learning_power,
-            poly_end_learning_rate=options.poly_end_learning_rate,
+            poly_end_learning_rate=options.poly_end_learning_rate * factor,
         ),
         weight_decay=options.adamw_weight_decay,
         backbone_multiplier=options.backbone_learning_rate_multiplier if has_multiplier else None,

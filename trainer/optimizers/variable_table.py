@@ -57,7 +57,7 @@ def variable_listing(config: config_pb2.ExperimentOptions) -> str:
     Raises:
         ConfigError: the config cannot be built.
     """
-    settings = solver_settings(config.trainer_options.solver_options)
+    settings = solver_settings(config.trainer_options.solver_options, config.train_dataset_options.batch_size)
     rows = variable_table(build_model(config), settings)
     return "\n".join([*_aligned([_HEAD, *map(_cells, rows)]), "", _solver(settings), *_totals(rows)])
 
