@@ -98,7 +98,7 @@ def _require_same_shapes(model: tf.keras.Model, checkpoint: InitialCheckpoint) -
     report = compare_checkpoint(model, checkpoint.path, checkpoint.exclude, checkpoint.averaged)
     if report.misshaped:
         raise CheckpointError(
-            f"model_options.initial_checkpoint: {report.path} has {len(report.misshaped)} variables of other shapes"
+            f"model_options.initial_checkpoint: {report.path} has {len(report.misshaped)} variable(s) of another shape"
             f" than the model (checkpoint -> model): {report.named('misshaped')}. To train these from their random"
             " start, as for other classes or another number of mask slots, set"
             " model_options.skip_other_shapes_from_initial_checkpoint: true"
