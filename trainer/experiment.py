@@ -25,6 +25,7 @@ from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights, require_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
+from deeplab2_kmax.trainer.accumulation import require_equal_parts
 from deeplab2_kmax.trainer.checkpointing import (
     RunCheckpoints,
     pretrained_encoder,
@@ -32,10 +33,12 @@ from deeplab2_kmax.trainer.checkpointing import (
     step_of,
 )
 from deeplab2_kmax.trainer.cluster import cluster_of_environment
+from deeplab2_kmax.trainer.debug_bundle import DebugBundles
 from deeplab2_kmax.trainer.initial_weights import InitialCheckpoint, initial_weights
 from deeplab2_kmax.trainer.leftovers import clear_leftovers
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.modes import MODES, total_steps
+from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, NonFinitePolicy
 from deeplab2_kmax.trainer.optimizers import (
     Optimizers,
     WeightAverages,
@@ -157,8 +160,11 @@ def _require_averages(config: config_pb2.ExperimentOptions) -> None:
 def check_strategy(config: config_pb2.ExperimentOptions, mode: str, strategy: tf.distribute.Strategy) -> None:
     """Finds what does not go with this many replicas."""
     if "train" in mode:
-        require_batch_size(config.train_dataset_options.batch_size, strategy, "train_dataset_options.batch_size")
-        if config.trainer_options.xla:
+        options, batch_size = config.trainer_options, config.train_dataset_options.batch_size
+        require_batch_size(batch_size, strategy, "train_dataset_options.batch_size")
+        require_equal_parts(batch_size, strategy.num_replicas_in_sync, options.gradient_accumulation_steps)
+        NonFinitePolicy.from_options(options)
+        if options.xla:
             require_compilable(strategy)
 
 
@@ -255,9 +261,19 @@ def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training
     first_step = step_of(last_whole_checkpoint(parts.folder)) if is_training else 0
 
     def make(input_context=None):
-        return build_dataset(options, is_training, input_context, first_step=first_step, bad_records=bad_records)
+        batches = build_dataset(options, is_training, input_context, first_step=first_step, bad_records=bad_records)
+        # TPUs take no strings.
+        return batches.map(_without_record_names) if is_training and _on_tpu(parts.strategy) else batches
 
     return orbit.utils.make_distributed_dataset(parts.strategy, make)
+
+
+def _on_tpu(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _without_record_names(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: values for name, values in batch.items() if name != RECORD_NAMES}
 
 
 def _build_optimizers(parts: _Parts) -> Optimizers:
@@ -285,15 +301,16 @@ def _training_summaries(parts: _Parts, clock: StepClock) -> TrainingSummaries:
 
 
 def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fetch: Callable) -> Trainer:
-    compiled = parts.config.trainer_options.xla
-    loss = build_loss(parts.config, "xla" if compiled else "auto")
+    options = parts.config.trainer_options
+    loss = build_loss(parts.config, "xla" if options.xla else "auto")
     step = TrainStep(
         model=parts.model,
         loss=loss,
         loss_names=loss.names,
         optimizers=optimizers,
-        draws=functools.partial(Seeding.from_options(parts.config.trainer_options).draws, parts.global_step),
-        compiled=compiled,
+        draws=functools.partial(Seeding.from_options(options).draws, parts.global_step),
+        compiled=options.xla,
+        micro_batches=options.gradient_accumulation_steps,
     )
 
     check_together = CommonStop(parts.stop)
@@ -310,7 +327,9 @@ def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fe
         step=step,
         dataset=_distributed(parts, parts.config.train_dataset_options, is_training=True),
         global_step=parts.global_step,
-        in_graph=isinstance(parts.strategy, tf.distribute.TPUStrategy),
+        in_graph=_on_tpu(parts.strategy),
+        policy=NonFinitePolicy.from_options(options),
+        on_failure=DebugBundles(parts.run_folder, parts.config, parts.model).save,
         fetch=fetch,
         on_traced=on_traced,
         on_step=on_step,

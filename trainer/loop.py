@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import orbit
 import tensorflow as tf
 
 from deeplab2_kmax.trainer.errors import TrainingError
-from deeplab2_kmax.trainer.non_finite import NonFinite
+from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, STOP, NonFinite, NonFinitePolicy
 from deeplab2_kmax.trainer.step import Batch, StepReport, TrainStep
 
 
 class Trainer(orbit.StandardTrainer):
     """Trains a model with orbit's loop.
 
-    A step whose loss or gradient is not finite ends training; it has changed nothing.
+    A step whose loss or gradient is not finite changes nothing. It ends training, or it is skipped, as `policy` says;
+    a skipped step counts in `global_step`, which counts batches, but not in the optimizers' own count of updates.
 
     Args:
         step: what is repeated.
@@ -24,6 +27,8 @@ class Trainer(orbit.StandardTrainer):
         global_step: int64 scalar variable, one more after each step.
         in_graph: repeat the step inside the graph, which only TPUs gain from. Elsewhere it takes longer to trace and to
             optimize, and makes the process deaf to Ctrl-C.
+        policy: how many steps in a row may not be finite.
+        on_failure: called before training stops for that; returns a sentence for the user.
         on_traced: called once, before the first step, with the seconds it took to trace the training graph and the
             names of trainable variables the loss does not depend on; these are left as they are.
         fetch: takes a batch from the iterator of `dataset` (not where steps are repeated in the graph).
@@ -38,20 +43,26 @@ class Trainer(orbit.StandardTrainer):
         dataset,
         global_step: tf.Variable,
         in_graph: bool = False,
+        policy: NonFinitePolicy = STOP,
+        on_failure: Callable[[NonFinite], str] | None = None,
         on_traced: Callable[[float, Sequence[str]], None] | None = None,
         fetch: Callable[[Iterator], Batch] = next,
         on_step: Callable[[], None] | None = None,
     ):
         super().__init__(dataset)
+        self._strategy = tf.distribute.get_strategy()
         self._step = step
         self._global_step = global_step
         self._in_graph = in_graph
+        self._policy = policy
+        self._on_failure = on_failure
         self._on_traced = on_traced
         self._fetch = fetch
         self._on_step = on_step
-        # The sums of all terms since the loop began, of the gradient norm, and the count: one variable, because a Keras
-        # metric for each would add hundreds of operations to every step.
-        self._sums = tf.Variable(tf.zeros([len(step.loss_names) + 2]), trainable=False)
+        # Since the loop began: sums of all terms and of the gradient norm, the steps they are from, the steps skipped:
+        # one variable, because a Keras metric for each would add hundreds of operations to every step.
+        self._sums = tf.Variable(tf.zeros([len(step.loss_names) + 3]), trainable=False)
+        self._not_finite_in_a_row = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     def train(self, num_steps: tf.Tensor):
         """Runs `num_steps` steps; returns the scalars of `train_loop_end`.
@@ -119,25 +130,35 @@ class Trainer(orbit.StandardTrainer):
 
     def _counted_step(self, batch: Batch) -> tuple[StepReport, tf.Tensor]:
         """A step and its place in sums and counts; whether training has to stop, in which case it does not count."""
-        report = self._step(batch)
-        stop = ~report.finite
+        report = self._step({name: values for name, values in batch.items() if name != RECORD_NAMES})
+        in_a_row = tf.where(report.finite, tf.zeros([], tf.int64), self._not_finite_in_a_row + 1)
+        self._not_finite_in_a_row.assign(in_a_row)
+        stop = in_a_row >= self._policy.in_a_row
         self._global_step.assign_add(tf.cast(~stop, self._global_step.dtype))
-        values = tf.concat([report.terms, [report.norm, 1.0]], 0)
-        self._sums.assign_add(tf.where(report.finite, values, tf.zeros_like(values)))
+        made = tf.concat([report.terms, [report.norm, 1.0, 0.0]], 0)
+        skipped = tf.constant([0.0] * (made.shape[0] - 1) + [1.0])
+        self._sums.assign_add(tf.where(report.finite, made, skipped))
         return report, stop
 
     def _fail(self, batch, report: StepReport) -> None:
-        del batch
-        found = NonFinite.from_report(int(self._global_step.numpy()) + 1, self._step, report)
-        raise TrainingError(found.message)
+        local = self._strategy.experimental_local_results
+        arrays = {name: np.concatenate([part.numpy() for part in local(values)]) for name, values in batch.items()}
+        found = NonFinite.from_report(int(self._global_step.numpy()) + 1, self._step, report, arrays)
+        kept = f". {self._on_failure(found)}" if self._on_failure else ""
+        raise TrainingError(found.message(self._policy) + kept)
 
     def train_loop_begin(self):
         self._sums.assign(tf.zeros_like(self._sums))
 
     def train_loop_end(self) -> dict[str, tf.Tensor]:
-        """Means over the loop: `losses/train_<term>`, `gradient_norm`, and the current rates of the optimizers."""
-        *sums, count = self._sums.numpy()
-        *losses, norm = (value / count for value in sums)
+        """Means over the loop: `losses/train_<term>`, `gradient_norm`; and the current rates of the optimizers.
+
+        Where steps may be skipped also `skipped_steps`, the number of them in the loop; the means are over the others.
+        """
+        *sums, count, skipped = self._sums.numpy()
+        *losses, norm = (value / count if count else math.nan for value in sums)
         logs = {f"losses/train_{name}": value for name, value in zip(self._step.loss_names, losses)}
         logs["gradient_norm"] = norm
+        if self._policy.skips:
+            logs["skipped_steps"] = skipped
         return {**logs, **self._step.optimizers.learning_rates(self._global_step)}

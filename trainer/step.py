@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from deeplab2_kmax.trainer.accumulation import Accumulator, micro_batch
 from deeplab2_kmax.trainer.errors import TrainingError
 from deeplab2_kmax.trainer.optimizers import Optimizers
 
@@ -23,10 +24,10 @@ class StepReport(NamedTuple):
 
     Attributes:
         terms: [loss names] float32, each term's mean over the global batch.
-        norm: scalar float32, norm of the gradient before clipping; where each replica's gradients are clipped by their
-            own norm, the mean of these.
-        squares: [trainable weights] float32, half the squared norm of each weight's gradient, as `norm` says; 0 where
-            the loss does not depend on the weight.
+        norm: scalar float32, norm of the gradient before clipping: of the sum over replicas with
+            `Optimizers.clip_sum`, else the mean of the replicas' own.
+        squares: [trainable weights] float32, half the squared norm of each weight's gradient, likewise; 0 where the
+            loss does not depend on the weight.
         finite: scalar bool; False: something of the above is not finite, and nothing was changed.
     """
 
@@ -46,13 +47,18 @@ class TrainStep:
 
     Nothing in here runs Python on the host, and all shapes are static.
 
+    With `micro_batches` each replica cuts its batch into so many equal parts and works on one after the other; the
+    gradients' mean is what updates the weights. Batch statistics are then each part's own.
+
     Args:
         model: `model(images [B, H, W, 3], training=True)` -> dict of outputs; float32, made in the strategy's scope.
         loss: `loss(targets, outputs)` -> dict of [B] float32 terms including `total_loss`.
         loss_names: the terms to report, `total_loss` among them.
         optimizers: made in the strategy's scope.
-        draws: gives the context in which model and loss draw random numbers; see `random_draws`.
+        draws: gives the context in which model and loss draw random numbers for a part of a batch, counted from 0; see
+            `random_draws`.
         compiled: XLA compiles what a replica does; TPUs always do.
+        micro_batches: see above; a replica's batch is a multiple of it.
     """
 
     def __init__(
@@ -62,8 +68,9 @@ class TrainStep:
         loss: Loss,
         loss_names: Sequence[str],
         optimizers: Optimizers,
-        draws: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        draws: Callable[[tf.Tensor | int], contextlib.AbstractContextManager] = contextlib.nullcontext,
         compiled: bool = False,
+        micro_batches: int = 1,
     ):
         self.loss_names = tuple(loss_names)
         self.model = model
@@ -71,10 +78,12 @@ class TrainStep:
         self._strategy = tf.distribute.get_strategy()
         self._loss = loss
         self._draws = draws
+        self._compiled = compiled
+        self._micro_batches = micro_batches
+        self._accumulator = None
+        if micro_batches > 1:
+            self._accumulator = Accumulator(model.trainable_variables, len(self.loss_names))
         self._has_gradient: list[bool] = []
-        self._on_replica = self._replica_step
-        if compiled:
-            self._on_replica = tf.function(self._replica_step, jit_compile=True, autograph=False)
 
     @property
     def without_gradient(self) -> list[str]:
@@ -83,37 +92,76 @@ class TrainStep:
 
     def __call__(self, batch: Batch) -> StepReport:
         """Runs on all replicas; `batch` is what the distributed data set gives. Call it in a tf.function."""
-        report = self._strategy.run(self._on_replica, args=(batch,))
+        report = self._accumulated(batch) if self._accumulator else self._run(self._whole, batch)
         return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], report)
+
+    def _run(self, function: Callable, *args):
+        if self._compiled:
+            function = tf.function(function, jit_compile=True, autograph=False)
+        return self._strategy.run(function, args=args)
+
+    def _accumulated(self, batch: Batch) -> StepReport:
+        statistics = self._run(self._begin)
+
+        def add(index):
+            self._run(self._add, batch, index)
+            return index + 1
+
+        tf.while_loop(lambda index: index < self._micro_batches, add, [tf.constant(0)], parallel_iterations=1)
+        return self._run(self._end, statistics)
 
     # From here on in replica context ---------------------------------------------------------------------------------
 
-    def _replica_step(self, batch: Batch) -> StepReport:
-        statistics = [variable.read_value() for variable in self.model.non_trainable_variables]
-        gradients, terms = self._gradients(batch)
+    def _whole(self, batch: Batch) -> StepReport:
+        statistics = self._statistics()
+        return self._update(*self._gradients(batch, 0), statistics)
+
+    def _begin(self) -> list[tf.Tensor]:
+        self._accumulator.reset()
+        return self._statistics()
+
+    def _add(self, batch: Batch, index: tf.Tensor) -> None:
+        self._accumulator.add(*self._gradients(micro_batch(batch, index, self._micro_batches), index))
+
+    def _end(self, statistics: list[tf.Tensor]) -> StepReport:
+        gradients, terms = self._accumulator.sums()
+        gradients = [gradient if has else None for gradient, has in zip(gradients, self._has_gradient)]
         return self._update(gradients, terms, statistics)
 
-    def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of this replica's share of the loss, where there are any, and its mean terms [loss names]."""
+    def _statistics(self) -> list[tf.Tensor]:
+        """What a forward pass changes, as it was before: to be put back where the pass turns out not to be finite."""
+        return [variable.read_value() for variable in self.model.non_trainable_variables]
+
+    def _gradients(self, batch: Batch, index: tf.Tensor | int) -> tuple[list[tf.Tensor | None], tf.Tensor]:
+        """Of part `index` of a replica's batch: gradients of its share of the loss, and its mean terms [loss names].
+
+        Gradients are summed over parts and replicas, so each contributes its share of the mean; so do the terms of the
+        parts.
+        """
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape, self._draws():
+        with tf.GradientTape() as tape, self._draws(index):
             outputs = self.model(batch[IMAGE], training=True)
-            terms = {name: tf.reduce_mean(term) for name, term in self._loss(batch, outputs).items()}
-            # Gradients are summed over replicas, so each contributes its share of the mean.
+            terms = self._loss(batch, outputs)
+            terms = {name: tf.reduce_mean(term) / self._micro_batches for name, term in terms.items()}
             share = terms[TOTAL_LOSS] / self._strategy.num_replicas_in_sync
         gradients = tape.gradient(share, variables)
         self._has_gradient = [gradient is not None for gradient in gradients]
         if not any(self._has_gradient):
             raise TrainingError("the loss does not depend on any weight of the model")
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
         return gradients, tf.stack([terms[name] for name in self.loss_names])
 
-    def _update(self, gradients: list[tf.Tensor], terms: tf.Tensor, statistics: list[tf.Tensor]) -> StepReport:
+    def _update(self, gradients: list[tf.Tensor | None], terms: tf.Tensor, statistics: list[tf.Tensor]) -> StepReport:
+        trained = [v for v, has in zip(self.model.trainable_variables, self._has_gradient) if has]
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
+        if self.optimizers.clip_sum:
+            gradients = self._sum_over_replicas(gradients)
         squares = [tf.nn.l2_loss(gradient) for gradient in gradients]
         norm = tf.sqrt(2.0 * tf.add_n(squares))
-        gradients = self._sum_over_replicas(self._clipped(gradients, norm))
+        gradients = self._clipped(gradients, norm)
+        if not self.optimizers.clip_sum:
+            gradients = self._sum_over_replicas(gradients)
         report = self._report(terms, norm, squares)
-        self._apply_if(report.finite, gradients, statistics)
+        self._apply_if(report.finite, gradients, trained, statistics)
         return report
 
     def _clipped(self, gradients: list[tf.Tensor], norm: tf.Tensor) -> list[tf.Tensor]:
@@ -137,9 +185,10 @@ class TrainStep:
         terms, norm, squares = tf.split(values, [len(self.loss_names), 1, len(of_all)])
         return StepReport(terms, norm[0], squares, finite)
 
-    def _apply_if(self, finite: tf.Tensor, gradients: list[tf.Tensor], statistics: list[tf.Tensor]) -> None:
+    def _apply_if(
+        self, finite: tf.Tensor, gradients: list[tf.Tensor], trained: list[tf.Variable], statistics: list[tf.Tensor]
+    ) -> None:
         """Updates weights where `finite`, which all replicas agree on; else puts moving statistics back."""
-        trained = [v for v, has in zip(self.model.trainable_variables, self._has_gradient) if has]
 
         def apply(gradients, statistics):
             del statistics

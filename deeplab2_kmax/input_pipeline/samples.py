@@ -16,10 +16,14 @@ def training_sample(
     """A random crop of the image and its targets; arguments as for `augmented`.
 
     Returns:
-        `image` [h, w, 3] float32 0..255 of the crop size, and the entries of `targets.make_targets`.
+        `image` [h, w, 3] float32 0..255 of the crop size, the entries of `targets.make_targets`, and `image_name`, a
+        scalar string that says where the pixels are from.
     """
     image, label, distinct = augmented(record, source, seed=seed, settings=settings)
-    return {"image": image, **_targets(label, settings, distinct)}
+    name = record.name
+    if settings.copy_paste:
+        name = tf.strings.join([name, " with segments of ", source.name])
+    return {"image": image, "image_name": name, **_targets(label, settings, distinct)}
 
 
 def augmented(

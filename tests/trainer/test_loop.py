@@ -37,9 +37,9 @@ def batches(poison=()):
     return values.map(lambda v: {"image": tf.ones([2, 3, 3, 3]), "target": tf.constant([1.0, 3.0]), "poison": [v, v]})
 
 
-def make_trainer(dataset, clip_norm=None, rate=0.1, **more):
+def make_trainer(dataset, rate=0.1, *, clip_norm=None, clip_sum=False, **more):
     model = OneWeight()
-    settings = SolverSettings("sgd", Schedule(rate, total_steps=10**6), clip_norm=clip_norm)
+    settings = SolverSettings("sgd", Schedule(rate, total_steps=10**6), clip_norm=clip_norm, clip_sum=clip_sum)
     optimizers = build_optimizers(settings, model.trainable_variables)
     step = orbit.utils.create_global_step()
     train_step = TrainStep(model=model, loss=loss, loss_names=NAMES, optimizers=optimizers)
@@ -101,7 +101,7 @@ def test_a_gradient_that_is_not_finite_stops_too():
 
     trainer, model, _ = make_trainer(batches())
     trainer._step._loss = steep
-    with pytest.raises(TrainingError, match="at step 1: not finite: the gradient"):
+    with pytest.raises(TrainingError, match=r"at step 1: not finite: the gradient \(1 of 1 weights\) of kernel:0\."):
         run(trainer, 1)
     assert float(model.weight) == 0.0
 

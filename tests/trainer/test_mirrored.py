@@ -27,6 +27,18 @@ def test_a_loss_that_is_not_finite_stops_both(results):
     assert "at step 1: not finite: other_loss, total_loss" in results["train"]["message"]
 
 
+def test_gradients_are_clipped_by_each_replicas_norm_or_by_that_of_the_sum(results):
+    # -1 and -3 limited to 2 each give -3; their sum -4 limited to 2 gives -2. The learning rate is 0.1.
+    assert results["clip"]["each"] == pytest.approx([0.3, 2.0], rel=1e-5)
+    assert results["clip"]["sum"] == pytest.approx([0.2, 4.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("case", ["host", "graph", "accumulated"])
+def test_what_is_not_finite_on_one_replica_is_skipped_by_both(results, case):
+    # Batch norms gather statistics over both replicas; in accumulation they do so within a loop.
+    assert results["skip"][case] == {"distance": 0.0, "apart": 0.0, "steps": 3, "skipped": 1.0}
+
+
 def test_evaluation_counts_each_image_once(results):
     # Three images: the second replica has none in the last round.
     assert results["eval"]["evaluation/pq/PQ"] == pytest.approx(1.0)

@@ -8,6 +8,7 @@ import pathlib
 import sys
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -18,6 +19,8 @@ sys.path[:0] = [str(_TESTS / "trainer"), str(_TESTS / "evaluation")]
 from test_addons_and_lamb import KINDS, gradients, settings, toy_variables, train_anew  # noqa: E402
 from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
 from test_loop import NAMES, make_trainer  # noqa: E402
+from test_non_finite import SKIP_TWO, images_of, poisoned, without  # noqa: E402
+from test_non_finite import make_trainer as make_normalized  # noqa: E402
 
 from deeplab2_kmax.evaluation.evaluator import Evaluator  # noqa: E402
 from deeplab2_kmax.trainer.optimizers import (  # noqa: E402
@@ -56,6 +59,47 @@ def train(strategy):
         "losses": [float(logs[f"losses/train_{name}"]) for name in NAMES],
         "message": message,
     }
+
+
+def clip(strategy, clip_sum):
+    """The weight after a step whose gradients, -1 and -3 of the two replicas, are limited to 2."""
+    with strategy.scope():
+        dataset = strategy.distribute_datasets_from_function(replica_batches)
+        trainer, model, _ = make_trainer(dataset, clip_norm=2.0, clip_sum=clip_sum)
+        logs = trainer.train(tf.constant(1))
+        return float(model.weight.numpy()), float(logs["gradient_norm"])
+
+
+def train_normalized(strategy, data, steps, **options):
+    """Training on batches of four images a replica: what each replica has, the steps, the optimizer's, those skipped.
+
+    The records of a batch go to the replicas in turn, the first half to the first.
+    """
+    with strategy.scope():
+        batches = tf.data.Dataset.from_tensor_slices(data).batch(8, drop_remainder=True).repeat()
+        dataset = strategy.experimental_distribute_dataset(batches)
+        trainer, model, step, optimizers = make_normalized(dataset, policy=SKIP_TWO, **options)
+        logs = trainer.train(tf.constant(steps))
+        variables = (*model.variables, *optimizers.main.variables())
+        replicas = [
+            [copy.numpy().tolist() for copy in strategy.experimental_local_results(variable)] for variable in variables
+        ]
+        return replicas, int(step.numpy()), float(logs["skipped_steps"])
+
+
+def skip(strategy, **options):
+    """Distances of all variables on all replicas from a run that never saw the second batch; steps; those skipped.
+
+    That batch's last image, which the second replica has, is not finite.
+    """
+    data = images_of(steps=3, images=8)
+    skipped, steps, count = train_normalized(strategy, poisoned(data, 2, images=8), 3, **options)
+    never_seen, _, _ = train_normalized(strategy, without(data, 2, images=8), 2, **options)
+    distances = [
+        abs(np.subtract(ours, theirs)).max() for pair in zip(skipped, never_seen) for ours, theirs in zip(*pair)
+    ]
+    apart = [abs(np.subtract(copies[0], copies[-1])).max() for copies in skipped]
+    return {"distance": float(max(distances)), "apart": float(max(apart)), "steps": steps, "skipped": count}
 
 
 def postprocess(outputs):
@@ -152,6 +196,12 @@ if __name__ == "__main__":
                 "eval": evaluate(mirrored),
                 "optimizers": distances,
                 "averages": average(mirrored),
+                "clip": {"each": clip(mirrored, False), "sum": clip(mirrored, True)},
+                "skip": {
+                    "host": skip(mirrored),
+                    "graph": skip(mirrored, in_graph=True),
+                    "accumulated": skip(mirrored, micro_batches=2),
+                },
             }
         )
     )

@@ -21,15 +21,17 @@ class Optimizers:
         main: updates everything `backbone` does not.
         backbone: updates the pixel encoder's variables, or None.
         groups: each trained variable with the optimizer that updates it.
-        clip_norm: per-replica limit of the gradients' global norm, or None.
         averages: of the weights, updated with them; or None.
+        clip_norm: limit of the gradients' global norm, or None.
+        clip_sum: whether that is the norm of the gradients summed over replicas, or of each replica's own.
     """
 
     main: tf.keras.optimizers.legacy.Optimizer
     backbone: tf.keras.optimizers.legacy.Optimizer | None = None
     groups: Sequence[tuple[tf.Variable, Group]] = ()
-    clip_norm: float | None = None
     averages: WeightAverages | None = None
+    clip_norm: float | None = None
+    clip_sum: bool = False
 
     @property
     def checkpoint_items(self) -> Mapping[str, tf.keras.optimizers.legacy.Optimizer]:
@@ -93,7 +95,9 @@ def build_optimizers(
     # One optimizer for each rate that occurs.
     multipliers = {group.optimizer: group.rate_multiplier for _, group in groups}
     backbone = build_optimizer(settings, multipliers[BACKBONE]) if BACKBONE in multipliers else None
-    optimizers = Optimizers(build_optimizer(settings), backbone, groups, settings.clip_norm, averages)
+    optimizers = Optimizers(
+        build_optimizer(settings), backbone, groups, averages, settings.clip_norm, settings.clip_sum
+    )
     # Left to themselves optimizers make their variables in their first step, and a tf.function that makes variables is
     # traced twice.
     for optimizer, pairs in optimizers.split((None, variable) for variable, _ in groups):

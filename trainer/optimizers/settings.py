@@ -52,7 +52,9 @@ class SolverSettings:
         weight_decay: decoupled weight decay of "adamw", "radam" and "lamb": kernels shrink by
             `learning_rate * weight_decay` a step (with "lamb" by the layer's adapted rate).
         backbone_multiplier: learning rate of the pixel encoder relative to the rest; None: one optimizer for all.
-        clip_norm: per-replica limit of the gradients' global norm; None: no clipping.
+        clip_norm: limit of the gradients' global norm; None: no clipping.
+        clip_sum: the limit is for the gradients summed over replicas; False: for each replica's own, before they are
+            summed.
         lookahead_sync_period: Lookahead around the optimizer: every so many steps slow weights go
             `lookahead_slow_step_size` of the way to the fast ones, which start again from there; 0: no Lookahead.
         lookahead_slow_step_size: in 0 .. 1.
@@ -64,6 +66,7 @@ class SolverSettings:
     weight_decay: float = 0.0
     backbone_multiplier: float | None = None
     clip_norm: float | None = None
+    clip_sum: bool = False
     lookahead_sync_period: int = 0
     lookahead_slow_step_size: float = 0.5
     average_decay: float = 0.0
@@ -112,6 +115,7 @@ def solver_settings(options: config_pb2.SolverOptions, batch_size: int | None = 
         weight_decay=options.adamw_weight_decay,
         backbone_multiplier=options.backbone_learning_rate_multiplier if has_multiplier else None,
         clip_norm=options.clip_gradient_norm if clips else None,
+        clip_sum=options.clipped_gradients == options.SUM_OVER_REPLICAS,
         lookahead_sync_period=options.lookahead_sync_period,
         lookahead_slow_step_size=options.lookahead_slow_step_size,
         average_decay=options.weight_average_decay,
