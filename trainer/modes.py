@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.evaluation.over_workers import is_alone
+from deeplab2_kmax.evaluation.over_workers import is_alone, sum_over_workers
 from deeplab2_kmax.input_pipeline import data_errors
 from deeplab2_kmax.trainer.continuous_evaluation import evaluate_continuously
 from deeplab2_kmax.trainer.evaluation_results import EvaluationResults, settings_fingerprint
@@ -41,7 +42,7 @@ def train_and_evaluate(experiment: Experiment) -> Mapping[str, float]:
     filed = _evaluation_results(experiment)
     while True:
         step, last = int(experiment.global_step.numpy()), experiment.checkpoints.latest_checkpoint
-        if last is None or step % interval or filed.figures_of(last) is not None:
+        if last is None or step % interval or _is_evaluated(last, filed):
             train_until(experiment, min((step // interval + 1) * interval, total))
         averages = experiment.evaluated_averages
         with averages.in_the_model() if averages else contextlib.nullcontext():
@@ -72,6 +73,11 @@ def evaluate_each(experiment: Experiment) -> Mapping[str, float]:
         total_steps(experiment.config),
         timeout=None if timeout < 0 else timeout,
     )
+
+
+def _is_evaluated(path: str, filed: EvaluationResults) -> bool:
+    """Whether there are results of a checkpoint; of several processes only the chief may know, and all have to ask."""
+    return bool(sum_over_workers(np.array(int(filed.figures_of(path) is not None))))
 
 
 def _evaluation_results(experiment: Experiment) -> EvaluationResults:
