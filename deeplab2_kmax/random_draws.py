@@ -39,26 +39,6 @@ def repeatable_draws(seed: tf.Tensor) -> Iterator[None]:
         _THREAD.draws = before
 
 
-@contextlib.contextmanager
-def replayed_draws(mark: int | None) -> Iterator[None]:
-    """Within it, draws are those that followed `mark_draws`: for a forward pass that is computed a second time."""
-    draws = getattr(_THREAD, "draws", None)
-    if draws is None or mark is None:
-        yield
-        return
-    count, draws.count = draws.count, mark
-    try:
-        yield
-    finally:
-        draws.count = max(count, draws.count)
-
-
-def mark_draws() -> int | None:
-    """The place in the order of draws, for `replayed_draws`; None where draws do not repeat."""
-    draws = getattr(_THREAD, "draws", None)
-    return None if draws is None else draws.count
-
-
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Uniform in [minval, maxval); the first entry of `shape` counts this replica's images."""
     draws = getattr(_THREAD, "draws", None)

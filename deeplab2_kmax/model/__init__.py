@@ -15,6 +15,7 @@ from deeplab2_kmax.model.dual_path.settings import DualPathSettings
 from deeplab2_kmax.model.heads import HeadSettings, PredictionHead, SegmentationHead
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import layers_in
+from deeplab2_kmax.model.layers.recomputation import recompute_blocks
 from deeplab2_kmax.model.mask_transformer import MaskTransformer
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder, PixelDecoderSettings
 from deeplab2_kmax.model.pixel_encoders import build_pixel_encoder
@@ -48,6 +49,8 @@ def build_model(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
         model = _compose(config)
         # Variables are created when the layers see the shape of their input; a symbolic one is enough.
         model(tf.keras.Input([_BUILD_SIZE, _BUILD_SIZE, 3], dtype="float32"), training=False)
+    if config.model_options.recompute_blocks:
+        recompute_blocks(model)
     return model
 
 

@@ -77,6 +77,7 @@ def test_additions_are_numbered_from_1000():
         ("TrainerOptions", "gradient_accumulation_steps"),
         ("TrainerOptions", "non_finite_policy"),
         ("TrainerOptions", "max_skipped_in_a_row"),
+        ("ModelOptions", "recompute_blocks"),
         ("LossOptions", "unmatched_slot_weight"),
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),

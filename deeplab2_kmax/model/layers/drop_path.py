@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from deeplab2_kmax.model.layers.recomputation import drawn_once
 from deeplab2_kmax.random_draws import uniform
 
 
@@ -15,7 +16,7 @@ def drop_path(x: tf.Tensor, keep_prob: float, training: bool) -> tf.Tensor:
     if not training or keep_prob == 1.0:
         return x
     shape = [tf.shape(x)[0]] + [1] * (x.shape.rank - 1)
-    kept = tf.floor(keep_prob + uniform(shape))
+    kept = drawn_once(lambda: tf.floor(keep_prob + uniform(shape)))
     return x * tf.cast(kept / keep_prob, x.dtype)
 
 

@@ -13,6 +13,7 @@ from deeplab2_kmax.model.layers.initializers import small_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
+from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
 from deeplab2_kmax.model.layers.relative_attention import RelativeAttention
 
 _EXPANSION = 4
@@ -20,7 +21,7 @@ _SQUEEZE = 0.25
 _ATTENTION_EPSILON = 1e-5
 
 
-class MobileConvBlock(tf.keras.layers.Layer):
+class MobileConvBlock(RecomputableLayer):
     """Inverted bottleneck: norm, 1x1 to 4 * filters, depthwise 3x3, gates, 1x1; plus the pooled and projected input.
 
     [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters]
@@ -95,7 +96,7 @@ class MobileConvBlock(tf.keras.layers.Layer):
         return x if self.shortcut_conv is None else self.shortcut_conv(x)
 
 
-class MOATBlock(tf.keras.layers.Layer):
+class MOATBlock(RecomputableLayer):
     """Mobile convolution without gates, then x + attention(layer_norm(x)): [B, H, W, C] -> [B, h, w, filters].
 
     Args:

@@ -10,6 +10,7 @@ import dataclasses
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
+from deeplab2_kmax.model.layers.recomputation import first_time
 from deeplab2_kmax.model.layers.shapes import shape_of
 
 FUSED_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
@@ -64,6 +65,8 @@ class _MovingStatistics(tf.keras.layers.Layer):
         return scale, self.beta - mean * scale
 
     def _update_moving(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        if not first_time():
+            return
         rate = 1.0 - self.settings.momentum
         self.moving_mean.assign_sub((self.moving_mean - mean) * rate)
         self.moving_variance.assign_sub((self.moving_variance - variance) * rate)

@@ -6,18 +6,17 @@ the residual branch starts at zero, so a new block starts as its shortcut.
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import ConvNorm
 from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
 
 EXPANSION = 4
 
 
-class _ResidualBlock(tf.keras.layers.Layer):
+class _ResidualBlock(RecomputableLayer):
     """What all blocks share: entry activation, shortcut, drop path; 4 * filters output channels."""
 
     def __init__(self, filters, normalization, activation, stride, keep_prob, name):

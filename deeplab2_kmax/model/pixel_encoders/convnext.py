@@ -17,6 +17,7 @@ from deeplab2_kmax.model.layers.initializers import small_truncated_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import add_float32_weight
+from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
 from deeplab2_kmax.protos import model_pb2
 
 _LAYER_SCALE = 1e-6
@@ -147,7 +148,7 @@ class PatchConv(tf.keras.layers.Layer):
         return tf.nn.bias_add(convolved, tf.cast(bias, x.dtype))
 
 
-class ConvNeXtBlock(tf.keras.layers.Layer):
+class ConvNeXtBlock(RecomputableLayer):
     """x + layer_scale * mlp(layer_norm(depthwise(x))): [B, H, W, C] -> [B, H, W, C].
 
     Layer norm and layer scale are absorbed by the two linear maps of the MLP, which run as products of matrices: those

@@ -22,6 +22,7 @@ from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
+from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
 from deeplab2_kmax.model.transformer_decoder.cmt_clustering import CmtClustering
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering
 from deeplab2_kmax.model.transformer_decoder.max_attention import MaxAttention
@@ -51,7 +52,7 @@ class LayerOutput(NamedTuple):
     reference_boxes: tf.Tensor | None = None
 
 
-class DecoderLayer(tf.keras.layers.Layer):
+class DecoderLayer(RecomputableLayer):
     """Pixels [B, h, w, C], centers [B, N, center_channels] and the assignment logits of the layer before.
 
     Args:
