@@ -11,6 +11,7 @@ import dataclasses
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import ConvNorm, SeparableConvNorm
+from deeplab2_kmax.model.layers.dropout import dropout
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.layers.resize import resize_like
@@ -68,7 +69,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         self.dilated = [conv(3, f"dilated{rate}", rate) for rate in settings.atrous_rates]
         self.pooled = conv(1, "pooled")
         self.projection = conv(1, "projection")
-        self.dropout = tf.keras.layers.Dropout(settings.dropout)
+        self.dropout = settings.dropout
 
     def call(self, x, training=False):
         branches = [self.pointwise(x, training=training)]
@@ -76,7 +77,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         pooled = self.pooled(tf.reduce_mean(as_float32(x), [1, 2], keepdims=True), training=training)
         branches.append(tf.broadcast_to(pooled, tf.shape(branches[0])))
         projected = self.projection(tf.concat(branches, -1), training=training)
-        return self.dropout(projected, training=training)
+        return dropout(projected, self.dropout, training)
 
 
 class SemanticDecoder(tf.keras.layers.Layer):
