@@ -70,7 +70,9 @@ def test_the_optimizers_do_what_the_table_says(optimizer, tiny_model):
 
 
 def test_the_command_prints_them_with_totals_and_exits(configs, tiny_overrides, tiny_model, tmp_path, capsys):
-    flags = [f"--override={override}" for override in tiny_overrides]
+    # The config's rate of 0.002 is for its batches of 8.
+    changes = ["trainer_options.solver_options.learning_rate_reference_batch_size=16", *tiny_overrides]
+    flags = [f"--override={override}" for override in changes]
     config = str(configs / "shapes" / "kmax_tiny.textproto")
     with pytest.raises(SystemExit) as ended:
         command.main(["train", "--config_file", config, "--print_variables", "--model_dir", str(tmp_path), *flags])
@@ -80,4 +82,5 @@ def test_the_command_prints_them_with_totals_and_exits(configs, tiny_overrides, 
     assert kernel.split()[:4] == ["optimizer", "x1", "yes", "7x7x3x8"] and kernel.endswith("/stem/kernel:0")
     (mean,) = re.findall(r"^.* encoder/_stem/_batch_norm/moving_mean .*$", out, re.M)
     assert mean.startswith("not trained")
+    assert "\nadamw, base learning rate 0.001, weight decay 0.01\n" in out
     assert re.search(rf"^all +{len(tiny_model.variables)} variables +{tiny_model.count_params():,} weights$", out, re.M)
