@@ -6,6 +6,8 @@ runs is a convolution, a bias and an activation, which TensorFlow fuses.
 
 from __future__ import annotations
 
+import itertools
+
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
@@ -90,18 +92,23 @@ def dilated_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Te
     height, width = x.shape[1:3]
     if height is None or width is None or 2 * dilation < min(height, width):
         return tf.nn.convolution(x, kernel, padding="SAME", dilations=dilation)
-    reach = kernel.shape[0] // 2
-    offsets = [step * dilation for step in range(-reach, reach + 1)]
-    border = [reach * dilation] * 2
-    padded = tf.pad(x, [[0, 0], border, border, [0, 0]])
+    size = kernel.shape[0]
+    offsets = [(step - size // 2) * dilation for step in range(size)]
+    # One stack of taps: the gradient of a slice is as large as what it was cut from.
+    kernels = tf.unstack(tf.reshape(kernel, [size * size, 1, 1, *kernel.shape[2:]]))
     taps = []
-    for row, down in enumerate(offsets):
-        for column, right in enumerate(offsets):
-            if abs(down) < height and abs(right) < width:
-                top, left = border[0] + down, border[0] + right
-                window = padded[:, top : top + height, left : left + width]
-                taps.append(tf.nn.conv2d(window, kernel[row : row + 1, column : column + 1], 1, "VALID"))
+    for (down, right), tap in zip(itertools.product(offsets, offsets), kernels):
+        if abs(down) < height and abs(right) < width:
+            rows, columns = _overlap(down, height), _overlap(right, width)
+            seen = tf.nn.conv2d(x[:, rows[0] : rows[1], columns[0] : columns[1]], tap, 1, "VALID")
+            border = [(max(-offset, 0), max(offset, 0)) for offset in (down, right)]
+            taps.append(tf.pad(seen, [(0, 0), *border, (0, 0)]))
     return tf.add_n(taps)
+
+
+def _overlap(offset: int, length: int) -> tuple[int, int]:
+    """First and last (exclusive) of the positions that others, `offset` before them, look at."""
+    return max(offset, 0), length + min(offset, 0)
 
 
 class DepthwiseConvNorm(FoldingLayer):
