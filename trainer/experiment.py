@@ -34,6 +34,7 @@ from deeplab2_kmax.trainer.checkpointing import (
 )
 from deeplab2_kmax.trainer.cluster import cluster_of_environment
 from deeplab2_kmax.trainer.debug_bundle import DebugBundles
+from deeplab2_kmax.trainer.garbage import no_garbage_collection
 from deeplab2_kmax.trainer.initial_weights import InitialCheckpoint, initial_weights
 from deeplab2_kmax.trainer.leftovers import clear_leftovers
 from deeplab2_kmax.trainer.loop import Trainer
@@ -113,7 +114,8 @@ def run_experiment(
         stack.enter_context(quiet_orbit())
         experiment = None
         try:
-            experiment = build_experiment(config, mode, own_folder, strategy, stop, run_folder=folder)
+            with no_garbage_collection():
+                experiment = build_experiment(config, mode, own_folder, strategy, stop, run_folder=folder)
             return MODES[mode](experiment) or {}
         except STOPPED as error:
             say(_stopped(name_of(error), experiment))

@@ -11,8 +11,10 @@ import orbit
 import tensorflow as tf
 
 from deeplab2_kmax.trainer.errors import TrainingError
+from deeplab2_kmax.trainer.garbage import no_garbage_collection
+from deeplab2_kmax.trainer.graph_passes import training_graph_passes
 from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, STOP, NonFinite, NonFinitePolicy
-from deeplab2_kmax.trainer.step import Batch, StepReport, TrainStep
+from deeplab2_kmax.trainer.step import Batch, Pending, StepReport, TrainStep
 
 
 class Trainer(orbit.StandardTrainer):
@@ -70,9 +72,11 @@ class Trainer(orbit.StandardTrainer):
         Raises:
             TrainingError: a loss or gradient was not finite.
         """
-        if self._train_loop_fn is None:
-            self._trace()
-        return super().train(num_steps)
+        with training_graph_passes():
+            if self._train_loop_fn is None:
+                with no_garbage_collection():
+                    self._trace()
+            return super().train(num_steps)
 
     def _trace(self) -> None:
         start = time.monotonic()
@@ -83,10 +87,8 @@ class Trainer(orbit.StandardTrainer):
 
     def create_train_loop_fn(self):
         if not self._in_graph:
-            step = tf.function(self._counted_step, input_signature=[self._train_iter.element_spec])
-            step.get_concrete_function()
-            return lambda iterator, num_steps: self._repeat(step, iterator, int(num_steps))
-        repeat = tf.function(self._repeat_in_graph)
+            return self._host_loop()
+        repeat = tf.function(self._repeat_in_graph, autograph=False)
         repeat.get_concrete_function(self._train_iter, tf.constant(1))
 
         def run(iterator, num_steps):
@@ -100,14 +102,24 @@ class Trainer(orbit.StandardTrainer):
         """orbit's name for one step; both loops take the batch by themselves, to have it where a step fails."""
         return self._counted_step(next(iterator))
 
-    def _repeat(self, step: Callable, iterator, num_steps: int) -> None:
-        for _ in range(num_steps):
-            batch = self._fetch(iterator)
-            report, stop = step(batch)
-            if stop:
-                self._fail(batch, report)
-            if self._on_step is not None:
-                self._on_step()
+    def _host_loop(self) -> Callable:
+        """Repeats steps from Python, which reads after the first half of a step whether to make the second."""
+        look = tf.function(self._look, autograph=False, input_signature=[self._train_iter.element_spec])
+        apply, put_back = (tf.function(half, autograph=False) for half in (self._apply, self._put_back))
+        apply.get_concrete_function(*look.get_concrete_function().structured_outputs)
+
+        def run(iterator, num_steps):
+            for _ in range(int(num_steps)):
+                batch = self._fetch(iterator)
+                report, pending = look(batch)
+                stop = (apply if report.finite else put_back)(report, pending)
+                del pending  # Gradients need not be there while the next ones are made.
+                if stop:
+                    self._fail(batch, report)
+                if self._on_step is not None:
+                    self._on_step()
+
+        return run
 
     def _repeat_in_graph(self, iterator, num_steps: tf.Tensor):
         """Stops at a step that fails; returns the last batch, its report and whether to stop."""
@@ -128,9 +140,23 @@ class Trainer(orbit.StandardTrainer):
         )
         return batch, report, stop
 
+    def _look(self, batch: Batch) -> tuple[StepReport, Pending]:
+        return self._step.look(_for_devices(batch))
+
+    def _apply(self, report: StepReport, pending: Pending) -> tf.Tensor:
+        self._step.apply(pending)
+        return self._counted(report)
+
+    def _put_back(self, report: StepReport, pending: Pending) -> tf.Tensor:
+        self._step.put_back(pending)
+        return self._counted(report)
+
     def _counted_step(self, batch: Batch) -> tuple[StepReport, tf.Tensor]:
-        """A step and its place in sums and counts; whether training has to stop, in which case it does not count."""
-        report = self._step({name: values for name, values in batch.items() if name != RECORD_NAMES})
+        report = self._step(_for_devices(batch))
+        return report, self._counted(report)
+
+    def _counted(self, report: StepReport) -> tf.Tensor:
+        """Gives a step its place in sums and counts; whether training has to stop, in which case it does not count."""
         in_a_row = tf.where(report.finite, tf.zeros([], tf.int64), self._not_finite_in_a_row + 1)
         self._not_finite_in_a_row.assign(in_a_row)
         stop = in_a_row >= self._policy.in_a_row
@@ -138,7 +164,7 @@ class Trainer(orbit.StandardTrainer):
         made = tf.concat([report.terms, [report.norm, 1.0, 0.0]], 0)
         skipped = tf.constant([0.0] * (made.shape[0] - 1) + [1.0])
         self._sums.assign_add(tf.where(report.finite, made, skipped))
-        return report, stop
+        return stop
 
     def _fail(self, batch, report: StepReport) -> None:
         local = self._strategy.experimental_local_results
@@ -162,3 +188,7 @@ class Trainer(orbit.StandardTrainer):
         if self._policy.skips:
             logs["skipped_steps"] = skipped
         return {**logs, **self._step.optimizers.learning_rates(self._global_step)}
+
+
+def _for_devices(batch: Batch) -> Batch:
+    return {name: values for name, values in batch.items() if name != RECORD_NAMES}

@@ -37,8 +37,24 @@ class StepReport(NamedTuple):
     finite: tf.Tensor
 
 
+class Pending(NamedTuple):
+    """What a step has found out and not done yet, on each replica.
+
+    Attributes:
+        gradients: of the weights that have one, clipped and summed over replicas.
+        statistics: what the forward pass has changed, as it was before.
+    """
+
+    gradients: list[tf.Tensor]
+    statistics: list[tf.Tensor]
+
+
 class TrainStep:
     """Updates a model's weights once a call.
+
+    Called, it does all of a step in one graph, for loops in a graph. A loop on the host calls `look`, reads whether
+    what came out is finite, and calls `apply` or `put_back`: a condition in the graph around all optimizers would take
+    longer to trace and to optimize than the optimizers themselves.
 
     A step minimises the mean of `total_loss` over the global batch. A loss or gradient that is not finite on any
     replica is found before anything is changed: the replicas agree on it, and none of them touches a weight, an
@@ -92,15 +108,25 @@ class TrainStep:
 
     def __call__(self, batch: Batch) -> StepReport:
         """Runs on all replicas; `batch` is what the distributed data set gives. Call it in a tf.function."""
-        report = self._accumulated(batch) if self._accumulator else self._run(self._whole, batch)
-        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], report)
+        return self._of_first_replica(self._begun(batch, self._update_if_finite))
 
-    def _run(self, function: Callable, *args):
-        if self._compiled:
-            function = tf.function(function, jit_compile=True, autograph=False)
-        return self._strategy.run(function, args=args)
+    def look(self, batch: Batch) -> tuple[StepReport, Pending]:
+        """The first half of a step: it changes moving statistics, and no weight. Call it in a tf.function."""
+        report, pending = self._begun(batch, lambda *found: found)
+        return self._of_first_replica(report), pending
 
-    def _accumulated(self, batch: Batch) -> StepReport:
+    def apply(self, pending: Pending) -> None:
+        """Updates the weights. Call it in a tf.function."""
+        self._run(self._apply, pending)
+
+    def put_back(self, pending: Pending) -> None:
+        """Makes moving statistics what they were before `look`. Call it in a tf.function."""
+        self._run(self._put_back, pending)
+
+    def _begun(self, batch: Batch, end: Callable[[StepReport, Pending], NamedTuple]):
+        """What `end` makes of report and gradients, on every replica."""
+        if self._accumulator is None:
+            return self._run(lambda batch: end(*self._whole(batch)), batch)
         statistics = self._run(self._begin)
 
         def add(index):
@@ -108,13 +134,21 @@ class TrainStep:
             return index + 1
 
         tf.while_loop(lambda index: index < self._micro_batches, add, [tf.constant(0)], parallel_iterations=1)
-        return self._run(self._end, statistics)
+        return self._run(lambda statistics: end(*self._sums(statistics)), statistics)
+
+    def _run(self, function: Callable, *args):
+        if self._compiled:
+            function = tf.function(function, jit_compile=True, autograph=False)
+        return self._strategy.run(function, args=args)
+
+    def _of_first_replica(self, report: StepReport) -> StepReport:
+        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], report)
 
     # From here on in replica context ---------------------------------------------------------------------------------
 
-    def _whole(self, batch: Batch) -> StepReport:
+    def _whole(self, batch: Batch) -> tuple[StepReport, Pending]:
         statistics = self._statistics()
-        return self._update(*self._gradients(batch, 0), statistics)
+        return self._found(*self._gradients(batch, 0), statistics)
 
     def _begin(self) -> list[tf.Tensor]:
         self._accumulator.reset()
@@ -123,10 +157,10 @@ class TrainStep:
     def _add(self, batch: Batch, index: tf.Tensor) -> None:
         self._accumulator.add(*self._gradients(micro_batch(batch, index, self._micro_batches), index))
 
-    def _end(self, statistics: list[tf.Tensor]) -> StepReport:
+    def _sums(self, statistics: list[tf.Tensor]) -> tuple[StepReport, Pending]:
         gradients, terms = self._accumulator.sums()
         gradients = [gradient if has else None for gradient, has in zip(gradients, self._has_gradient)]
-        return self._update(gradients, terms, statistics)
+        return self._found(gradients, terms, statistics)
 
     def _statistics(self) -> list[tf.Tensor]:
         """What a forward pass changes, as it was before: to be put back where the pass turns out not to be finite."""
@@ -150,8 +184,9 @@ class TrainStep:
             raise TrainingError("the loss does not depend on any weight of the model")
         return gradients, tf.stack([terms[name] for name in self.loss_names])
 
-    def _update(self, gradients: list[tf.Tensor | None], terms: tf.Tensor, statistics: list[tf.Tensor]) -> StepReport:
-        trained = [v for v, has in zip(self.model.trainable_variables, self._has_gradient) if has]
+    def _found(
+        self, gradients: list[tf.Tensor | None], terms: tf.Tensor, statistics: list[tf.Tensor]
+    ) -> tuple[StepReport, Pending]:
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
         if self.optimizers.clip_sum:
             gradients = self._sum_over_replicas(gradients)
@@ -160,9 +195,7 @@ class TrainStep:
         gradients = self._clipped(gradients, norm)
         if not self.optimizers.clip_sum:
             gradients = self._sum_over_replicas(gradients)
-        report = self._report(terms, norm, squares)
-        self._apply_if(report.finite, gradients, trained, statistics)
-        return report
+        return self._report(terms, norm, squares), Pending(gradients, statistics)
 
     def _clipped(self, gradients: list[tf.Tensor], norm: tf.Tensor) -> list[tf.Tensor]:
         limit = self.optimizers.clip_norm
@@ -185,21 +218,17 @@ class TrainStep:
         terms, norm, squares = tf.split(values, [len(self.loss_names), 1, len(of_all)])
         return StepReport(terms, norm[0], squares, finite)
 
-    def _apply_if(
-        self, finite: tf.Tensor, gradients: list[tf.Tensor], trained: list[tf.Variable], statistics: list[tf.Tensor]
-    ) -> None:
-        """Updates weights where `finite`, which all replicas agree on; else puts moving statistics back."""
+    def _update_if_finite(self, report: StepReport, pending: Pending) -> StepReport:
+        _cond_on_replicas(report.finite, self._apply, self._put_back, (pending,))
+        return report
 
-        def apply(gradients, statistics):
-            del statistics
-            self.optimizers.apply(zip(gradients, trained), aggregated=True)
+    def _apply(self, pending: Pending) -> None:
+        trained = [v for v, has in zip(self.model.trainable_variables, self._has_gradient) if has]
+        self.optimizers.apply(zip(pending.gradients, trained), aggregated=True)
 
-        def put_back(gradients, statistics):
-            del gradients
-            for variable, value in zip(self.model.non_trainable_variables, statistics):
-                variable.assign(value)
-
-        _cond_on_replicas(finite, apply, put_back, (gradients, statistics))
+    def _put_back(self, pending: Pending) -> None:
+        for variable, value in zip(self.model.non_trainable_variables, pending.statistics):
+            variable.assign(value)
 
 
 def _cond_on_replicas(condition: tf.Tensor, if_true: Callable, if_false: Callable, args: tuple) -> None:

@@ -22,6 +22,7 @@ if __name__ == "__main__" and sys.path[0] == os.path.dirname(os.path.abspath(__f
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import ConfigError, user_errors_as_one_line
 from deeplab2_kmax.terminal import quiet_libraries
+from deeplab2_kmax.trainer.garbage import no_garbage_collection
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
@@ -59,7 +60,8 @@ def run(
         KeyboardInterrupt: on Ctrl-C; SystemExit with status 143 on SIGTERM. A run that trains has saved a checkpoint.
     """
     quiet_libraries()
-    from deeplab2_kmax.trainer.experiment import run_experiment
+    with no_garbage_collection():
+        from deeplab2_kmax.trainer.experiment import run_experiment
 
     return run_experiment(config, mode, model_dir, num_gpus, master)
 
