@@ -16,13 +16,13 @@ from deeplab2_kmax.checkpoints import (
 )
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import model_pb2
-from deeplab2_kmax.trainer.leftovers import remove
+from deeplab2_kmax.trainer.leftovers import can_be_opened, remove
 from deeplab2_kmax.trainer.optimizers.stored_state import require_state
 from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, require_same_averaging
 from deeplab2_kmax.trainer.progress import say
 from deeplab2_kmax.trainer.stop_signals import StopSignals
 from deeplab2_kmax.trainer.storage_errors import storage_fault
-from deeplab2_kmax.whole_checkpoints import fault_of, last_whole_checkpoint
+from deeplab2_kmax.whole_checkpoints import last_whole_checkpoint
 
 _STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -142,7 +142,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
             sound = f"the last one, {last}, is whole" if last else "none was written before"
             raise CheckpointError(
                 f"cannot write a checkpoint to {os.path.abspath(self.directory)}: {reason} ({sound}). Once this is"
-                " mended, the same command goes on from there"
+                " mended, the same command goes on"
             ) from error
 
 
@@ -158,7 +158,7 @@ def _remove_torn(prefix: str) -> None:
     """Frees the room that a checkpoint takes which could not be written; one that was written stays."""
     with contextlib.suppress(tf.errors.OpError, OSError):
         remove(f"{prefix}_temp")
-        if fault_of(prefix) is not None:
+        if not can_be_opened(prefix):
             for path in tf.io.gfile.glob(f"{prefix}.*"):
                 remove(path)
 

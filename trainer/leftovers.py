@@ -68,10 +68,11 @@ def _is_leftover(folder: str, name: str, known: set[str | None], torn_too: bool)
     # The index is written last: one that can be read says that the data are there.
     if not os.path.exists(f"{prefix}.index"):
         return True
-    return torn_too and not _can_be_opened(prefix)
+    return torn_too and not can_be_opened(prefix)
 
 
-def _can_be_opened(prefix: str) -> bool:
+def can_be_opened(prefix: str) -> bool:
+    """Whether a checkpoint has an index that TensorFlow can read."""
     try:
         tf.train.load_checkpoint(prefix)
     except (tf.errors.OpError, ValueError, RuntimeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -41,5 +42,6 @@ def storage_fault(error: BaseException) -> str | None:
         if error.errno not in _CODES:
             return None
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    message = str(getattr(error, "message", error))
+    # Without the names TensorFlow gives its own operations.
+    message = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(getattr(error, "message", error)))
     return next((line for line in message.split("\n") if any(reason in line for reason in _REASONS)), None)

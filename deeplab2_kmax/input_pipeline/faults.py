@@ -50,6 +50,11 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
             raise
         if stopped := stopped_by(message_of(error)):
             raise stopped from error
+        if isinstance(error, tf.errors.NotFoundError):
+            raise DataError(
+                f"a file of the data went away while it was being read: {reason(error)}. Once it is back, the same"
+                " command goes on"
+            ) from error
         logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
         found = diagnose(PipelineSettings.from_config(options, is_training))
         if found is None:
