@@ -27,6 +27,7 @@ _TRAINING_STATE = (
     "backbone_optimizer",
     AVERAGED_WEIGHTS,
     "weight_averaging",
+    "loss_scale",
     "global_step",
     "save_counter",
     "_CHECKPOINTABLE_OBJECT_GRAPH",

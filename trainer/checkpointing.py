@@ -17,6 +17,7 @@ from deeplab2_kmax.checkpoints import (
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import model_pb2
 from deeplab2_kmax.trainer.leftovers import can_be_opened, remove
+from deeplab2_kmax.trainer.loss_scale import LossScale, holds_loss_scale
 from deeplab2_kmax.trainer.optimizers.stored_state import require_state
 from deeplab2_kmax.trainer.optimizers.weight_averages import WeightAverages, require_same_averaging
 from deeplab2_kmax.trainer.progress import say
@@ -39,6 +40,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         initialize: called where the folder holds no checkpoint; returns a sentence saying what the run starts from.
         optimizers: of a run that trains, by their names in a checkpoint; a checkpoint without their state is refused.
         averages: of the weights, in a run that trains with them.
+        loss_scale: of a run that trains with one.
         restore_averages: give the model the averages in a checkpoint in place of its weights; for evaluation.
         stop: signals that wait while a checkpoint is written.
     """
@@ -54,12 +56,15 @@ class RunCheckpoints(tf.train.CheckpointManager):
         initialize: Callable[[], str],
         optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer] | None = None,
         averages: WeightAverages | None = None,
+        loss_scale: LossScale | None = None,
         restore_averages: bool = False,
         stop: StopSignals | None = None,
     ):
-        items = {**checkpoint_items(model), **(optimizers or {}), "global_step": global_step}
+        self._items = {**checkpoint_items(model), **(optimizers or {}), "global_step": global_step}
+        self._averages = averages
+        self._loss_scale = loss_scale
         super().__init__(
-            tf.train.Checkpoint(**items, **(averages.checkpoint_items if averages else {})),
+            self._checkpoint_with(averages, loss_scale),
             directory,
             max_to_keep=keep,
             step_counter=global_step,
@@ -70,11 +75,16 @@ class RunCheckpoints(tf.train.CheckpointManager):
         self._initialize = initialize
         self._model = model
         self._optimizers = dict(optimizers or {})
-        self._averages = averages
-        self._without_averages = tf.train.Checkpoint(**items)
         self._restore_averages = restore_averages
         self._last_step = 0
         self._stop = stop or StopSignals()
+
+    def _checkpoint_with(self, *others: WeightAverages | LossScale | None) -> tf.train.Checkpoint:
+        items = dict(self._items)
+        for other in others:
+            if other is not None:
+                items.update(other.checkpoint_items)
+        return tf.train.Checkpoint(**items)
 
     def restore_or_initialize(self) -> str | None:
         """Restores the latest checkpoint, or else initializes; says which. Returns the path of that checkpoint.
@@ -100,7 +110,10 @@ class RunCheckpoints(tf.train.CheckpointManager):
         if self._optimizers:
             require_same_averaging(path, self._averages)
         goes_on_averaging = self._averages and holds_averages(path)
-        checkpoint = self.checkpoint if goes_on_averaging else self._without_averages
+        goes_on_scaling = self._loss_scale and holds_loss_scale(path)
+        checkpoint = self._checkpoint_with(
+            self._averages if goes_on_averaging else None, self._loss_scale if goes_on_scaling else None
+        )
         try:
             # What is not matched is the optimizers' part of the file, which evaluation leaves alone.
             checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
@@ -112,6 +125,9 @@ class RunCheckpoints(tf.train.CheckpointManager):
         elif self._averages:
             self._averages.start()
             say(f"{path} holds no averaged weights; averaging starts from its weights")
+        if self._loss_scale and not goes_on_scaling:
+            self._loss_scale.start()
+            say(f"{path} holds no loss scale; it starts at {self._loss_scale.initial:g}")
         if self._restore_averages:
             load_checkpoint(self._model, path, averaged=True)
         self._last_step = int(self._global_step.numpy())

@@ -38,6 +38,7 @@ from deeplab2_kmax.trainer.garbage import no_garbage_collection
 from deeplab2_kmax.trainer.initial_weights import InitialCheckpoint, initial_weights
 from deeplab2_kmax.trainer.leftovers import clear_leftovers
 from deeplab2_kmax.trainer.loop import Trainer
+from deeplab2_kmax.trainer.loss_scale import LossScale, build_loss_scale
 from deeplab2_kmax.trainer.modes import MODES, total_steps
 from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, NonFinitePolicy
 from deeplab2_kmax.trainer.optimizers import (
@@ -207,7 +208,8 @@ def build_experiment(
     stop = stop or StopSignals()
     parts = _Parts(config, folder, run_folder or folder, strategy, model, global_step, bad_records, stop)
     optimizers = _build_optimizers(parts) if "train" in mode else None
-    checkpoints = _build_checkpoints(parts, optimizers)
+    loss_scale = build_loss_scale(config.model_options.precision) if optimizers else None
+    checkpoints = _build_checkpoints(parts, optimizers, loss_scale)
     averaged = config.evaluator_options.use_averaged_weights
     progress = summaries = None
     if optimizers:
@@ -216,7 +218,7 @@ def build_experiment(
         summaries = _training_summaries(parts, clock)
     controller = _build_controller(
         parts,
-        _build_trainer(parts, optimizers, progress, summaries.fetch) if optimizers else None,
+        _build_trainer(parts, optimizers, loss_scale, progress, summaries.fetch) if optimizers else None,
         _build_evaluator(parts) if "eval" in mode else None,
         # Evaluation restores by itself, since it may wait for a checkpoint or start from another folder's.
         checkpoints if optimizers else None,
@@ -302,7 +304,9 @@ def _training_summaries(parts: _Parts, clock: StepClock) -> TrainingSummaries:
     return TrainingSummaries(os.path.join(parts.folder, "train"), parts.global_step, clock, pictures)
 
 
-def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fetch: Callable) -> Trainer:
+def _build_trainer(
+    parts: _Parts, optimizers: Optimizers, loss_scale: LossScale | None, progress: Progress, fetch: Callable
+) -> Trainer:
     options = parts.config.trainer_options
     loss = build_loss(parts.config, "xla" if options.xla else "auto")
     step = TrainStep(
@@ -313,6 +317,7 @@ def _build_trainer(parts: _Parts, optimizers: Optimizers, progress: Progress, fe
         draws=functools.partial(Seeding.from_options(options).draws, parts.global_step),
         compiled=options.xla,
         micro_batches=options.gradient_accumulation_steps,
+        loss_scale=loss_scale,
     )
 
     check_together = CommonStop(parts.stop)
@@ -393,7 +398,7 @@ def _build_controller(
     )
 
 
-def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheckpoints:
+def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None, loss_scale: LossScale | None) -> RunCheckpoints:
     trainer_options = parts.config.trainer_options
     return RunCheckpoints(
         parts.model,
@@ -404,6 +409,7 @@ def _build_checkpoints(parts: _Parts, optimizers: Optimizers | None) -> RunCheck
         initialize=functools.partial(_start_training if optimizers else _start_evaluation, parts),
         optimizers=optimizers.checkpoint_items if optimizers else None,
         averages=optimizers.averages if optimizers else None,
+        loss_scale=loss_scale,
         restore_averages=not optimizers and parts.config.evaluator_options.use_averaged_weights,
         stop=parts.stop,
     )

@@ -21,7 +21,8 @@ class Trainer(orbit.StandardTrainer):
     """Trains a model with orbit's loop.
 
     A step whose loss or gradient is not finite changes nothing. It ends training, or it is skipped, as `policy` says;
-    a skipped step counts in `global_step`, which counts batches, but not in the optimizers' own count of updates.
+    a skipped step counts in `global_step`, which counts batches, but not in the optimizers' own count of updates. A
+    gradient that a smaller loss scale may mend is no fault: the step is skipped whatever the policy.
 
     Args:
         step: what is repeated.
@@ -133,7 +134,8 @@ class Trainer(orbit.StandardTrainer):
             return done, stop, batch, report
 
         weights = len(self._step.model.trainable_variables)
-        none = StepReport(tf.zeros([len(self._step.loss_names)]), tf.zeros([]), tf.zeros([weights]), tf.constant(True))
+        yes, no = tf.constant(True), tf.constant(False)
+        none = StepReport(tf.zeros([len(self._step.loss_names)]), tf.zeros([]), tf.zeros([weights]), yes, no)
         start = (tf.zeros([], num_steps.dtype), tf.constant(False), next(iterator), none)
         _, stop, batch, report = tf.while_loop(
             lambda done, stop, *_: ~stop & (done < num_steps), body, start, parallel_iterations=1
@@ -157,7 +159,8 @@ class Trainer(orbit.StandardTrainer):
 
     def _counted(self, report: StepReport) -> tf.Tensor:
         """Gives a step its place in sums and counts; whether training has to stop, in which case it does not count."""
-        in_a_row = tf.where(report.finite, tf.zeros([], tf.int64), self._not_finite_in_a_row + 1)
+        no_fault = report.finite | report.overflowed
+        in_a_row = tf.where(no_fault, tf.zeros([], tf.int64), self._not_finite_in_a_row + 1)
         self._not_finite_in_a_row.assign(in_a_row)
         stop = in_a_row >= self._policy.in_a_row
         self._global_step.assign_add(tf.cast(~stop, self._global_step.dtype))
@@ -180,13 +183,17 @@ class Trainer(orbit.StandardTrainer):
         """Means over the loop: `losses/train_<term>`, `gradient_norm`; and the current rates of the optimizers.
 
         Where steps may be skipped also `skipped_steps`, the number of them in the loop; the means are over the others.
+        With a loss scale `loss_scale`.
         """
         *sums, count, skipped = self._sums.numpy()
         *losses, norm = (value / count if count else math.nan for value in sums)
         logs = {f"losses/train_{name}": value for name, value in zip(self._step.loss_names, losses)}
         logs["gradient_norm"] = norm
-        if self._policy.skips:
+        scale = self._step.loss_scale
+        if self._policy.skips or scale is not None:
             logs["skipped_steps"] = skipped
+        if scale is not None:
+            logs["loss_scale"] = scale.value
         return {**logs, **self._step.optimizers.learning_rates(self._global_step)}
 
 

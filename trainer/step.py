@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.trainer.accumulation import Accumulator, micro_batch
 from deeplab2_kmax.trainer.errors import TrainingError
+from deeplab2_kmax.trainer.loss_scale import LossScale
 from deeplab2_kmax.trainer.optimizers import Optimizers
 
 TOTAL_LOSS = "total_loss"
@@ -29,12 +30,14 @@ class StepReport(NamedTuple):
         squares: [trainable weights] float32, half the squared norm of each weight's gradient, likewise; 0 where the
             loss does not depend on the weight.
         finite: scalar bool; False: something of the above is not finite, and nothing was changed.
+        overflowed: scalar bool; not finite only because the loss scale was too large. It is smaller now.
     """
 
     terms: tf.Tensor
     norm: tf.Tensor
     squares: tf.Tensor
     finite: tf.Tensor
+    overflowed: tf.Tensor
 
 
 class Pending(NamedTuple):
@@ -75,6 +78,7 @@ class TrainStep:
             `random_draws`.
         compiled: XLA compiles what a replica does; TPUs always do.
         micro_batches: see above; a replica's batch is a multiple of it.
+        loss_scale: of a model with float16 inside.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class TrainStep:
         draws: Callable[[tf.Tensor | int], contextlib.AbstractContextManager] = contextlib.nullcontext,
         compiled: bool = False,
         micro_batches: int = 1,
+        loss_scale: LossScale | None = None,
     ):
         self.loss_names = tuple(loss_names)
         self.model = model
@@ -96,6 +101,7 @@ class TrainStep:
         self._draws = draws
         self._compiled = compiled
         self._micro_batches = micro_batches
+        self.loss_scale = loss_scale
         self._accumulator = None
         if micro_batches > 1:
             self._accumulator = Accumulator(model.trainable_variables, len(self.loss_names))
@@ -108,12 +114,20 @@ class TrainStep:
 
     def __call__(self, batch: Batch) -> StepReport:
         """Runs on all replicas; `batch` is what the distributed data set gives. Call it in a tf.function."""
-        return self._of_first_replica(self._begun(batch, self._update_if_finite))
+        return self._scaling(self._of_first_replica(self._begun(batch, self._update_if_finite)))
 
     def look(self, batch: Batch) -> tuple[StepReport, Pending]:
         """The first half of a step: it changes moving statistics, and no weight. Call it in a tf.function."""
         report, pending = self._begun(batch, lambda *found: found)
-        return self._of_first_replica(report), pending
+        return self._scaling(self._of_first_replica(report)), pending
+
+    def _scaling(self, report: StepReport) -> StepReport:
+        """Tells an overflow from a fault, and the loss scale of both."""
+        if self.loss_scale is None:
+            return report
+        report = report._replace(overflowed=self.loss_scale.overflowed(report.terms, report.finite))
+        self.loss_scale.update(report.finite, report.overflowed)
+        return report
 
     def apply(self, pending: Pending) -> None:
         """Updates the weights. Call it in a tf.function."""
@@ -178,7 +192,11 @@ class TrainStep:
             terms = self._loss(batch, outputs)
             terms = {name: tf.reduce_mean(term) / self._micro_batches for name, term in terms.items()}
             share = terms[TOTAL_LOSS] / self._strategy.num_replicas_in_sync
+            if self.loss_scale is not None:
+                share = self.loss_scale.scaled(share)
         gradients = tape.gradient(share, variables)
+        if self.loss_scale is not None:
+            gradients = self.loss_scale.unscaled(gradients)
         self._has_gradient = [gradient is not None for gradient in gradients]
         if not any(self._has_gradient):
             raise TrainingError("the loss does not depend on any weight of the model")
@@ -216,7 +234,7 @@ class TrainStep:
             (values,) = self._sum_over_replicas([values / replicas])
         finite = tf.reduce_all(tf.math.is_finite(values))
         terms, norm, squares = tf.split(values, [len(self.loss_names), 1, len(of_all)])
-        return StepReport(terms, norm[0], squares, finite)
+        return StepReport(terms, norm[0], squares, finite, overflowed=tf.constant(False))
 
     def _update_if_finite(self, report: StepReport, pending: Pending) -> StepReport:
         _cond_on_replicas(report.finite, self._apply, self._put_back, (pending,))
