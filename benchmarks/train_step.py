@@ -60,6 +60,13 @@ def sample_k(size: int) -> int:
 
 def ours(config_path: str, size: int, images: int, overrides: list[str]):
     """A function that trains our model for a number of steps."""
+    from deeplab2_kmax.trainer.garbage import no_garbage_collection
+
+    with no_garbage_collection():  # As `deeplab2_kmax.trainer.train.run` does.
+        return _ours(config_path, size, images, overrides)
+
+
+def _ours(config_path: str, size: int, images: int, overrides: list[str]):
     import orbit
     import tensorflow as tf
 
@@ -82,7 +89,14 @@ def ours(config_path: str, size: int, images: int, overrides: list[str]):
         solver = solver_settings(config.trainer_options.solver_options)
         optimizers = build_optimizers(solver, model.trainable_variables, model.backbone_variables)
         trainer = Trainer(
-            step=TrainStep(model=model, loss=loss, loss_names=loss.names, optimizers=optimizers),
+            step=TrainStep(
+                model=model,
+                loss=loss,
+                loss_names=loss.names,
+                optimizers=optimizers,
+                compiled=config.trainer_options.xla,
+                micro_batches=config.trainer_options.gradient_accumulation_steps,
+            ),
             dataset=tf.data.Dataset.from_tensors(batch(size, images)).repeat(),
             global_step=orbit.utils.create_global_step(),
         )

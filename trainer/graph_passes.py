@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-# Passes that find next to nothing to do in a training graph on a CPU: oneDNN chooses its layouts by itself, what could be
-# fused are eight convolutions with biases, and what could be folded is a few constants; the steps are not faster for it.
+# Passes that find next to nothing to do in a training graph on a CPU: oneDNN chooses its layouts by itself, what could
+# be fused are eight convolutions with biases, what could be folded a few constants. Steps are not faster for it.
 _IDLE_ON_CPU = {"layout_optimizer": False, "remapping": False, "constant_folding": False}
 
 
