@@ -192,6 +192,12 @@ TINY_MAX = (
 
 
 @pytest.fixture(scope="session")
+def tiny_max_overrides() -> tuple[str, ...]:
+    """Overrides that make configs/shapes/max_deeplab_tiny.textproto as narrow as tests like it."""
+    return TINY_MAX
+
+
+@pytest.fixture(scope="session")
 def tiny_max_config(configs):
     """(*overrides) -> the shapes experiment on MaX-DeepLab's skeleton with a few thousand weights at 65 x 65."""
     from deeplab2_kmax.config import load_config

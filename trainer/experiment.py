@@ -110,6 +110,7 @@ def run_experiment(
             stack.enter_context(alone_in(own_folder))
             clear_leftovers(own_folder)
         strategy = create_strategy(num_gpus, master, cluster)
+        stop.renew()
         check_strategy(config, mode, strategy)
         stack.enter_context(strategy.scope())
         stack.enter_context(quiet_orbit())

@@ -47,6 +47,11 @@ class StopSignals:
             signal.signal(number, handler)
         self._previous.clear()
 
+    def renew(self) -> None:
+        """Takes the signals over again; TensorFlow takes SIGTERM for itself when it joins a cluster."""
+        for number in self._previous:
+            signal.signal(number, self._on_signal)
+
     @property
     def has_come(self) -> bool:
         """Whether a signal has come."""
