@@ -100,15 +100,18 @@ def _matrix_gradient(rows: tf.Tensor, share: tf.Tensor, temperature: float) -> t
 
 
 def _block_sums(block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Row sums of a block [B, R, C], and column sums of its part right of the diagonal block [B, R, R]."""
-    return tf.reduce_sum(block, axis=2), tf.reduce_sum(block[:, :, block.shape[1] :], axis=1)
+    """Row sums of a block [B, R, C], and column sums of its part right of the diagonal block [B, R, R].
+
+    Sums are sliced, not the block: to sum and drop a little more is cheaper than to copy.
+    """
+    return tf.reduce_sum(block, axis=2), tf.reduce_sum(block, axis=1)[:, block.shape[1] :]
 
 
 def _block_product(block: tf.Tensor, share: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The weighted block times the rows it covers, and its part right of the diagonal, turned, times its own rows."""
     size = block.shape[1]
     weighted = block * (share[:, :size, None] + share[:, None, :])
-    return tf.matmul(weighted, rows), tf.matmul(weighted[:, :, size:], rows[:, :size], transpose_a=True)
+    return tf.matmul(weighted, rows), tf.matmul(weighted, rows[:, :size], transpose_a=True)[:, size:]
 
 
 def _add_blocks(parts: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:

@@ -33,7 +33,7 @@ class RelativePositions(tf.keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, length):
+    def of_pairs(self, length):
         """[length (from), length (to), depth]: the vectors of all pairs of positions."""
         # Where the length is known, so are the rows: a constant in place of the operations that compute it.
         clip, position = (
@@ -89,8 +89,8 @@ class AxialAttention(FoldingLayer):
         similarity = self.similarity_norm(
             [
                 tf.einsum("rlhd,rmhd->rhlm", query, key),
-                tf.einsum("rlhd,lmd->rhlm", query, self.query_positions(length)),
-                tf.einsum("rmhd,lmd->rhlm", key, self.key_positions(length)),
+                tf.einsum("rlhd,lmd->rhlm", query, self.query_positions.of_pairs(length)),
+                tf.einsum("rmhd,lmd->rhlm", key, self.key_positions.of_pairs(length)),
             ],
             training=True,
         )
@@ -98,7 +98,7 @@ class AxialAttention(FoldingLayer):
         output = self.output_norm(
             [
                 tf.einsum("rhlm,rmhd->rhld", weights, value),
-                tf.einsum("rhlm,lmd->rhld", weights, self.value_positions(length)),
+                tf.einsum("rhlm,lmd->rhld", weights, self.value_positions.of_pairs(length)),
             ],
             training=True,
         )
@@ -114,12 +114,14 @@ class AxialAttention(FoldingLayer):
         scale, shift = (tf.cast(values, value.dtype) for values in self.output_norm.affine())
         of_value, of_position = tf.unstack(tf.reshape(scale, [2, self.num_heads, -1]))
         similarity = tf.matmul(_heads_first(query * of_content), _heads_first(key), transpose_b=True)
-        by_query = _at_each_position(query * of_query, self.query_positions(length), transpose_b=True)
-        by_key = _at_each_position(key * of_key, tf.transpose(self.key_positions(length), [1, 0, 2]), transpose_b=True)
+        by_query = _at_each_position(query * of_query, self.query_positions.of_pairs(length), transpose_b=True)
+        by_key = _at_each_position(
+            key * of_key, tf.transpose(self.key_positions.of_pairs(length), [1, 0, 2]), transpose_b=True
+        )
         by_position = tf.transpose(by_query, [1, 2, 0, 3]) + tf.transpose(by_key, [1, 2, 3, 0])
         weights = tf.cast(tf.nn.softmax(as_float32(similarity + by_position)), value.dtype)
         content = tf.transpose(tf.matmul(weights, _heads_first(value * of_value)), [0, 2, 1, 3])
-        position = _at_each_position(tf.transpose(weights, [0, 2, 1, 3]), self.value_positions(length))
+        position = _at_each_position(tf.transpose(weights, [0, 2, 1, 3]), self.value_positions.of_pairs(length))
         position = tf.transpose(position, [1, 0, 2, 3]) * of_position
         return content + position + tf.reshape(tf.reduce_sum(shift, 0), [self.num_heads, -1])
 

@@ -14,6 +14,7 @@ from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
+from deeplab2_kmax.model.layers.shapes import shape_of
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 
 
@@ -59,7 +60,7 @@ class AttentionBranch(tf.keras.layers.Layer):
         """
         weights = tf.nn.softmax(self._similarity(query, key, training))
         retrieved = tf.einsum("bhlm,bmhd->blhd", weights, as_float32(self._heads(value)))
-        retrieved = tf.reshape(retrieved, [-1, tf.shape(query)[1], value.shape[-1]])
+        retrieved = tf.reshape(retrieved, [-1, shape_of(query)[1], value.shape[-1]])
         retrieved = self.activate(self.value_norm(retrieved, training=training), training)
         return self.projection(retrieved, training=training), weights
 
@@ -73,7 +74,7 @@ class AttentionBranch(tf.keras.layers.Layer):
 
     def _heads(self, x):
         """[B, L, channels] -> [B, L, heads, channels / heads]."""
-        return tf.reshape(x, [-1, tf.shape(x)[1], self.num_heads, x.shape[-1] // self.num_heads])
+        return tf.reshape(x, [-1, shape_of(x)[1], self.num_heads, x.shape[-1] // self.num_heads])
 
 
 def attend_to_both(
@@ -86,4 +87,4 @@ def attend_to_both(
     """
     key, value = (tf.concat(both, axis=1) for both in zip(of_pixels, of_centers))
     attended, weights = branch(query, key, value, training=training)
-    return attended, weights[..., : tf.shape(of_pixels[0])[1]]
+    return attended, weights[..., : shape_of(of_pixels[0])[1]]

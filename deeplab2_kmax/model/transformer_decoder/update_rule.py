@@ -56,7 +56,7 @@ class RuleOutput(NamedTuple):
 
 def flatten_pixels(x: tf.Tensor) -> tf.Tensor:
     """[B, h, w, C] -> [B, h * w, C]."""
-    return tf.reshape(x, [tf.shape(x)[0], -1, x.shape[-1]])
+    return tf.reshape(x, [shape_of(x)[0], -1, x.shape[-1]])
 
 
 def unflatten_pixels(x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
