@@ -23,13 +23,11 @@ from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
-from deeplab2_kmax.pretrained_weights import load_pretrained_weights, require_pretrained_weights
+from deeplab2_kmax.pretrained_weights import load_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
-from deeplab2_kmax.trainer.accumulation import require_equal_parts
 from deeplab2_kmax.trainer.checkpointing import (
     RunCheckpoints,
     pretrained_encoder,
-    require_start,
     step_of,
 )
 from deeplab2_kmax.trainer.cluster import cluster_of_environment
@@ -50,13 +48,14 @@ from deeplab2_kmax.trainer.optimizers import (
     solver_settings,
 )
 from deeplab2_kmax.trainer.progress import Progress, duration, quiet_orbit, say
-from deeplab2_kmax.trainer.run_folder import alone_in, require_data, require_plain_path, require_writable
+from deeplab2_kmax.trainer.run_checks import check_run, check_strategy
+from deeplab2_kmax.trainer.run_folder import alone_in
 from deeplab2_kmax.trainer.seeding import Seeding
 from deeplab2_kmax.trainer.step import TrainStep
 from deeplab2_kmax.trainer.step_clock import StepClock
 from deeplab2_kmax.trainer.stop_signals import STOPPED, StopSignals, name_of
 from deeplab2_kmax.trainer.storage_errors import storage_errors
-from deeplab2_kmax.trainer.strategy import create_strategy, is_chief, require_batch_size, require_compilable
+from deeplab2_kmax.trainer.strategy import create_strategy, is_chief
 from deeplab2_kmax.trainer.training_pictures import TrainingPictures
 from deeplab2_kmax.trainer.training_summaries import TrainingSummaries
 from deeplab2_kmax.trainer.workers import CommonStop, own_place, require_same_step
@@ -131,50 +130,6 @@ def _stopped(signal: str, experiment: Experiment | None) -> str:
     step, last = experiment.global_step.numpy(), experiment.checkpoints.latest_checkpoint
     saved = f"the same command goes on from {last}" if last else "there was nothing to save yet"
     return f"stopped by {signal} at step {step}: {saved}"
-
-
-def check_run(config: config_pb2.ExperimentOptions, mode: str, folder: str) -> None:
-    """Finds what would stop the run, before anything is built: data, weights to start from, a folder to write to."""
-    options = config.model_options
-    _require_filled_in("experiment_name", config.experiment_name)
-    _require_filled_in("model_options.initial_checkpoint", options.initial_checkpoint)
-    require_plain_path(folder)
-    if "train" in mode:
-        require_data(config.train_dataset_options, "train_dataset_options", is_training=True)
-    if "eval" in mode:
-        require_data(config.eval_dataset_options, "eval_dataset_options", is_training=False)
-    if mode != "continuous_eval":
-        require_start(folder, options.initial_checkpoint, training="train" in mode)
-    if "train" in mode and (pretrained := pretrained_encoder(folder, options)):
-        _require_filled_in("model_options.backbone.pretrained_weights", pretrained)
-        require_pretrained_weights(pretrained)
-    if mode == "train_and_eval":
-        _require_averages(config)
-    require_writable(folder)
-
-
-def _require_averages(config: config_pb2.ExperimentOptions) -> None:
-    if config.evaluator_options.use_averaged_weights and not config.trainer_options.solver_options.weight_average_decay:
-        raise ConfigError(
-            "evaluator_options.use_averaged_weights: there are none to evaluate; set"
-            " trainer_options.solver_options.weight_average_decay, e.g. to 0.9999"
-        )
-
-
-def check_strategy(config: config_pb2.ExperimentOptions, mode: str, strategy: tf.distribute.Strategy) -> None:
-    """Finds what does not go with this many replicas."""
-    if "train" in mode:
-        options, batch_size = config.trainer_options, config.train_dataset_options.batch_size
-        require_batch_size(batch_size, strategy, "train_dataset_options.batch_size")
-        require_equal_parts(batch_size, strategy.num_replicas_in_sync, options.gradient_accumulation_steps)
-        NonFinitePolicy.from_options(options)
-        if options.xla:
-            require_compilable(strategy)
-
-
-def _require_filled_in(field: str, value: str) -> None:
-    if "${" in value:
-        raise ConfigError(f"{field}: {value} is a placeholder; fill it in, or give --override={field}=...")
 
 
 def build_experiment(

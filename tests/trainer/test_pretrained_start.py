@@ -11,7 +11,8 @@ from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import CheckpointError, ConfigError
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.trainer.checkpointing import pretrained_encoder
-from deeplab2_kmax.trainer.experiment import build_experiment, check_run
+from deeplab2_kmax.trainer.experiment import build_experiment
+from deeplab2_kmax.trainer.run_checks import check_run
 
 FIELD = "model_options.backbone.pretrained_weights"
 
