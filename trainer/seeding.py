@@ -11,7 +11,7 @@ from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import trainer_pb2
 from deeplab2_kmax.random_draws import repeatable_draws
 
-_LARGEST = 2**32 - 1
+_LARGEST = 2**32 - 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Seeding:
     """Where a run's randomness comes from, apart from its data.
 
     Attributes:
-        seed: in [0, 2^32); None: another randomness in each run.
+        seed: in [0, 2^32 - 2]; None: another randomness in each run.
         deterministic_ops: refuse or replace operations whose result depends on the order of threads.
     """
 
@@ -39,7 +39,8 @@ class Seeding:
     def begin(self) -> None:
         """Seeds Python, NumPy and TensorFlow, for the initial weights; call it before anything is built."""
         if self.seed is not None:
-            tf.keras.utils.set_random_seed(self.seed)
+            # Not 0: with that as TensorFlow's global seed, tf.data cannot shuffle by a seed that is a tensor.
+            tf.keras.utils.set_random_seed(self.seed + 1)
         if self.deterministic_ops:
             tf.config.experimental.enable_op_determinism()
 

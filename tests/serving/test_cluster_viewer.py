@@ -46,7 +46,7 @@ def test_views_are_the_models_intermediates(views, model, named):
         # Random weights make ever longer centers, and with them rounding errors grow: logits of 500 are 0.07 off.
         np.testing.assert_allclose(view.centers, centers, atol=1e-3 * np.abs(centers).max())
     masks = tf.nn.softmax(named["outputs/pixel_space_mask_logits"][0])
-    np.testing.assert_allclose(views.layers[-1].assignment, masks, atol=0.02)
+    np.testing.assert_allclose(views.layers[-1].assignment, masks, atol=0.05)
     np.testing.assert_array_equal(views.initial_centers, model.transformer_decoder.cluster_centers[0])
     assert views.extent == (39 / 64, 1)
     assert views.subtitle.startswith("k-means clustering") and views.subtitle.endswith("ckpt-7")
