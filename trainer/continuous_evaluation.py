@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.folder_lock import hold_lock, holder
 from deeplab2_kmax.trainer.checkpoint_files import link_checkpoint
 from deeplab2_kmax.trainer.checkpointing import step_of
 from deeplab2_kmax.trainer.evaluation_results import EvaluationResults
 from deeplab2_kmax.trainer.progress import duration, say
+from deeplab2_kmax.trainer.run_folder import only_holder
 from deeplab2_kmax.whole_checkpoints import fault_of
 
 _POLL_SECONDS = 1.0
@@ -88,13 +87,8 @@ def _alone_in(folder: str) -> Iterator[None]:
         return
     lock = os.path.join(folder, _LOCK)
     os.makedirs(os.path.dirname(lock), exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(hold_lock(lock))
-        except BlockingIOError:
-            raise ConfigError(
-                f"model_dir: {holder(lock)} evaluates the checkpoints of {os.path.abspath(folder)} already"
-            ) from None
+    place = os.path.abspath(folder)
+    with only_holder(lock, lambda other: f"model_dir: {other} evaluates the checkpoints of {place} already"):
         yield
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import save_checkpoint
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, NonFinite
+from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, NonFinite, without_record_names
 from deeplab2_kmax.trainer.run_folder import write_config
 
 # A run that is started again and again and fails each time must not fill the disk.
@@ -77,7 +77,7 @@ class DebugBundles:
         write_config(self.config, folder)
         with tf.io.gfile.GFile(os.path.join(folder, "README.txt"), "w") as file:
             file.write(self._readme(found))
-        arrays = {name: values for name, values in found.batch.items() if name != RECORD_NAMES}
+        arrays = without_record_names(found.batch)
         if found.records:
             arrays[RECORD_NAMES] = np.asarray(found.records)
         with tf.io.gfile.GFile(os.path.join(folder, "batch.npz"), "wb") as file:

@@ -38,7 +38,7 @@ from deeplab2_kmax.trainer.leftovers import clear_leftovers
 from deeplab2_kmax.trainer.loop import Trainer
 from deeplab2_kmax.trainer.loss_scale import LossScale, build_loss_scale
 from deeplab2_kmax.trainer.modes import MODES, total_steps
-from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, NonFinitePolicy
+from deeplab2_kmax.trainer.non_finite import NonFinitePolicy, without_record_names
 from deeplab2_kmax.trainer.optimizers import (
     Optimizers,
     WeightAverages,
@@ -223,17 +223,13 @@ def _distributed(parts: _Parts, options: dataset_pb2.DatasetOptions, is_training
     def make(input_context=None):
         batches = build_dataset(options, is_training, input_context, first_step=first_step, bad_records=bad_records)
         # TPUs take no strings.
-        return batches.map(_without_record_names) if is_training and _on_tpu(parts.strategy) else batches
+        return batches.map(without_record_names) if is_training and _on_tpu(parts.strategy) else batches
 
     return orbit.utils.make_distributed_dataset(parts.strategy, make)
 
 
 def _on_tpu(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.TPUStrategy)
-
-
-def _without_record_names(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {name: values for name, values in batch.items() if name != RECORD_NAMES}
 
 
 def _build_optimizers(parts: _Parts) -> Optimizers:

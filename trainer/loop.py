@@ -13,7 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax.trainer.errors import TrainingError
 from deeplab2_kmax.trainer.garbage import no_garbage_collection
 from deeplab2_kmax.trainer.graph_passes import training_graph_passes
-from deeplab2_kmax.trainer.non_finite import RECORD_NAMES, STOP, NonFinite, NonFinitePolicy
+from deeplab2_kmax.trainer.non_finite import STOP, NonFinite, NonFinitePolicy, without_record_names
 from deeplab2_kmax.trainer.step import Batch, Pending, StepReport, TrainStep
 
 
@@ -143,7 +143,7 @@ class Trainer(orbit.StandardTrainer):
         return batch, report, stop
 
     def _look(self, batch: Batch) -> tuple[StepReport, Pending]:
-        return self._step.look(_for_devices(batch))
+        return self._step.look(without_record_names(batch))
 
     def _apply(self, report: StepReport, pending: Pending) -> tf.Tensor:
         self._step.apply(pending)
@@ -154,7 +154,7 @@ class Trainer(orbit.StandardTrainer):
         return self._counted(report)
 
     def _counted_step(self, batch: Batch) -> tuple[StepReport, tf.Tensor]:
-        report = self._step(_for_devices(batch))
+        report = self._step(without_record_names(batch))
         return report, self._counted(report)
 
     def _counted(self, report: StepReport) -> tf.Tensor:
@@ -195,7 +195,3 @@ class Trainer(orbit.StandardTrainer):
         if scale is not None:
             logs["loss_scale"] = scale.value
         return {**logs, **self._step.optimizers.learning_rates(self._global_step)}
-
-
-def _for_devices(batch: Batch) -> Batch:
-    return {name: values for name, values in batch.items() if name != RECORD_NAMES}

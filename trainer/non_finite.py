@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from deeplab2_kmax.trainer.step import StepReport, TrainStep
 RECORD_NAMES = "image_name"
 _NAMED_AT_MOST = 5
 _RECORDS_AT_MOST = 32
+
+
+def without_record_names(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch as devices take it."""
+    return {name: values for name, values in batch.items() if name != RECORD_NAMES}
 
 
 @dataclasses.dataclass(frozen=True)

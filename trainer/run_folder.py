@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -76,13 +76,28 @@ def alone_in(folder: str) -> Iterator[None]:
         say(f"{folder} is remote and has no lock: make sure that nothing else trains there")
         yield
         return
-    lock = os.path.join(folder, _LOCK)
+
+    def refusal(other: str) -> str:
+        return (
+            f"model_dir: {other} is training in {os.path.abspath(folder)}. Wait for it or stop it, or choose"
+            " another model_dir or experiment_name"
+        )
+
+    with only_holder(os.path.join(folder, _LOCK), refusal):
+        yield
+
+
+@contextlib.contextmanager
+def only_holder(lock: str, refusal: Callable[[str], str]) -> Iterator[None]:
+    """Holds the lock file `lock` until the context ends.
+
+    Raises:
+        ConfigError: another process holds it; the message is what `refusal` makes of that process' name.
+        OSError: no lock can be made.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(hold_lock(lock))
         except BlockingIOError:
-            raise ConfigError(
-                f"model_dir: {holder(lock)} is training in {os.path.abspath(folder)}. Wait for it or stop it, or choose"
-                " another model_dir or experiment_name"
-            ) from None
+            raise ConfigError(refusal(holder(lock))) from None
         yield
