@@ -10,7 +10,7 @@ CONFIG := configs/shapes/kmax_tiny.textproto
 
 install: $(VENV)/installed
 
-$(VENV)/installed: setup.py
+$(VENV)/installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@

@@ -35,10 +35,10 @@ def loss_curve(config_path: str, overrides: list[str], steps: int) -> tuple[list
     from deeplab2_kmax.input_pipeline import build_dataset
     from deeplab2_kmax.losses import build_loss
     from deeplab2_kmax.model import build_model
-    from deeplab2_kmax.trainer.loop import Trainer
-    from deeplab2_kmax.trainer.optimizers import build_optimizers, solver_settings
-    from deeplab2_kmax.trainer.seeding import Seeding
-    from deeplab2_kmax.trainer.step import TrainStep
+    from deeplab2_kmax.training.optimizers import build_optimizers, solver_settings
+    from deeplab2_kmax.training.step.loop import Trainer
+    from deeplab2_kmax.training.step.seeding import Seeding
+    from deeplab2_kmax.training.step.step import TrainStep
 
     config = load_config(config_path, [f"train_dataset_options.seed={SEED}", *overrides])
     tf.keras.utils.set_random_seed(SEED)

@@ -60,7 +60,7 @@ def sample_k(size: int) -> int:
 
 def ours(config_path: str, size: int, images: int, overrides: list[str]):
     """A function that trains our model for a number of steps."""
-    from deeplab2_kmax.trainer.garbage import no_garbage_collection
+    from deeplab2_kmax.training.step.tracing import no_garbage_collection
 
     with no_garbage_collection():  # As `deeplab2_kmax.trainer.train.run` does.
         return _ours(config_path, size, images, overrides)
@@ -73,9 +73,9 @@ def _ours(config_path: str, size: int, images: int, overrides: list[str]):
     from deeplab2_kmax.config import load_config
     from deeplab2_kmax.losses import build_loss
     from deeplab2_kmax.model import build_model
-    from deeplab2_kmax.trainer.loop import Trainer
-    from deeplab2_kmax.trainer.optimizers import build_optimizers, solver_settings
-    from deeplab2_kmax.trainer.step import TrainStep
+    from deeplab2_kmax.training.optimizers import build_optimizers, solver_settings
+    from deeplab2_kmax.training.step.loop import Trainer
+    from deeplab2_kmax.training.step.step import TrainStep
 
     sides = [
         f"train_dataset_options.{option}"

@@ -10,15 +10,11 @@ outputs = model(images, training=False)
 import importlib as _importlib
 import os as _os
 
-__version__ = "0.1.0"
+from deeplab2_kmax.version import __version__
 
 # TensorFlow turns oneDNN's kernels on by itself only on CPUs with AVX-512. They are several times faster than its own
 # with AVX2 too, above all the gradients of convolutions. Has to be said before TensorFlow is imported.
 _os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-# An installed copy holds protos/, evaluation/ and trainer/ inside this folder; in a checkout they lie beside it.
-if not _os.path.isdir(_os.path.join(__path__[0], "protos")):
-    __path__.append(_os.path.dirname(__path__[0]))
 
 # Public name -> module that defines it. They are imported on first use, so that importing the package, and with it a
 # command's --help, does not wait for TensorFlow.

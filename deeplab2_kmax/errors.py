@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+_INTERRUPTED = 130
+
 
 class UserError(ValueError):
     """Something the user gave is not what was expected; the message says what was expected, what came and where."""
@@ -23,10 +25,23 @@ class CheckpointError(UserError):
     """A checkpoint that is missing or does not fit the model."""
 
 
+class TrainingError(UserError):
+    """Training cannot go on: the message says at which step, and which loss terms are to blame."""
+
+
+class StorageError(UserError):
+    """Results cannot be written: the message says where, and what the operating system says."""
+
+
 @contextlib.contextmanager
 def user_errors_as_one_line() -> Iterator[None]:
-    """Wraps a command's main function: a UserError ends the process with `error: ...` on stderr and exit status 1."""
+    """How a command ends: around its main function, so that neither a user's mistake nor Ctrl-C shows a traceback.
+
+    A UserError prints `error: ...` on stderr and ends the process with status 1, Ctrl-C with 130, as shells expect.
+    """
     try:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

@@ -7,10 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there folders are unguarded.
-    fcntl = None
+import filelock
 
 _READ_AT_MOST = 200
 
@@ -19,34 +16,39 @@ _READ_AT_MOST = 200
 def hold_lock(path: str | os.PathLike) -> Iterator[None]:
     """Holds the lock file `path`, made if need be, until the context ends or the process dies in any way.
 
-    The file tells process and host of the last one that held it; see `holder`. File systems that know no locks let
-    every process in.
+    A file beside it tells process and host of the last one that held it; see `holder`. File systems that know no locks
+    let every process in.
 
     Raises:
         BlockingIOError: another process holds it.
         OSError: the file cannot be made.
     """
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    lock = filelock.FileLock(path, timeout=0, mode=0o666)
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError:
-                pass
-        with contextlib.suppress(OSError):  # On a full disk the lock holds without a name.
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        lock.acquire()
+    except filelock.Timeout:
+        raise BlockingIOError(f"{os.fspath(path)} is held by {holder(path)}") from None
+    except NotImplementedError:  # What filelock says of a file system without locks.
+        yield
+        return
+    try:
+        # Not in the lock file itself: who merely tries to get the lock empties that file. On a full disk the lock holds
+        # without a name.
+        with contextlib.suppress(OSError), open(_name_file(path), "w", encoding="utf-8") as file:
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def holder(path: str | os.PathLike) -> str:
-    """Who wrote the lock file, e.g. "process 123 on host"; "another process" where it does not say."""
+    """Who held the lock file last, e.g. "process 123 on host"; "another process" where that is not known."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(_name_file(path), encoding="utf-8", errors="replace") as file:
             return file.read(_READ_AT_MOST) or "another process"
     except OSError:
         return "another process"
+
+
+def _name_file(path: str | os.PathLike) -> str:
+    return f"{os.fspath(path)}.holder"

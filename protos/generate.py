@@ -1,6 +1,7 @@
-"""Regenerates the *_pb2.py files beside the *.proto files: `python protos/generate.py` (needs grpcio-tools<1.63).
+"""Writes the Python modules of the *.proto files in this folder: `python protos/generate.py` (needs grpcio-tools<1.63).
 
-The files are checked in so that users need no protoc; tests/protos/test_generated.py fails where they fall behind.
+They lie in deeplab2_kmax/protos, with type stubs (*.pyi) beside them, and are checked in so that users need no protoc;
+tests/protos/test_generated.py fails where they fall behind.
 """
 
 import pathlib
@@ -15,18 +16,18 @@ IMPORT_PATH = pathlib.Path("deeplab2_kmax/protos")
 
 
 def generate(output: pathlib.Path) -> None:
-    """Writes <name>_pb2.py into `output` for every .proto of this folder."""
+    """Writes <name>_pb2.py and <name>_pb2.pyi into `output` for every .proto of this folder."""
     with tempfile.TemporaryDirectory() as root:
         sources = pathlib.Path(root) / IMPORT_PATH
         sources.mkdir(parents=True)
         for proto in HERE.glob("*.proto"):
             shutil.copy(proto, sources)
         names = sorted(str(IMPORT_PATH / path.name) for path in sources.glob("*.proto"))
-        if protoc.main(["protoc", f"-I{root}", f"--python_out={root}", *names]) != 0:
+        if protoc.main(["protoc", f"-I{root}", f"--python_out={root}", f"--pyi_out={root}", *names]) != 0:
             sys.exit("protoc failed")
-        for generated in sources.glob("*_pb2.py"):
+        for generated in sources.glob("*_pb2.py*"):
             shutil.copy(generated, output)
 
 
 if __name__ == "__main__":
-    generate(HERE)
+    generate(HERE.parent / IMPORT_PATH)

@@ -18,8 +18,8 @@ from deeplab2_kmax.checkpoint_conversion.torch_config import as_in_pytorch
 from deeplab2_kmax.checkpoint_conversion.torch_files import read_state_dict
 from deeplab2_kmax.checkpoint_conversion.torch_layouts import class_order, from_torch
 from deeplab2_kmax.checkpoint_conversion.torch_names import is_ignored, torch_name
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.checkpoints import save_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import config_to_text
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.datasets.descriptor import DatasetDescriptor

@@ -1,6 +1,6 @@
 """Experiment configs: read a text proto, apply overrides, make implicit choices explicit, check.
 
-    config = load_config("configs/coco/kmax_r50.textproto", ["train_dataset_options.batch_size=2"])
+    config = load_config("coco/kmax_r50", ["train_dataset_options.batch_size=2"])
 
 Every text config of DeepLab2 parses. A config may build on others (see `bases`). For the families that are implemented,
 `load_config` then fills in what DeepLab2 infers from names (see `explicit_fields`) and checks the result, so that
@@ -44,7 +44,8 @@ def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.Experime
     """Reads the experiment config at `path`.
 
     Args:
-        path: a text-format `ExperimentOptions`, DeepLab2's or ours.
+        path: a text-format `ExperimentOptions`, DeepLab2's or ours; a local file, a remote one such as gs://bucket/file,
+            or the name of a shipped experiment such as "coco/kmax_r50".
         overrides: "field.sub_field=value" strings applied on top; repeated fields take "1,2,3", replacing all values.
 
     Returns:

@@ -6,8 +6,8 @@ never takes back what a later file changed.
 
 from __future__ import annotations
 
-import os
-
+from deeplab2_kmax import files
+from deeplab2_kmax.config.named import find_config
 from deeplab2_kmax.config.parsing import parse_config
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
@@ -22,7 +22,7 @@ def read_with_bases(path: str) -> config_pb2.ExperimentOptions:
         ConfigError: a file cannot be read, is not a config or is its own base; names the files that led to it.
     """
     merged = config_pb2.ExperimentOptions()
-    for _, config in _in_reading_order(path, (), set()):
+    for _, config in _in_reading_order(find_config(path), (), set()):
         replace_fields(merged, config)
     merged.ClearField("base")
     return merged
@@ -30,15 +30,15 @@ def read_with_bases(path: str) -> config_pb2.ExperimentOptions:
 
 def base_files(path: str) -> list[str]:
     """The files that the config at `path` builds on, bases of bases included, in reading order."""
-    return [file for file, _ in _in_reading_order(path, (), set())][:-1]
+    return [file for file, _ in _in_reading_order(find_config(path), (), set())][:-1]
 
 
 def _in_reading_order(
     path: str, led_here: tuple[str, ...], seen: set[str]
 ) -> list[tuple[str, config_pb2.ExperimentOptions]]:
     """The (file, config) pairs to merge for `path`, bases before the files that name them; `seen` grows by them."""
-    identity = os.path.realpath(path)
-    if identity in (os.path.realpath(file) for file in led_here):
+    identity = files.identity(path)
+    if identity in map(files.identity, led_here):
         raise ConfigError(f"a config cannot be its own base: {_chain(*led_here, path)}")
     if identity in seen:
         return []
@@ -49,11 +49,19 @@ def _in_reading_order(
         if not led_here:
             raise
         raise ConfigError(f"{error}\n    it is a base: {_chain(*led_here, path)}") from error
-    folder = os.path.dirname(path)
     configs = []
     for base in config.base:
-        configs += _in_reading_order(os.path.normpath(os.path.join(folder, base)), (*led_here, path), seen)
+        beside = files.normalize(files.join(files.parent(path), base))
+        # A file of one's own, anywhere, may build on shipped configs by their names: base: "bases/coco_kmax".
+        found = beside if files.exists(beside) else _shipped(base, beside)
+        configs += _in_reading_order(found, (*led_here, path), seen)
     return [*configs, (path, config)]
+
+
+def _shipped(base: str, beside: str) -> str:
+    """The shipped config called `base`, or `beside`, which is not there and which the error will name."""
+    found = find_config(base)
+    return found if found != base else beside
 
 
 def _chain(*paths: str) -> str:

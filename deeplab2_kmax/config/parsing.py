@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from google.protobuf import text_format
 
+from deeplab2_kmax import files
+from deeplab2_kmax.config.named import similar_names
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
@@ -11,8 +13,11 @@ from deeplab2_kmax.protos import config_pb2
 def parse_config(path: str) -> config_pb2.ExperimentOptions:
     """The text proto at `path` as it stands: no base or override read, nothing filled in, only its syntax checked."""
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = files.read_text(path)
+    except FileNotFoundError as error:
+        names = similar_names(path)
+        meant = f"; shipped experiments with a similar name: {', '.join(names)}" if names else ""
+        raise ConfigError(f"cannot read the config file {path!r}: no such file{meant}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {path!r}: {error}") from error
     try:

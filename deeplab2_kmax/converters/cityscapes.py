@@ -16,15 +16,17 @@ import functools
 import os
 from collections.abc import Mapping
 
-from absl import app, flags
+from absl import flags
 
-from deeplab2_kmax.converters import command_line, labelled_images
-from deeplab2_kmax.converters.labelled_images import LabelledImage, source_files
-from deeplab2_kmax.converters.panoptic_png import PanopticFormat
-from deeplab2_kmax.converters.semantic_png import semantic_record
-from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
+from deeplab2_kmax.converters import command_line
+from deeplab2_kmax.converters.reading import labelled_images
+from deeplab2_kmax.converters.reading.labelled_images import LabelledImage, source_files
+from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat
+from deeplab2_kmax.converters.reading.semantic_png import semantic_record
+from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.programs import run_program
 
 _IMAGES, _LABELS = "leftImg8bit", "gtFine"
 _SPLITS = {split: f"{_IMAGES}/{split}" for split in ("train", "val", "test")}
@@ -127,10 +129,11 @@ def _define_flags() -> None:
     flags.adopt_module_key_flags(command_line)
 
 
-def main(unused_argv: list[str]) -> None:
-    command_line.run(convert_cityscapes)
+def main() -> None:
+    """Converts as the flags say."""
+    command_line.convert_by_flags(convert_cityscapes)
 
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    run_program(main, __doc__)

@@ -17,21 +17,22 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.folder import image_format, picture_files
-from deeplab2_kmax.converters.labelled_images import (
+from deeplab2_kmax.converters.reading.labelled_images import (
     LabelledImage,
     panoptic_record,
     source_files,
     with_panoptic_pngs,
 )
-from deeplab2_kmax.converters.panoptic_png import PanopticFormat, read_annotations
-from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
+from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations
+from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset, read_descriptor, write_descriptor
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
 from deeplab2_kmax.errors import ConfigError, DataError
+from deeplab2_kmax.programs import run_program
 
 # Of descriptors written here: room for 999 instances of a class.
 _LABEL_DIVISOR = 1000
@@ -155,10 +156,11 @@ def _define_flags() -> None:
     flags.adopt_module_key_flags(command_line)
 
 
-def main(unused_argv: list[str]) -> None:
-    command_line.run(convert_coco_panoptic)
+def main() -> None:
+    """Converts as the flags say."""
+    command_line.convert_by_flags(convert_coco_panoptic)
 
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    run_program(main, __doc__)

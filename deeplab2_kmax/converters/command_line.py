@@ -7,14 +7,9 @@ A converter that defines flags here makes them its own, so that its --help lists
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 
 from absl import flags
-
-from deeplab2_kmax.errors import user_errors_as_one_line
-
-_INTERRUPTED = 130
 
 
 def define_output_flags(num_shards: int | None = None) -> None:
@@ -40,11 +35,6 @@ def flag_values(convert: Callable) -> dict[str, object]:
     return {name: flags.FLAGS[name].value for name in inspect.signature(convert).parameters}
 
 
-def run(convert: Callable) -> None:
-    """Calls `convert` with the flags of the same names; a user's mistake or Ctrl-C ends the process without a
-    traceback."""
-    with user_errors_as_one_line():
-        try:
-            convert(**flag_values(convert))
-        except KeyboardInterrupt:
-            sys.exit(_INTERRUPTED)
+def convert_by_flags(convert: Callable) -> None:
+    """Calls `convert` with the flags that have the names of its parameters."""
+    convert(**flag_values(convert))

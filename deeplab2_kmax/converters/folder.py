@@ -17,14 +17,16 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 
-from deeplab2_kmax.converters import command_line, label_pngs
-from deeplab2_kmax.converters.label_pngs import LabelPngFormat
-from deeplab2_kmax.converters.labelled_images import image_record
-from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
+from deeplab2_kmax.converters import command_line
+from deeplab2_kmax.converters.reading import label_pngs
+from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat
+from deeplab2_kmax.converters.reading.labelled_images import image_record
+from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.programs import run_program
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _FIRST_BYTES = {b"\xff\xd8\xff": "jpeg", b"\x89PN": "png"}
@@ -261,10 +263,11 @@ def _define_flags() -> None:
     flags.adopt_module_key_flags(command_line)
 
 
-def main(unused_argv: list[str]) -> None:
-    command_line.run(convert_folder)
+def main() -> None:
+    """Converts as the flags say."""
+    command_line.convert_by_flags(convert_folder)
 
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    run_program(main, __doc__)

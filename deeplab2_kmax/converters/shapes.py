@@ -9,15 +9,16 @@ import functools
 import io
 import os
 
-from absl import app, flags
+from absl import flags
 from PIL import Image
 
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.shape_scenes import MIN_SIZE, generate_shapes
-from deeplab2_kmax.converters.sharded_output import Origin, ShardedOutput, Split
+from deeplab2_kmax.converters.shapes_data.scenes import MIN_SIZE, generate_shapes
+from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.programs import run_program
+from deeplab2_kmax.records import schema
 
 __all__ = ["convert_shapes", "generate_shapes"]
 
@@ -102,11 +103,12 @@ def write_example(output_dir: str, size: int, seed: int) -> str:
     return path
 
 
-def main(unused_argv: list[str]) -> None:
-    command_line.run(convert_shapes)
+def main() -> None:
+    """Converts as the flags say."""
+    command_line.convert_by_flags(convert_shapes)
     print("example picture:", write_example(**command_line.flag_values(write_example)))
 
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    run_program(main, __doc__)

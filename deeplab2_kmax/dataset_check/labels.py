@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplab2_kmax.converters.label_runs import LabelRuns
 from deeplab2_kmax.dataset_check.faults import Fault, FaultKind, Limits
 from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.records.label_runs import LabelRuns
 
 # Divisors that data sets use: COCO's and ADE20K's or Cityscapes', and round numbers beside them.
 _USUAL_DIVISORS = (100, 256, 1000, 1024, 10000, 65536, 100000)

@@ -14,8 +14,8 @@ from PIL import Image
 from deeplab2_kmax.dataset_check.faults import Fault, FaultKind, Limits
 from deeplab2_kmax.dataset_check.labels import label_faults, segment_areas
 from deeplab2_kmax.datasets import DatasetDescriptor
-from deeplab2_kmax.input_pipeline import schema
 from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.records import schema
 
 # Pillow refuses images of more.
 _MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS

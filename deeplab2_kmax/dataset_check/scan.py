@@ -16,7 +16,7 @@ from deeplab2_kmax.dataset_check.records import RecordFacts, check_record
 from deeplab2_kmax.dataset_check.report import Place, Report, make_report
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
-from deeplab2_kmax.input_pipeline.shards import find_shards
+from deeplab2_kmax.records.shards import find_shards
 
 # Records that wait for each thread; bounds the memory, whatever the size of the data.
 _WAITING = 4

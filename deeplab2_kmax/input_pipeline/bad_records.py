@@ -13,9 +13,9 @@ from absl import logging
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.input_pipeline.decoding import Record, decode_record
-from deeplab2_kmax.input_pipeline.framing import read_record, regions
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.input_pipeline.targets import make_targets
+from deeplab2_kmax.records.tfrecord import read_record, regions
 
 _STOPPED = "<<input stopped|{}>>"
 

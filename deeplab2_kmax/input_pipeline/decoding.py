@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeplab2_kmax.input_pipeline import schema
 from deeplab2_kmax.input_pipeline.checks import require
+from deeplab2_kmax.records import schema
 
 # 400 MB as RGB and 0.5 GB as a label: more than any camera, and more than training could use. TensorFlow's own limit
 # for a decoded image is four times as high.

@@ -15,11 +15,11 @@ from absl import logging
 from google.protobuf.message import DecodeError
 
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline import schema
 from deeplab2_kmax.input_pipeline.bad_records import check_record, stopped_by
 from deeplab2_kmax.input_pipeline.checks import message_of, reason
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.input_pipeline.shards import find_shards
+from deeplab2_kmax.records import schema
+from deeplab2_kmax.records.shards import find_shards
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2

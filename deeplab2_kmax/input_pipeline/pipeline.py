@@ -13,7 +13,7 @@ from deeplab2_kmax.input_pipeline.decoding import Record, decode_record
 from deeplab2_kmax.input_pipeline.record_order import Share, random_orders, read_shard, records_in_order, share_of
 from deeplab2_kmax.input_pipeline.samples import evaluation_padding, evaluation_sample, training_sample
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.input_pipeline.shards import find_shards
+from deeplab2_kmax.records.shards import find_shards
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline.framing import count_records
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.input_pipeline.shards import filled_shards
+from deeplab2_kmax.records.shards import filled_shards
+from deeplab2_kmax.records.tfrecord import count_records
 
 _SHARDS_READ_AT_ONCE = 16
 # Of the epochs of one run: of the records, and of those to paste from.

@@ -11,7 +11,7 @@ from deeplab2_kmax.input_pipeline import pipeline, samples
 from deeplab2_kmax.input_pipeline.decoding import decode_record
 from deeplab2_kmax.input_pipeline.record_order import share_of
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.input_pipeline.shards import find_shards
+from deeplab2_kmax.records.shards import find_shards
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2

@@ -11,9 +11,9 @@ import dataclasses
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import ConvNorm, SeparableConvNorm
-from deeplab2_kmax.model.layers.dropout import dropout
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
+from deeplab2_kmax.model.layers.regularization import dropout
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.protos import model_pb2
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from deeplab2_kmax.postprocessing import segments
 from deeplab2_kmax.postprocessing.painting import paint_one_by_one, paint_pairs
-from deeplab2_kmax.postprocessing.peaks import PixelPeaks
 from deeplab2_kmax.postprocessing.settings import MaskwiseSettings, PostprocessingSettings
-from deeplab2_kmax.postprocessing.slot_peaks import slot_peaks
+from deeplab2_kmax.postprocessing.upsampled_top2.peaks import PixelPeaks
+from deeplab2_kmax.postprocessing.upsampled_top2.slot_peaks import slot_peaks
 
 
 def maskwise_maps(

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from deeplab2_kmax.postprocessing import segments
-from deeplab2_kmax.postprocessing.enlarged_rows import log_sums
-from deeplab2_kmax.postprocessing.peaks import SlotPeaks
+from deeplab2_kmax.postprocessing.upsampled_top2.enlarged_rows import log_sums
+from deeplab2_kmax.postprocessing.upsampled_top2.peaks import SlotPeaks
 
 
 class Painting(NamedTuple):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.postprocessing import segments
-from deeplab2_kmax.postprocessing.peaks import SlotPeaks
 from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
-from deeplab2_kmax.postprocessing.slot_peaks import slot_peaks
+from deeplab2_kmax.postprocessing.upsampled_top2.peaks import SlotPeaks
+from deeplab2_kmax.postprocessing.upsampled_top2.slot_peaks import slot_peaks
 
 # Takes a slot out of the softmax; finite, so that interpolation between such logits stays finite.
 _NEVER = -99999.0

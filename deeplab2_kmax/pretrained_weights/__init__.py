@@ -16,8 +16,8 @@ from collections.abc import Iterable
 import tensorflow as tf
 from absl import logging
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.checkpoints import RestoreReport, resolve_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.keras_applications import read_keras_application

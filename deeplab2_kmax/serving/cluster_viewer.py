@@ -15,7 +15,7 @@ from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.inference import InputOptions, restored_model
 from deeplab2_kmax.serving.predictor import as_rgb
-from deeplab2_kmax.visualization.layer_views import FINAL, ClusterViews, LayerView
+from deeplab2_kmax.visualization.clusters.layer_views import FINAL, ClusterViews, LayerView
 
 _RULES = {
     "kmax": "k-means clustering",

@@ -5,15 +5,15 @@ import pickle
 
 import numpy as np
 import pytest
-from pytorch_port import SIZE, STEP, port_image, port_shapes, port_value
 
 from deeplab2_kmax.checkpoint_conversion import as_in_pytorch
 from deeplab2_kmax.checkpoints import load_checkpoint
+from deeplab2_kmax.cli import main as command
 from deeplab2_kmax.config import ConfigError, load_config
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.resize import resize_like
-from deeplab2_kmax.trainer import command
+from helpers.pytorch_port import SIZE, STEP, port_image, port_shapes, port_value
 
 CROP = tuple(
     f"--override={part}_dataset_options.{field}"

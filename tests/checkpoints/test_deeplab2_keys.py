@@ -18,8 +18,8 @@ from google.protobuf import json_format, text_format
 from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.checkpoints import load_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import config_to_text, load_config
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.protos import config_pb2

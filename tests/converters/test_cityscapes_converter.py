@@ -8,7 +8,7 @@ from PIL import Image
 
 from deeplab2_kmax.converters.cityscapes import convert_cityscapes
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.records import schema
 
 AACHEN, BOCHUM, MUNSTER = "aachen_000000_000019", "bochum_000000_000313", "munster_000001_000019"
 VOID = 255 * 1000

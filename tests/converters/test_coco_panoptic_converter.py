@@ -10,7 +10,7 @@ from PIL import Image
 from deeplab2_kmax.converters.coco_panoptic import convert_coco_panoptic, descriptor_of_categories
 from deeplab2_kmax.datasets import read_descriptor
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.records import schema
 
 CATEGORIES = [
     {"id": 90, "name": "soil", "isthing": 0},

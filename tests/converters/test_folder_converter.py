@@ -9,7 +9,7 @@ from PIL import Image
 
 from deeplab2_kmax.converters.folder import convert_folder
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.records import schema
 
 CLASSES = [
     {"id": 1, "source_id": 10, "is_thing": True, "name": "car"},

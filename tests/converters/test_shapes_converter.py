@@ -9,7 +9,7 @@ import tensorflow as tf
 from deeplab2_kmax.converters.shapes import FIRST_VAL_INDEX, convert_shapes, generate_shapes
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.records import schema
 
 SCENES = [generate_shapes(3, index, 65) for index in range(60)]
 

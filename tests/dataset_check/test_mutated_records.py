@@ -11,7 +11,7 @@ from deeplab2_kmax.dataset_check import Limits, make_report
 from deeplab2_kmax.dataset_check.records import check_record
 from deeplab2_kmax.dataset_check.report import Place
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.input_pipeline import schema
+from deeplab2_kmax.records import schema
 
 RECORDS = 200
 

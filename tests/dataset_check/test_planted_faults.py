@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax.cli import main as command
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.input_pipeline import schema
-from deeplab2_kmax.trainer import command
+from deeplab2_kmax.records import schema
 
 HEIGHT, WIDTH = 20, 30
 CLASSES = [

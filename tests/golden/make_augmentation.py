@@ -18,8 +18,9 @@ from deeplab2 import config_pb2
 from deeplab2.data import dataset, sample_generator
 from deeplab2.data.preprocessing import autoaugment_utils
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "input_pipeline"))
-import augmentation_cases as cases
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/, where `helpers` is
+
+from helpers import augmentation_cases as cases  # noqa: E402
 
 
 @contextlib.contextmanager

@@ -5,11 +5,11 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_records import labels, options, pixels
 
 from deeplab2_kmax.input_pipeline.augmentation import Window, cut_crop, draw_window, pad_crop
 from deeplab2_kmax.input_pipeline.resizing import resize_align_corners
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from helpers.pipeline_records import labels, options, pixels
 
 CROP = (17, 21)
 VOID = 0

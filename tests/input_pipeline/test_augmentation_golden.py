@@ -2,7 +2,6 @@
 
 import itertools
 
-import augmentation_cases as cases
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +14,7 @@ from deeplab2_kmax.input_pipeline.resizing import fitted_size
 from deeplab2_kmax.input_pipeline.samples import training_sample
 from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings, PipelineSettings
 from deeplab2_kmax.input_pipeline.targets import list_ids
+from helpers import augmentation_cases as cases
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
-from augmentation_cases import picture
 
 from deeplab2_kmax.input_pipeline.autoaugment import POLICIES, Step, apply_chain, chains_of, draw_chain
 from deeplab2_kmax.input_pipeline.color_operations import OPERATIONS, sharpness
+from helpers.augmentation_cases import picture
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)

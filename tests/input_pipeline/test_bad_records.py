@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_records import changed, options, record, write
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors
-from deeplab2_kmax.input_pipeline.framing import count_records, regions
+from deeplab2_kmax.records.tfrecord import count_records, regions
+from helpers.pipeline_records import changed, options, record, write
 
 BROKEN_IMAGE = changed(record(), IMAGE_ENCODED=b"hello")
 SHORT_LABEL = changed(record(), LABEL_ENCODED=b"1234")

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_records import CIRCLE, GRASS, SKY, SQUARE, labels, options, record, write
 
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.input_pipeline import build_dataset
 from deeplab2_kmax.input_pipeline.augmentation import Crop
 from deeplab2_kmax.input_pipeline.copy_paste import draw_kept, paste
 from deeplab2_kmax.input_pipeline.settings import CopyPasteSettings, PipelineSettings
+from helpers.pipeline_records import CIRCLE, GRASS, SKY, SQUARE, labels, options, record, write
 
 SHAPES = load_dataset("shapes")
 ALL = CopyPasteSettings((1.0, 1.0), "all", "all", "none")

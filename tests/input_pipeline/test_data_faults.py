@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_records import changed, labels, options, pixels, png, record, write
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import build_dataset, data_errors
+from helpers.pipeline_records import changed, labels, options, pixels, png, record, write
 
 
 def test_no_file_matches(tmp_path):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from pipeline_records import changed, png, record
 
 from deeplab2_kmax.input_pipeline.decoding import decode_record
+from helpers.pipeline_records import changed, png, record
 
 ROWS, COLUMNS = np.mgrid[:12, :16]
 RGB = np.stack([ROWS * 20, COLUMNS * 15, np.full_like(ROWS, 90)], -1).astype(np.uint8)

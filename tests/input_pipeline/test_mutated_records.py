@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from pipeline_records import labels, options, pixels, png, record, write
 
-from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors, schema
-from deeplab2_kmax.input_pipeline.framing import regions
+from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors
+from deeplab2_kmax.records import schema
+from deeplab2_kmax.records.tfrecord import regions
+from helpers.pipeline_records import labels, options, pixels, png, record, write
 
 COUNT = 200
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_records import labels, options, pixels, record, write
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.input_pipeline import build_dataset, pipeline
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from helpers.pipeline_records import labels, options, pixels, record, write
 
 PASTE = "panoptic_copy_paste_%s_option"
 

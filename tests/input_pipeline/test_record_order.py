@@ -5,12 +5,12 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_records import labels, options, record, write
 
 from deeplab2_kmax.errors import ConfigError, DataError
 from deeplab2_kmax.input_pipeline import build_dataset
 from deeplab2_kmax.input_pipeline.record_order import random_orders, records_in_order, share_of
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
+from helpers.pipeline_records import labels, options, record, write
 
 PASTE = {
     "max_scale_factor": 2.0,

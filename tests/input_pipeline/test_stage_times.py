@@ -1,9 +1,9 @@
 """Each stage of the training input is timed, with one record a sample and with two."""
 
 import pytest
-from pipeline_records import options, record, write
 
 from deeplab2_kmax.input_pipeline.stage_times import stage_times
+from helpers.pipeline_records import options, record, write
 
 
 @pytest.mark.parametrize("paste_scale", [0.0, 0.5])

@@ -8,8 +8,8 @@ from deeplab2_kmax.model.heads import Prediction
 from deeplab2_kmax.model.layers import normalization
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention, AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import dilated_convolution
-from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, SummedBatchNorm
+from deeplab2_kmax.model.layers.regularization import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BasicBlock, BottleneckBlock
 from deeplab2_kmax.model.layers.resize import resize_bilinear
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering, hard_assignment

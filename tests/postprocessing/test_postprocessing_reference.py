@@ -12,9 +12,9 @@ from deeplab2_kmax.postprocessing import (
     PostprocessingSettings,
     Postprocessor,
     build_postprocessor,
-    softmax_sums,
     undo_resize,
 )
+from deeplab2_kmax.postprocessing.upsampled_top2 import softmax_sums
 from deeplab2_kmax.protos import config_pb2
 
 SLOTS, CLASSES, THINGS, DIVISOR, IGNORE = 12, 6, 3, 256, 0

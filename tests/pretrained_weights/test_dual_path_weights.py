@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.checkpoints import save_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.pixel_encoders.convnext import ConvNeXt, ConvNeXtSettings

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax.cli import main as command
+from deeplab2_kmax.cli.visualize import draw_file, draw_files
 from deeplab2_kmax.config import config_to_text, load_config
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.serving import ClusterViewer
-from deeplab2_kmax.serving.cluster_files import draw_file, draw_files
-from deeplab2_kmax.trainer import command
-from deeplab2_kmax.visualization.layer_views import FINAL
+from deeplab2_kmax.visualization.clusters.layer_views import FINAL
 
 LAYERS = ["stride32_layer1", "stride16_layer1", "stride8_layer1", "stride8_layer2"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
 from deeplab2_kmax.checkpoints import save_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.serving import Predictor, export

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab2_kmax.cli import main as command
 from deeplab2_kmax.datasets import read_descriptor
-from deeplab2_kmax.trainer import command
 
 # Of the page's training command; the model is as narrow as tests like it, and few steps are made.
 STEPS = 4
@@ -56,7 +56,7 @@ def _run(line, overrides):
     assert program == "deeplab2-kmax"
     if arguments[0] == "convert":
         # Its flags are absl's, which a process can define only once.
-        subprocess.run([sys.executable, "-m", "deeplab2_kmax.trainer.command", *arguments], check=True)
+        subprocess.run([sys.executable, "-m", "deeplab2_kmax.cli.main", *arguments], check=True)
         return
     arguments += [f"--override={override}" for override in overrides]
     with pytest.raises(SystemExit) as ended:

@@ -9,7 +9,7 @@ from deeplab2_kmax.config import load_config
 from deeplab2_kmax.converters.folder import convert_folder
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.input_pipeline import build_dataset
-from deeplab2_kmax.trainer.train import run
+from deeplab2_kmax.training import run_experiment as run
 
 CLASSES = [{"id": n, "is_thing": False, "name": name} for n, name in enumerate(["ball", "box", "sky", "meadow"], 1)]
 

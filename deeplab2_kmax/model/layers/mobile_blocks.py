@@ -8,12 +8,12 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation
-from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.initializers import small_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
+from deeplab2_kmax.model.layers.regularization import drop_path
 from deeplab2_kmax.model.layers.relative_attention import RelativeAttention
 
 _EXPANSION = 4

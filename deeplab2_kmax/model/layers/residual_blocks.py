@@ -9,9 +9,9 @@ from __future__ import annotations
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import ConvNorm
-from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
+from deeplab2_kmax.model.layers.regularization import drop_path
 
 EXPANSION = 4
 

@@ -12,12 +12,12 @@ import dataclasses
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation
-from deeplab2_kmax.model.layers.drop_path import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.initializers import small_truncated_normal
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import add_float32_weight
 from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
+from deeplab2_kmax.model.layers.regularization import drop_path, linear_keep_prob
 from deeplab2_kmax.protos import model_pb2
 
 _LAYER_SCALE = 1e-6

@@ -10,10 +10,10 @@ import dataclasses
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation
-from deeplab2_kmax.model.layers.drop_path import linear_keep_prob
 from deeplab2_kmax.model.layers.initializers import small_normal
 from deeplab2_kmax.model.layers.mobile_blocks import MOATBlock, MobileConvBlock
 from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
+from deeplab2_kmax.model.layers.regularization import linear_keep_prob
 from deeplab2_kmax.protos import model_pb2
 
 # Side of the stage's map in pretraining on images of 224 x 224, for stages with attention; None: no attention.

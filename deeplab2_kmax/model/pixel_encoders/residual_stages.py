@@ -12,8 +12,8 @@ import math
 
 import tensorflow as tf
 
-from deeplab2_kmax.model.layers.drop_path import linear_keep_prob
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.regularization import linear_keep_prob
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BasicBlock, BottleneckBlock
 
 

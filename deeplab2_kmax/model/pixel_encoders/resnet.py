@@ -11,8 +11,8 @@ import dataclasses
 import tensorflow as tf
 
 from deeplab2_kmax.model.layers.convolution import ConvNorm
-from deeplab2_kmax.model.layers.drop_path import linear_keep_prob
 from deeplab2_kmax.model.layers.normalization import Normalization
+from deeplab2_kmax.model.layers.regularization import linear_keep_prob
 from deeplab2_kmax.model.layers.residual_blocks import BottleneckBlock
 from deeplab2_kmax.protos import model_pb2
 

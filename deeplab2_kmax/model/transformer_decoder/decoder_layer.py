@@ -19,10 +19,10 @@ import tensorflow as tf
 from deeplab2_kmax.model.heads import HeadSettings, Prediction, PredictionHead
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
-from deeplab2_kmax.model.layers.drop_path import drop_path
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
+from deeplab2_kmax.model.layers.regularization import drop_path
 from deeplab2_kmax.model.transformer_decoder.cmt_clustering import CmtClustering
 from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering
 from deeplab2_kmax.model.transformer_decoder.max_attention import MaxAttention

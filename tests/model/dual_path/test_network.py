@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model

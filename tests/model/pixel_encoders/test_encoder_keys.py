@@ -7,7 +7,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config.explicit import explicit_fields
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.pixel_encoders import build_pixel_encoder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.model.layers import relative_attention
 from deeplab2_kmax.model.layers.mobile_blocks import MobileConvBlock
 from deeplab2_kmax.model.layers.normalization import Normalization

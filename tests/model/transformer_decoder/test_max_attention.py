@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoint_keys import checkpoint_variables
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.transformer_decoder import DecoderLayer, TransformerDecoderSettings
 

@@ -1,0 +1,6 @@
+"""`python -m deeplab2_kmax`: the console command `deeplab2-kmax` where its script is not on the PATH."""
+
+from deeplab2_kmax.cli.main import main
+
+if __name__ == "__main__":
+    main(prog="python -m deeplab2_kmax")

@@ -1,0 +1,221 @@
+"""Checkpoints in DeepLab2's layout: on disk they are DeepLab2 checkpoints, in both directions.
+
+report = load_checkpoint(model, "model_dir/ckpt-150000")    # strict: every variable is found, every key is used
+save_checkpoint(model, "out/ckpt")                          # DeepLab2 restores it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+from absl import logging
+
+from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
+from deeplab2_kmax.errors import CheckpointError
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT = "/.OPTIMIZER_SLOT/"
+# Item of a training checkpoint that holds the averages of the weights, under the weights' keys.
+AVERAGED_WEIGHTS = "averaged_weights"
+# Items of a training checkpoint that are no part of the model.
+_TRAINING_STATE = (
+    "optimizer",
+    "backbone_optimizer",
+    AVERAGED_WEIGHTS,
+    "weight_averaging",
+    "loss_scale",
+    "global_step",
+    "save_counter",
+    "_CHECKPOINTABLE_OBJECT_GRAPH",
+)
+_NAMED_AT_MOST = 8
+_NOT_LOADED = {
+    "missing": "variables of the model that the checkpoint lacks; they stay as they were",
+    "misshaped": "of another shape in the checkpoint than in the model; they stay as they were",
+    "unused": "in the checkpoint, but not in the model",
+    "excluded": "left out on request; they stay as they were",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreReport:
+    """What a restore did, as sorted DeepLab2 checkpoint keys.
+
+    Attributes:
+        path: the checkpoint that was read.
+        loaded: variables that were assigned.
+        missing: variables of the model that the checkpoint lacks.
+        misshaped: variables whose shape differs from the checkpoint's, as "key: checkpoint shape -> model shape".
+        unused: keys of the checkpoint that the model has no variable for (training state not counted).
+        excluded: variables left out on request.
+    """
+
+    path: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    misshaped: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether model and checkpoint fit each other exactly."""
+        return not (self.missing or self.misshaped or self.unused or self.excluded)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
+        lines += [
+            f"{len(getattr(self, what))} {what}: {self.named(what)}" for what in _NOT_LOADED if getattr(self, what)
+        ]
+        return "\n    ".join(lines)
+
+    def named(self, what: str) -> str:
+        """The first keys of `what`, an attribute such as "missing", on one line."""
+        keys = getattr(self, what)
+        return ", ".join(keys[:_NAMED_AT_MOST]) + (", ..." if len(keys) > _NAMED_AT_MOST else "")
+
+    def in_full(self) -> str:
+        """All keys, one a line: first what was not loaded, with the reason, then what was."""
+        lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
+        for what, meaning in {**_NOT_LOADED, "loaded": "assigned from the checkpoint"}.items():
+            keys = getattr(self, what)
+            lines += ["", f"{len(keys)} {what} ({meaning})", *(f"    {key}" for key in keys)]
+        return "\n".join(lines) + "\n"
+
+
+def checkpoint_items(model: tf.keras.Model) -> dict[str, tf.train.Checkpoint]:
+    """The model's variables as DeepLab2's object tree, to be given to `tf.train.Checkpoint(**items)`.
+
+    Its keys are DeepLab2's top-level items: encoder, pixel_decoder, transformer_decoder, pixel_space_head, ...
+    """
+    return object_tree(checkpoint_variables(model))
+
+
+def object_tree(variables: Mapping[str, tf.Variable]) -> dict[str, tf.train.Checkpoint | tf.Variable]:
+    """Variables by their keys as trees of objects, to be given to `tf.train.Checkpoint(**items)`."""
+    tree: dict = {}
+    for key, variable in variables.items():
+        *parents, leaf = key.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = variable
+    return {name: _as_checkpoint(node) for name, node in tree.items()}
+
+
+def _as_checkpoint(node) -> tf.train.Checkpoint | tf.Variable:
+    if isinstance(node, dict):
+        return tf.train.Checkpoint(**{name: _as_checkpoint(child) for name, child in node.items()})
+    return node
+
+
+def resolve_checkpoint(path: str) -> str:
+    """The checkpoint prefix that `path`, a prefix or a directory (then its last whole checkpoint), stands for.
+
+    Raises CheckpointError where there is none.
+    """
+    prefix = last_whole_checkpoint(path) if tf.io.gfile.isdir(path) else path
+    if not prefix or not tf.io.gfile.exists(f"{prefix}.index"):
+        kind = "no checkpoint in the directory" if tf.io.gfile.isdir(path) else "no such checkpoint:"
+        raise CheckpointError(f"{kind} {path!r} (looked for {prefix or os.path.join(path, 'checkpoint')}.index)")
+    return prefix
+
+
+def holds_averages(path: str) -> bool:
+    """Whether the checkpoint with the prefix `path` holds averaged weights."""
+    keys = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    return any(key.startswith(f"{AVERAGED_WEIGHTS}/") for key in keys)
+
+
+def load_checkpoint(
+    model: tf.keras.Model, path: str, partial: bool = False, exclude: Sequence[str] = (), averaged: bool = False
+) -> RestoreReport:
+    """Assigns the variables of `model` from a checkpoint of DeepLab2's or ours.
+
+    Args:
+        model: from `build_model`.
+        path: checkpoint prefix, or a directory (its latest checkpoint).
+        partial: load what fits and report the rest, instead of refusing a checkpoint that does not fit exactly.
+        exclude: top-level items to leave as they are, e.g. "semantic_last_layer".
+        averaged: load the averages of the weights, which a run with `weight_average_decay` stores beside them.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        CheckpointError: no checkpoint there, or one without averages; not partial and some key is missing, unused or
+            of another shape; or partial and nothing fits at all. Nothing has been assigned then.
+    """
+    report = compare_checkpoint(model, path, exclude, averaged)
+    if not partial and (report.missing or report.misshaped or report.unused):
+        raise CheckpointError(f"the checkpoint does not fit the model (partial=True loads what fits)\n    {report}")
+    if not report.loaded:
+        raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
+    variables = checkpoint_variables(model)
+    reader = tf.train.load_checkpoint(report.path)
+    for key in report.loaded:
+        variables[key].assign(reader.get_tensor(_place(averaged) + key + _VALUE))
+    logging.info("%s", report)
+    return report
+
+
+def compare_checkpoint(
+    model: tf.keras.Model, path: str, exclude: Sequence[str] = (), averaged: bool = False
+) -> RestoreReport:
+    """What `load_checkpoint` with `partial=True` would load and what not; assigns nothing.
+
+    Arguments as there. Raises CheckpointError where there is no checkpoint, or one without averages.
+    """
+    prefix = resolve_checkpoint(path)
+    try:
+        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    except (ValueError, tf.errors.OpError) as error:
+        raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
+    if averaged:
+        place = _place(averaged)
+        shapes = {key[len(place) :]: shape for key, shape in shapes.items() if key.startswith(place)}
+        if not shapes:
+            raise CheckpointError(
+                f"{prefix} holds no averaged weights: expected keys that start with {place}. They are there after"
+                " training with trainer_options.solver_options.weight_average_decay"
+            )
+    return _compare(prefix, checkpoint_variables(model), shapes, exclude)
+
+
+def _place(averaged: bool) -> str:
+    return f"{AVERAGED_WEIGHTS}/" if averaged else ""
+
+
+def _compare(prefix: str, variables: dict, shapes: dict, exclude: Sequence[str]) -> RestoreReport:
+    stored = {key[: -len(_VALUE)]: shape for key, shape in shapes.items() if key.endswith(_VALUE) and _SLOT not in key}
+    wanted = {key: tuple(variable.shape) for key, variable in variables.items() if key.split("/")[0] not in exclude}
+    fitting = {key for key in wanted if key in stored and tuple(stored[key]) == wanted[key]}
+    return RestoreReport(
+        path=prefix,
+        loaded=tuple(sorted(fitting)),
+        missing=tuple(sorted(wanted.keys() - stored.keys())),
+        misshaped=tuple(
+            f"{key}: {list(stored[key])} -> {list(wanted[key])}"
+            for key in sorted((wanted.keys() & stored.keys()) - fitting)
+        ),
+        unused=tuple(
+            sorted(key for key in stored.keys() - variables.keys() if key.split("/")[0] not in _TRAINING_STATE)
+        ),
+        excluded=tuple(sorted(variables.keys() - wanted.keys())),
+    )
+
+
+def save_checkpoint(model: tf.keras.Model, prefix: str) -> str:
+    """Writes the model's variables to `prefix`, a path without extension, in DeepLab2's layout; returns the prefix.
+
+    Raises CheckpointError where the directory cannot be written.
+    """
+    try:
+        tf.io.gfile.makedirs(os.path.dirname(os.path.abspath(prefix)))
+        return tf.train.Checkpoint(**checkpoint_items(model)).write(prefix)
+    except (tf.errors.OpError, OSError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {prefix!r}: {error}") from error

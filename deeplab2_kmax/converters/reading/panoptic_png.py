@@ -1,0 +1,189 @@
+"""COCO's panoptic format, a JSON of segments and a PNG of segment ids an image, as panoptic label maps.
+
+Format: https://cocodataset.org/#format-data, "Panoptic Segmentation"; Kirillov et al., "Panoptic Segmentation", 2019.
+COCO comes in it; Cityscapes and ADE20K are brought into it by cityscapesscripts and by Mask2Former's script.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.records.label_runs import LabelRuns
+from deeplab2_kmax.records.schema import open_image
+
+_UNLABELLED = 0
+_SEGMENT_FIELDS = ("id", "category_id", "area")
+
+
+@dataclasses.dataclass(frozen=True)
+class PanopticFormat:
+    """How a data set uses the format.
+
+    Attributes:
+        descriptor: the classes and the encoding of the labels that are made.
+        category_is: the field of a class that `category_id` names: its "source_id" or its "id".
+        treat_crowd_as_ignore: crowd regions become void, instead of their class with instance 0.
+        void_categories: values of `category_id` that mean void.
+        areas_are_exact: `area` is the number of pixels the segment has in the PNG; anything else is an error then.
+    """
+
+    descriptor: DatasetDescriptor
+    category_is: str = "source_id"
+    treat_crowd_as_ignore: bool = True
+    void_categories: frozenset[int] = frozenset()
+    areas_are_exact: bool = True
+
+    @property
+    def classes(self) -> Mapping[int, SegmentClass]:
+        """Classes by `category_id`."""
+        return self.descriptor.by_id if self.category_is == "id" else self.descriptor.by_source_id
+
+
+def read_annotations(json_path: str, image_is: str = "file_name") -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """Reads the segments of all images.
+
+    Args:
+        json_path: the file with `annotations`, one an image.
+        image_is: the field that names the image: "file_name", the PNG's name without extension, or "image_id".
+
+    Returns:
+        For each image, by its name: the file name of its PNG, and its `segments_info`.
+
+    Raises:
+        DataError: the file is missing, is not COCO panoptic JSON, or has two annotations for one image.
+    """
+    try:
+        with open(json_path, encoding="utf-8") as file:
+            annotations = json.load(file)["annotations"]
+        by_name: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+        for annotation in annotations:
+            png_name = annotation["file_name"]
+            name = os.path.splitext(png_name)[0] if image_is == "file_name" else str(annotation[image_is])
+            if name in by_name:
+                raise DataError(f"{json_path}: expected one annotation an image, came a second for {png_name}")
+            by_name[name] = (png_name, list(annotation["segments_info"]))
+    except OSError as error:
+        raise DataError(f"{json_path}: cannot read the annotations: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{json_path}: expected JSON, but {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{json_path}: expected COCO panoptic annotations, each with file_name and segments_info; came {error!r}"
+        ) from error
+    return by_name
+
+
+def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> np.ndarray:
+    """The panoptic label of one image.
+
+    Instances of a thing class are numbered from 1 in the order of `segments`, whether they have pixels or not. Pixels
+    of no segment (id 0) are void.
+
+    Args:
+        png_path: the RGB PNG whose pixels hold segment ids, R + 256 G + 256^2 B.
+        segments: `segments_info`; of each segment `id`, `category_id`, `area` and `iscrowd` are used.
+        source: what the fields mean.
+
+    Returns:
+        int32 panoptic ids [height, width].
+
+    Raises:
+        DataError: PNG and segments disagree (an id that only one of them has, another area), an unknown category, a
+            crowd of stuff, or more instances of a class than the label divisor allows.
+    """
+    panoptic_ids = _panoptic_ids(png_path, segments, source)
+    runs = LabelRuns(_segment_ids(png_path))
+    _check_areas(png_path, segments, dict(zip(runs.values.tolist(), runs.areas.tolist())), source.areas_are_exact)
+    return runs.paint(np.array([panoptic_ids[value] for value in runs.values.tolist()], np.int32))
+
+
+def _check_areas(png_path: str, segments: Sequence[dict[str, Any]], areas: dict[int, int], exact: bool) -> None:
+    """Compares the JSON's segments with the pixels of each segment id in the PNG."""
+    areas.pop(_UNLABELLED, None)
+    for segment in segments:
+        area = areas.pop(segment["id"], 0)
+        if exact and area != segment["area"]:
+            raise DataError(
+                f"{png_path}: segment {segment['id']}: expected {segment['area']} pixels as the JSON says, came {area}"
+            )
+    for segment_id, area in areas.items():
+        raise DataError(f"{png_path}: segment {segment_id}: {area} pixels have this id, which the JSON does not list")
+
+
+def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> dict[int, int]:
+    """The panoptic id of each segment id, unlabelled included."""
+    descriptor = source.descriptor
+    panoptic_ids = {_UNLABELLED: descriptor.void_id}
+    instances: collections.Counter[int] = collections.Counter()
+    for position, segment in enumerate(segments):
+        where = _checked_place(segment, position, png_path, panoptic_ids)
+        if segment["category_id"] in source.void_categories:
+            panoptic_ids[segment["id"]] = descriptor.void_id
+            continue
+        segment_class = _class_of(segment, where, source)
+        panoptic_id = segment_class.id * descriptor.label_divisor
+        if segment.get("iscrowd"):
+            panoptic_id = descriptor.void_id if source.treat_crowd_as_ignore else panoptic_id
+        elif segment_class.is_thing:
+            instances[segment_class.id] += 1
+            if instances[segment_class.id] >= descriptor.label_divisor:
+                raise DataError(
+                    f"{where}: expected at most {descriptor.label_divisor - 1} instances of {segment_class.name!r} "
+                    f"an image (label divisor {descriptor.label_divisor}), came more"
+                )
+            panoptic_id += instances[segment_class.id]
+        panoptic_ids[segment["id"]] = panoptic_id
+    return panoptic_ids
+
+
+def _checked_place(segment: Any, position: int, png_path: str, seen: dict[int, int]) -> str:
+    """How messages name a segment, after a look at its fields."""
+    if not isinstance(segment, dict):
+        raise DataError(f"{png_path}: entry {position} of segments_info: expected an object, came {segment!r}")
+    where = f"{png_path}: segment {segment.get('id')}"
+    for field in _SEGMENT_FIELDS:
+        if field not in segment:
+            raise DataError(
+                f"{where}: expected the fields {', '.join(_SEGMENT_FIELDS)} in the JSON, {field} is missing"
+            )
+        if not isinstance(segment[field], int):
+            raise DataError(f"{where}: expected a whole number as {field} in the JSON, came {segment[field]!r}")
+    if segment["id"] in seen:
+        what = "the id of unlabelled pixels" if segment["id"] == _UNLABELLED else "listed twice in the JSON"
+        raise DataError(f"{where}: expected segment ids that are unique and not {_UNLABELLED}, came one that is {what}")
+    return where
+
+
+def _class_of(segment: dict[str, Any], where: str, source: PanopticFormat) -> SegmentClass:
+    segment_class = source.classes.get(segment["category_id"])
+    if segment_class is None:
+        raise DataError(
+            f"{where}: expected a category_id of {source.descriptor.name}, came {segment['category_id']}, which is none"
+        )
+    if segment.get("iscrowd") and not segment_class.is_thing:
+        raise DataError(
+            f"{where}: expected iscrowd for things only, came it for the stuff class {segment_class.name!r}"
+        )
+    return segment_class
+
+
+def _segment_ids(png_path: str) -> np.ndarray:
+    """The segment ids of a panoptic PNG: int32 [height, width]."""
+    try:
+        with open(png_path, "rb") as file:
+            image = open_image(file.read(), png_path)
+    except OSError as error:
+        raise DataError(f"{png_path}: cannot read the panoptic PNG: {error.strerror}") from error
+    if image.mode != "RGB":
+        raise DataError(f"{png_path}: expected an RGB PNG of segment ids, came mode {image.mode}")
+    red, green, blue = np.moveaxis(np.asarray(image, np.int32), -1, 0)
+    return red + 256 * green + 65536 * blue

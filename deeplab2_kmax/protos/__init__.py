@@ -1,0 +1,1 @@
+"""Config messages: Python modules that `protos/generate.py` makes of the *.proto files; not edited by hand."""

@@ -1,0 +1,109 @@
+"""Where the computation runs: one CPU, GPUs of this machine, a TPU, or several machines."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.training.distribution.cluster import Cluster
+
+
+def create_strategy(
+    num_gpus: int = 0, master: str | None = None, cluster: Cluster | None = None
+) -> tf.distribute.Strategy:
+    """Chooses the distribution strategy. With a cluster it has to come before anything else TensorFlow does.
+
+    Args:
+        num_gpus: GPUs of this machine to use, of each machine with a cluster; 0 means the CPU. Ignored where `master`
+            is given.
+        master: name or grpc:// address of a Cloud TPU, or "local" for the TPU of this machine.
+        cluster: the processes that train together; None: this one alone.
+
+    Returns:
+        OneDeviceStrategy for the CPU or one GPU, MirroredStrategy for several GPUs, TPUStrategy for a TPU,
+        MultiWorkerMirroredStrategy for a cluster.
+
+    Raises:
+        ConfigError: more GPUs than there are, a negative number, a TPU or a cluster that does not answer, or both.
+    """
+    if master is not None:
+        if cluster is not None:
+            raise ConfigError("master: a TPU has workers of its own; unset the environment variable TF_CONFIG")
+        return _tpu_strategy(master)
+    if num_gpus < 0:
+        raise ConfigError(f"num_gpus: expected 0 (CPU) or more, got {num_gpus}")
+    if cluster is not None:
+        return _cluster_strategy(num_gpus, cluster)
+    if num_gpus == 0:
+        return tf.distribute.OneDeviceStrategy("device:CPU:0")
+    _require_gpus(num_gpus, tf.config.list_logical_devices("GPU"))
+    devices = [f"device:GPU:{index}" for index in range(num_gpus)]
+    return tf.distribute.OneDeviceStrategy(devices[0]) if num_gpus == 1 else tf.distribute.MirroredStrategy(devices)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the only one, or the one of several that speaks and writes."""
+    return strategy.extended.should_save_summary
+
+
+def require_batch_size(batch_size: int, strategy: tf.distribute.Strategy, field: str) -> None:
+    """Checks that all replicas can have the same number of images.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size < 1 or batch_size % replicas:
+        raise ConfigError(
+            f"{field}: expected a multiple of the {replicas} replicas (it counts the images of all of them together),"
+            f" got {batch_size}; {max(1, batch_size // replicas) * replicas} would do"
+        )
+
+
+def require_compilable(strategy: tf.distribute.Strategy) -> None:
+    """Checks that XLA can compile a step that has to ask other replicas.
+
+    Raises:
+        ConfigError: it cannot: several replicas on CPUs.
+    """
+    on_cpu = any("CPU" in device for device in strategy.extended.worker_devices)
+    if on_cpu and strategy.num_replicas_in_sync > 1:
+        raise ConfigError(
+            f"trainer_options.xla: XLA cannot compile what {strategy.num_replicas_in_sync} replicas on CPUs do"
+            " together; use one process, GPUs, or xla: false"
+        )
+
+
+def _require_gpus(num_gpus: int, found: list) -> None:
+    if num_gpus > len(found):
+        there = ", ".join(device.name for device in found) or "none"
+        raise ConfigError(
+            f"num_gpus: {num_gpus} asked for, but TensorFlow sees {len(found)} ({there});"
+            " TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow says when it looks for them"
+        )
+
+
+def _cluster_strategy(num_gpus: int, cluster: Cluster) -> tf.distribute.Strategy:
+    # The strategy takes all GPUs it sees.
+    gpus = tf.config.list_physical_devices("GPU")
+    _require_gpus(num_gpus, gpus)
+    tf.config.set_visible_devices(gpus[:num_gpus], "GPU")
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        address = cluster.addresses[cluster.number]
+        raise ConfigError(
+            f"environment variable TF_CONFIG: worker {cluster.number} cannot join the others from {address}; is its"
+            f" port free, and have they all been started? TensorFlow says: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _tpu_strategy(master: str) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=master)
+        if master not in ("", "local"):
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        raise ConfigError(f"master: cannot reach the TPU {master!r}: {error}") from error
+    return tf.distribute.TPUStrategy(resolver)

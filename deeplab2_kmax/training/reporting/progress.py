@@ -1,0 +1,202 @@
+"""What a run says on the terminal or in its log file."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import orbit.controller
+import tensorflow as tf
+
+from deeplab2_kmax.terminal import ERASE_LINE, say
+from deeplab2_kmax.training.reporting.step_clock import LoopTimes, StepClock
+from deeplab2_kmax.training.step.step import TOTAL_LOSS
+
+_LOSS_PREFIX = "losses/train_"
+SKIPPED_STEPS = "skipped_steps"
+_SHORT = {
+    "semantic_loss": "semantic",
+    "pq_style_loss_class_term": "class",
+    "pq_style_loss_mask_dice_term": "dice",
+    "mask_id_cross_entropy_loss": "mask id",
+    "mask_approximation_loss": "reference masks",
+    "instance_discrimination_loss": "discrimination",
+}
+_NAMED_AT_MOST = 5
+# Seconds between signs of life while a loop runs.
+_PULSE_TERMINAL = 1.0
+_PULSE_LOG = 60.0
+# Columns of a line in a log file.
+_LOG_WIDTH = 120
+_INDENT = "    "
+
+
+@contextlib.contextmanager
+def quiet_orbit() -> Iterator[None]:
+    """Silences the lines orbit's controller prints for itself; this module says the same, shorter."""
+    original = orbit.controller._log
+    orbit.controller._log = lambda message: None
+    try:
+        yield
+    finally:
+        orbit.controller._log = original
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: 42 s, 3 min 20 s, 5 h 12 min, 2 d 3 h."""
+    seconds = max(0, round(seconds))
+    for unit, name, smaller_unit, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= unit:
+            rest = seconds % unit // smaller_unit
+            return f"{seconds // unit} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds} s"
+
+
+def rate(steps_per_second: float) -> str:
+    """Speed with three significant digits; slow steps as seconds a step."""
+    if steps_per_second >= 0.5:
+        return f"{_three_digits(steps_per_second)} step/s"
+    return f"{1 / max(steps_per_second, 1e-9):.3g} s/step"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def in_columns(parts: Sequence[str], width: int, separator: str = " | ", indent: str = _INDENT) -> str:
+    """The parts in one line, or, where that is longer than `width`, broken between parts and indented."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}{separator}{part}" if lines[-1].strip() else f"{lines[-1]}{part}"
+        if len(longer) <= width or not lines[-1].strip():
+            lines[-1] = longer
+        else:
+            lines.append(indent + part)
+    return "\n".join(lines)
+
+
+def main_terms(names) -> list[str]:
+    """The loss terms worth a place on the line: those of the final output, without auxiliary ones and the total."""
+    return [name for name in names if name != TOTAL_LOSS and not name.startswith("aux_")]
+
+
+class Progress:
+    """Prints a line or two for each training loop, and signs of life within it.
+
+    Args:
+        global_step: the variable that counts steps.
+        total_steps: the step at which training ends.
+        clock: measures the times; it is told of steps and loops by this object.
+    """
+
+    def __init__(self, global_step: tf.Variable, total_steps: int, clock: StepClock | None = None):
+        self.clock = clock or StepClock()
+        self._global_step = global_step
+        self._total = total_steps
+        self._terminal = sys.stdout.isatty()
+        self._digits = len(str(total_steps))
+        self._bottleneck_told = False
+        self.start()
+
+    def start(self) -> None:
+        """Starts the clock; call it before each block of loops, so that evaluations in between do not count."""
+        self.clock.start()
+        self._begin_loop()
+
+    def pause(self) -> None:
+        """Stops the clock; call it after each block of loops, so that the checkpoint at its end counts."""
+        self.clock.pause()
+
+    def _begin_loop(self) -> None:
+        self._step = int(self._global_step.numpy())
+        self._steps = 0
+        self._shown = time.monotonic()
+
+    def on_traced(self, seconds: float, without_gradient: Sequence[str]) -> None:
+        """Says how long tracing took, and keeps it out of the speed; names weights that are not trained."""
+        say(f"training graph built in {duration(seconds)}")
+        if without_gradient:
+            more = ", ..." if len(without_gradient) > _NAMED_AT_MOST else ""
+            named = ", ".join(without_gradient[:_NAMED_AT_MOST]) + more
+            say(f"{len(without_gradient)} weights have no part in the loss and are not trained: {named}")
+        self.clock.restart()
+        self._begin_loop()
+
+    def __call__(self, logs: Mapping[str, tf.Tensor]) -> None:
+        """orbit's train action: prints the lines of the loop that has just ended."""
+        step = int(self._global_step.numpy())
+        times = self.clock.end_loop(step - self._step)
+        say(self._lines(step, times, logs))
+        bottleneck = times.bottleneck()
+        if bottleneck and not self._bottleneck_told:
+            say(bottleneck)
+        self._bottleneck_told = bool(bottleneck)
+        self._begin_loop()
+
+    def on_step(self) -> None:
+        """Counts a step, and within long loops shows step and speed now and then."""
+        self.clock.on_step()
+        self._steps += 1
+        now = time.monotonic()
+        if now - self._shown < (_PULSE_TERMINAL if self._terminal else _PULSE_LOG):
+            return
+        times = self.clock.so_far()
+        if not times.steps:
+            return
+        self._shown = now
+        step = self._step + self._steps
+        text = f"{self._where(step)} | {rate(times.steps_per_second)} | {self._left(step, times)}"
+        if self._terminal:
+            # Overwritten by whatever comes next, which only works for less than a line.
+            print(f"{ERASE_LINE}{text[: self._width()]}", end="", flush=True)
+        else:
+            say(text)
+
+    def _lines(self, step: int, times: LoopTimes, logs: Mapping[str, tf.Tensor]) -> str:
+        """All in one line if there is room, else the loss terms in a second one; in three variants, the first that fits
+        counts."""
+        width = self._width()
+        losses = {name[len(_LOSS_PREFIX) :]: v for name, v in logs.items() if name.startswith(_LOSS_PREFIX)}
+        total = f"loss {float(losses[TOTAL_LOSS]):.4g}"
+        terms = [f"{_short(name)} {float(losses[name]):.4g}" for name in main_terms(losses)]
+        variants = [self._parts(step, times, logs, **more) for more in ({"until": True}, {}, {"brief": True})]
+        for parts in variants[:2]:
+            parts = [parts[0], f"{total} ({', '.join(terms)})" if terms else total, *parts[1:]]
+            if len(line := " | ".join(parts)) <= width:
+                return line
+        fitting = [parts for parts in variants if len(" | ".join([total, *parts])) <= width]
+        where, *rest = (fitting or variants[-1:])[0]
+        lines = [in_columns([where, total, *rest], width)]
+        if terms:
+            lines.append(_INDENT + in_columns(terms, width - len(_INDENT)))
+        return "\n".join(lines)
+
+    def _parts(self, step: int, times: LoopTimes, logs, *, until: bool = False, brief: bool = False) -> list[str]:
+        parts = [self._where(step), f"lr {float(logs['learning_rate']):.3g}", rate(times.steps_per_second)]
+        if times.images_per_second is not None:
+            parts.append(f"{_three_digits(times.images_per_second)} images/s")
+        if times.waiting_share is not None:
+            share = f"{100 * times.waiting_share:.0f} %"
+            parts.append(f"input {share}" if brief else f"{share} waiting for input")
+        if skipped := int(logs.get(SKIPPED_STEPS, 0)):
+            parts.append(f"{skipped} step(s) skipped")
+        return [*parts, self._left(step, times, until)]
+
+    def _where(self, step: int) -> str:
+        return f"step {step:>{self._digits}}/{self._total}"
+
+    def _left(self, step: int, times: LoopTimes, until: bool = False) -> str:
+        left = (self._total - step) / max(times.steps_per_second, 1e-9)
+        end = datetime.datetime.now() + datetime.timedelta(seconds=left)
+        return f"{duration(left)} left" + (f" (until {end:%a %H:%M})" if until and left > 3600 else "")
+
+    def _width(self) -> int:
+        return shutil.get_terminal_size().columns - 1 if self._terminal else _LOG_WIDTH
+
+
+def _short(name: str) -> str:
+    return _SHORT.get(name, name)

@@ -1,0 +1,47 @@
+"""A disk that is full, read-only or broken ends a run with one message."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from deeplab2_kmax.errors import StorageError
+
+_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_REASONS = tuple(os.strerror(code) for code in _CODES)
+
+
+@contextlib.contextmanager
+def storage_errors(folder: str) -> Iterator[None]:
+    """Wraps a run whose results go to `folder`.
+
+    Raises:
+        StorageError: in place of an error of the operating system, direct or by way of TensorFlow, about space or
+            permission. Other errors pass unchanged.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = storage_fault(error)
+        if reason is None:
+            raise
+        raise StorageError(
+            f"cannot go on writing to {os.path.abspath(folder)}: {reason}. The checkpoints there are whole; once this"
+            " is mended, the same command goes on from the last one"
+        ) from error
+
+
+def storage_fault(error: BaseException) -> str | None:
+    """What the operating system says about a disk, in one line; None where the error is about something else."""
+    if isinstance(error, OSError):
+        if error.errno not in _CODES:
+            return None
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    # Without the names TensorFlow gives its own operations.
+    message = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(getattr(error, "message", error)))
+    return next((line for line in message.split("\n") if any(reason in line for reason in _REASONS)), None)

@@ -1,0 +1,132 @@
+"""What is kept of a step that was not finite, so that it can be looked into and replayed."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoints import save_checkpoint
+from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.training.run.run_folder import write_config
+from deeplab2_kmax.training.step.non_finite import RECORD_NAMES, NonFinite, without_record_names
+
+# A run that is started again and again and fails each time must not fill the disk.
+_BUNDLES_AT_MOST = 5
+_README = """\
+Step {step} was not finite: {culprits}.
+
+report.json       loss terms, and which gradients and variables are not finite
+batch.npz         the batch{share}, by the names the loss knows; image_name says which records it is from
+config.textproto  the config in full
+{weights}
+
+Replay it in this folder; the losses are printed image by image:
+
+    import numpy as np
+    import deeplab2_kmax as dk
+
+    config = dk.load_config("config.textproto")
+    model = dk.build_model(config)
+    dk.load_checkpoint(model, {checkpoint!r})
+    batch = dict(np.load("batch.npz"))
+    terms = dk.build_loss(config)(batch, model(batch["image"], training=True))
+    print(batch.get("image_name"), {{name: term.numpy() for name, term in terms.items()}})
+
+Dropped paths are drawn anew, and batch statistics are those of this batch as a whole.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class DebugBundles:
+    """Writes folders `debug/step-<n>` into a run's folder: never over an older one, and a handful at most.
+
+    Attributes:
+        folder: of the run.
+        config: of the run, complete.
+        model: with the weights that the step started from.
+    """
+
+    folder: str
+    config: config_pb2.ExperimentOptions
+    model: tf.keras.Model
+
+    def save(self, found: NonFinite) -> str:
+        """Saves what there is; returns a sentence that says where, or why not."""
+        parent = os.path.join(self.folder, "debug")
+        try:
+            tf.io.gfile.makedirs(parent)
+            there = len(tf.io.gfile.listdir(parent))
+            if there >= _BUNDLES_AT_MOST:
+                return f"No debug bundle was saved: {parent} holds {there} already"
+            folder = _new_folder(os.path.join(parent, f"step-{found.step}"))
+            self._write(found, folder)
+        except Exception as error:  # Whatever it is, the message about the step matters more.
+            reason = str(error).strip().split("\n")[0]
+            return f"The debug bundle could not be saved to {parent}: {reason}"
+        return f"The batch and how to replay it are in {folder}"
+
+    def _write(self, found: NonFinite, folder: str) -> None:
+        with tf.io.gfile.GFile(os.path.join(folder, "report.json"), "w") as file:
+            json.dump(_report(found, self.model), file, indent=2)
+        write_config(self.config, folder)
+        with tf.io.gfile.GFile(os.path.join(folder, "README.txt"), "w") as file:
+            file.write(self._readme(found))
+        arrays = without_record_names(found.batch)
+        if found.records:
+            arrays[RECORD_NAMES] = np.asarray(found.records)
+        with tf.io.gfile.GFile(os.path.join(folder, "batch.npz"), "wb") as file:
+            # numpy wants to seek in what it writes to; remote files cannot.
+            packed = io.BytesIO()
+            np.savez_compressed(packed, **arrays)
+            file.write(packed.getvalue())
+        if not _several_workers():
+            save_checkpoint(self.model, os.path.join(folder, "weights"))
+
+    def _readme(self, found: NonFinite) -> str:
+        several = _several_workers()
+        return _README.format(
+            step=found.step,
+            culprits=found.culprits,
+            share=" of this worker" if several else "",
+            # Workers would have to write them together, and some may not have come this far.
+            weights="(weights: those of the last checkpoint)" if several else "weights.*         the model's weights",
+            checkpoint=tf.train.latest_checkpoint(self.folder) or "CHECKPOINT" if several else "weights",
+        )
+
+
+def _report(found: NonFinite, model: tf.keras.Model) -> dict:
+    return {
+        "step": found.step,
+        "loss_terms": {name: value if math.isfinite(value) else str(value) for name, value in found.terms.items()},
+        "gradients_not_finite": list(found.gradients),
+        "variables_not_finite": [v.name for v in model.variables if not np.isfinite(_value(v)).all()],
+        "records": found.records,
+    }
+
+
+def _value(variable: tf.Variable) -> np.ndarray:
+    """The first replica's; reading the mean of all would wait for other workers."""
+    return tf.distribute.get_strategy().experimental_local_results(variable)[0].numpy()
+
+
+def _several_workers() -> bool:
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _new_folder(path: str) -> str:
+    """Makes the folder `path`, or `path`-2, -3, ..., whichever is not there yet."""
+    for number in range(1, 1000):
+        folder = path if number == 1 else f"{path}-{number}"
+        if not tf.io.gfile.exists(folder):
+            try:
+                tf.io.gfile.mkdir(folder)
+            except tf.errors.AlreadyExistsError:
+                continue  # Another worker was faster.
+            return folder
+    raise OSError(f"no name left beside {path}")

@@ -1,0 +1,85 @@
+"""Semantic and instance PNGs as panoptic labels: exact ids on small arrays, and messages that name the file."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat, panoptic_label, read_id_png
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.errors import DataError
+
+CLASSES = (
+    SegmentClass(1, "car", True, (1, 2, 3), 26),
+    SegmentClass(2, "man", True, (1, 2, 3), 24),
+    SegmentClass(3, "road", False, (1, 2, 3), 7),
+)
+OWN = DatasetDescriptor("own", CLASSES, num_classes=4, ignore_label=0, label_divisor=4)
+# Cars of numbers 9, 65535 and 0 (crowd), a man of number 9 as well, road, void.
+SEMANTIC = np.array([[26, 26, 26, 7], [26, 24, 255, 7]], np.int32)
+INSTANCES = np.array([[65535, 9, 9, 0], [0, 9, 3, 0]], np.int32)
+
+
+def _format(**changes):
+    return LabelPngFormat(OWN, frozenset([255]), **changes)
+
+
+def test_instances_count_from_one_in_the_order_of_their_numbers():
+    label = panoptic_label(SEMANTIC, INSTANCES, _format(), "x.png")
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(label, [[6, 5, 5, 12], [4, 9, 0, 12]])
+
+
+def test_crowds_become_void_where_asked():
+    label = panoptic_label(SEMANTIC, INSTANCES, _format(treat_crowd_as_ignore=True), "x.png")
+    np.testing.assert_array_equal(label, [[6, 5, 5, 12], [0, 9, 0, 12]])
+
+
+def test_instance_numbers_on_stuff_are_refused_or_dropped():
+    numbered = np.where(SEMANTIC == 7, 2, INSTANCES)
+    with pytest.raises(DataError, match="x.png: 2 pixels of the stuff class 'road' have instance number 2"):
+        panoptic_label(SEMANTIC, numbered, _format(), "x.png")
+    label = panoptic_label(SEMANTIC, numbered, _format(ignore_stuff_instances=True), "x.png")
+    np.testing.assert_array_equal(label, [[6, 5, 5, 12], [4, 9, 0, 12]])
+
+
+@pytest.mark.parametrize(
+    "semantic, instances, message",
+    [
+        ([[26, 1]], [[1, 0]], "x.png: 1 pixels have the value 1, which is neither the source_id.*own.*void values 255"),
+        ([[26] * 4], [[1, 2, 3, 4]], "x.png: 1 pixels are instance 4 of 'car'; expected at most 3 .*label_divisor 4"),
+        ([[7, 7]], [[0]], r"x.png: expected an instance PNG of the same size \[1, 2\], came \[1, 1\]"),
+    ],
+)
+def test_what_makes_no_label_is_named(semantic, instances, message):
+    with pytest.raises(DataError, match=message):
+        panoptic_label(np.array(semantic), np.array(instances), _format(), "x.png")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "palette"])
+def test_grey_and_palette_pngs_are_read(tmp_path, dtype):
+    values = np.array([[0, 200], [7, 255]]) * (200 if dtype == "uint16" else 1)
+    if dtype == "palette":
+        picture = Image.fromarray(values.astype(np.uint8), "P")
+        picture.putpalette(list(range(255, -1, -1)) * 3)
+    else:
+        picture = Image.fromarray(values.astype(dtype))
+    picture.save(tmp_path / "a.png")
+    read = read_id_png(str(tmp_path / "a.png"))
+    assert read.dtype == np.int32
+    np.testing.assert_array_equal(read, values)
+
+
+@pytest.mark.parametrize("mode, ending, came", [("RGB", "png", "PNG of mode RGB"), ("L", "jpg", "JPEG of mode L")])
+def test_colours_and_lossy_files_are_refused(tmp_path, mode, ending, came):
+    path = tmp_path / f"a.{ending}"
+    Image.new(mode, (2, 2)).save(path)
+    with pytest.raises(DataError, match=f"a.{ending}: expected a PNG with one number a pixel.*came {came}"):
+        read_id_png(str(path))
+
+
+def test_missing_and_broken_labels_are_named(tmp_path):
+    with pytest.raises(DataError, match="none.png: cannot read the label: No such file"):
+        read_id_png(str(tmp_path / "none.png"))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="broken.png: expected a whole image"):
+        read_id_png(str(tmp_path / "broken.png"))

@@ -1,0 +1,207 @@
+"""Run by test_mirrored.py in a process of its own: TensorFlow must hear of a second device before it starts.
+
+Trains one step and evaluates three images in batches of two replicas with one image each; prints what came out.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+_TESTS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS / folder) for folder in ("training/step", "training/optimizers", "evaluation")]
+
+from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
+from test_loop import NAMES, make_trainer  # noqa: E402
+from test_non_finite import SKIP_TWO, images_of, poisoned, without  # noqa: E402
+from test_non_finite import make_trainer as make_normalized  # noqa: E402
+from test_radam_lookahead_and_lamb import KINDS, gradients, settings, toy_variables, train_anew  # noqa: E402
+
+from deeplab2_kmax.evaluation.evaluator import Evaluator  # noqa: E402
+from deeplab2_kmax.training.optimizers import (  # noqa: E402
+    Schedule,
+    SolverSettings,
+    WeightAverages,
+    build_optimizers,
+)
+
+
+def replica_batches(input_context):
+    """One image a replica; the targets of the two are 1 and 3."""
+    del input_context
+    targets = tf.data.Dataset.from_tensor_slices([1.0, 3.0]).repeat()
+    return targets.map(lambda target: {"image": tf.ones([1, 3, 3, 3]), "target": [target], "poison": [0.0]})
+
+
+def train(strategy):
+    with strategy.scope():
+        trainer, model, step = make_trainer(strategy.distribute_datasets_from_function(replica_batches))
+        logs = trainer.train(tf.constant(1))
+        weight = float(model.weight.numpy())
+        trainer, _, _ = make_trainer(
+            strategy.distribute_datasets_from_function(
+                lambda context: replica_batches(context).map(lambda b: {**b, "poison": b["target"] * float("nan")})
+            )
+        )
+        try:
+            trainer.train(tf.constant(2))
+            message = ""
+        except ValueError as error:
+            message = str(error)
+    return {
+        "weight": weight,
+        "step": int(step.numpy()),
+        "losses": [float(logs[f"losses/train_{name}"]) for name in NAMES],
+        "message": message,
+    }
+
+
+def clip(strategy, clip_sum):
+    """The weight after a step whose gradients, -1 and -3 of the two replicas, are limited to 2."""
+    with strategy.scope():
+        dataset = strategy.distribute_datasets_from_function(replica_batches)
+        trainer, model, _ = make_trainer(dataset, clip_norm=2.0, clip_sum=clip_sum)
+        logs = trainer.train(tf.constant(1))
+        return float(model.weight.numpy()), float(logs["gradient_norm"])
+
+
+def train_normalized(strategy, data, steps, **options):
+    """Training on batches of four images a replica: what each replica has, the steps, the optimizer's, those skipped.
+
+    The records of a batch go to the replicas in turn, the first half to the first.
+    """
+    with strategy.scope():
+        batches = tf.data.Dataset.from_tensor_slices(data).batch(8, drop_remainder=True).repeat()
+        dataset = strategy.experimental_distribute_dataset(batches)
+        trainer, model, step, optimizers = make_normalized(dataset, policy=SKIP_TWO, **options)
+        logs = trainer.train(tf.constant(steps))
+        variables = (*model.variables, *optimizers.main.variables())
+        replicas = [
+            [copy.numpy().tolist() for copy in strategy.experimental_local_results(variable)] for variable in variables
+        ]
+        return replicas, int(step.numpy()), float(logs["skipped_steps"])
+
+
+def skip(strategy, **options):
+    """Distances of all variables on all replicas from a run that never saw the second batch; steps; those skipped.
+
+    That batch's last image, which the second replica has, is not finite.
+    """
+    data = images_of(steps=3, images=8)
+    skipped, steps, count = train_normalized(strategy, poisoned(data, 2, images=8), 3, **options)
+    never_seen, _, _ = train_normalized(strategy, without(data, 2, images=8), 2, **options)
+    distances = [
+        abs(np.subtract(ours, theirs)).max() for pair in zip(skipped, never_seen) for ours, theirs in zip(*pair)
+    ]
+    apart = [abs(np.subtract(copies[0], copies[-1])).max() for copies in skipped]
+    return {"distance": float(max(distances)), "apart": float(max(apart)), "steps": steps, "skipped": count}
+
+
+def postprocess(outputs):
+    # Like the real one, it cannot do without an image.
+    tf.debugging.assert_positive(tf.shape(outputs["answer"])[0])
+    return {"panoptic_pred": outputs["answer"], "semantic_pred": outputs["answer"] // 256}
+
+
+def evaluate(strategy):
+    with strategy.scope():
+        evaluator = Evaluator(
+            model=Answers(),
+            loss=lambda batch, outputs: {"total_loss": tf.cast(batch["size_raw"][:, 0], tf.float32)},
+            loss_names=("total_loss",),
+            postprocess=postprocess,
+            descriptor=DESCRIPTOR,
+            dataset=strategy.distribute_datasets_from_function(lambda context: samples().padded_batch(1)),
+            global_step=tf.Variable(0, dtype=tf.int64),
+            output_folder=tempfile.mkdtemp(),
+            say=lambda text: None,
+        )
+        return evaluator.evaluate(tf.constant(-1))
+
+
+def optimize(strategy, kind, period, aggregated):
+    """Largest distance of a replica's variables from those of one device, after four steps with the same gradients."""
+    solver = settings(kind, period, backbone_multiplier=0.1)
+    with strategy.scope():
+        variables = toy_variables()
+        optimizers = build_optimizers(solver, variables, variables[:2])
+
+    @tf.function
+    def step_fn(gradients):
+        share = 1.0 if aggregated else 1 / strategy.num_replicas_in_sync
+
+        def on_replica():
+            optimizers.apply([(share * g, v) for g, v in zip(gradients, variables)], aggregated=aggregated)
+
+        strategy.run(on_replica)
+
+    for step in range(4):
+        step_fn(gradients(step))
+    distances = [
+        tf.reduce_max(tf.abs(copy - expected))
+        for variable, expected in zip(variables, train_anew(solver, range(4)))
+        for copy in strategy.experimental_local_results(variable)
+    ]
+    return float(max(distances))
+
+
+def average(strategy):
+    """Averages of a weight and of a statistic after two steps, as each replica sees them and as they are saved."""
+    with strategy.scope():
+        weight = tf.Variable(1.0, name="kernel")
+        statistic = tf.Variable(
+            1.0,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+        averages = WeightAverages({"weight": weight, "statistic": statistic}, 0.999)
+        solver = SolverSettings("sgd", Schedule(1.0, total_steps=10**9))
+        optimizers = build_optimizers(solver, [weight], averages=averages)
+
+    @tf.function
+    def step_fn():
+        def on_replica():
+            # The replicas' statistics are 1 and 3 more than before.
+            replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+            statistic.assign_add(1.0 + 2 * replica)
+            optimizers.apply([(tf.constant(0.5), weight)])
+
+        strategy.run(on_replica)
+
+    for _ in range(2):
+        step_fn()
+    path = tf.train.Checkpoint(**averages.checkpoint_items).write(f"{tempfile.mkdtemp()}/ckpt")
+    value = "averaged_weights/{}/.ATTRIBUTES/VARIABLE_VALUE".format
+    saved = [float(tf.train.load_variable(path, value(name))) for name in ("weight", "statistic")]
+    with strategy.scope(), averages.in_the_model():
+        replicas = [float(copy) for copy in strategy.experimental_local_results(weight)]
+        lent = float(statistic.read_value())
+    return {"replicas": replicas, "saved": saved, "lent": lent, "back": float(weight.read_value())}
+
+
+if __name__ == "__main__":
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # Every kind with gradients to be summed, and around it Lookahead with gradients that are.
+    distances = {f"{kind} {period}": optimize(mirrored, kind, period, aggregated=period > 0) for kind, period in KINDS}
+    print(
+        json.dumps(
+            {
+                "train": train(mirrored),
+                "eval": evaluate(mirrored),
+                "optimizers": distances,
+                "averages": average(mirrored),
+                "clip": {"each": clip(mirrored, False), "sum": clip(mirrored, True)},
+                "skip": {
+                    "host": skip(mirrored),
+                    "graph": skip(mirrored, in_graph=True),
+                    "accumulated": skip(mirrored, micro_batches=2),
+                },
+            }
+        )
+    )

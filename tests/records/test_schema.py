@@ -1,0 +1,85 @@
+"""Encoding of single records: colour modes, EXIF orientation, and images or labels that are refused."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.records import schema
+
+# Smooth, so that JPEG changes little.
+PIXELS = np.linspace((20, 90, 250), (240, 150, 10), 140).reshape(10, 14, 3).astype(np.uint8)
+
+
+def encoded(mode="RGB", image_format="jpeg", **options):
+    stream = io.BytesIO()
+    Image.fromarray(PIXELS).convert(mode).save(stream, format=image_format, **options)
+    return stream.getvalue()
+
+
+def parsed(record, with_label=False):
+    return {k: v.numpy() for k, v in tf.io.parse_single_example(record, schema.feature_spec(with_label)).items()}
+
+
+def test_upright_rgb_bytes_are_kept():
+    image = encoded()
+    record = parsed(schema.encode_record(image, "jpeg", "name", None))
+    assert record[schema.IMAGE_ENCODED] == image
+    assert (record[schema.IMAGE_HEIGHT], record[schema.IMAGE_WIDTH], record[schema.IMAGE_CHANNELS]) == (10, 14, 3)
+    assert (record[schema.IMAGE_FILENAME], record[schema.IMAGE_FORMAT]) == (b"name", b"jpeg")
+
+
+@pytest.mark.parametrize(
+    "mode, image_format",
+    [("L", "jpeg"), ("CMYK", "jpeg"), ("L", "jpg"), ("RGBA", "png"), ("P", "png"), ("1", "png"), ("LA", "png")],
+)
+def test_other_modes_become_rgb(mode, image_format):
+    image = encoded(mode, "jpeg" if image_format == "jpg" else image_format)
+    record = parsed(schema.encode_record(image, image_format, "name", None))
+    again = Image.open(io.BytesIO(record[schema.IMAGE_ENCODED]))
+    assert (again.mode, again.size) == ("RGB", (14, 10))
+    wanted = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"), int)
+    assert np.abs(np.asarray(again, int) - wanted).mean() < (6 if again.format == "JPEG" else 1e-9)
+
+
+def test_images_on_their_side_are_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    image = encoded(image_format="png", exif=exif)
+    label = np.arange(140, dtype=np.int32).reshape(14, 10)
+    record = parsed(schema.encode_record(image, "png", "name", label), with_label=True)
+    assert (record[schema.IMAGE_HEIGHT], record[schema.IMAGE_WIDTH]) == (14, 10)
+    pixels = tf.io.decode_image(record[schema.IMAGE_ENCODED]).numpy()
+    np.testing.assert_array_equal(pixels, np.rot90(PIXELS, -1))
+
+
+def test_labels_are_int32_whatever_integers_came():
+    label = np.arange(140).reshape(10, 14) * 256
+    for dtype in (np.int32, np.int64, np.uint16):
+        record = parsed(schema.encode_record(encoded(), "jpeg", "name", label.astype(dtype)), with_label=True)
+        assert record[schema.LABEL_ENCODED] == label.astype("<i4").tobytes()
+        assert record[schema.LABEL_FORMAT] == b"raw"
+
+
+@pytest.mark.parametrize(
+    "image, label, reason",
+    [
+        (encoded()[:-150], None, "'name': expected a whole image"),
+        (encoded(image_format="png")[:-150], None, "'name': expected a whole image"),
+        (b"", None, "came 0 bytes: not an image"),
+        (encoded(), np.zeros((14, 10), np.int32), r"label of the image's size \[10, 14\], came int32 \[14, 10\]"),
+        (encoded(), np.zeros((10, 14, 1), np.int32), r"came int32 \[10, 14, 1\]"),
+        (encoded(), np.zeros((10, 14), np.float32), "came float32"),
+    ],
+)
+def test_broken_input(image, label, reason):
+    with pytest.raises(DataError, match=reason):
+        schema.encode_record(image, "jpeg", "name", label)
+
+
+def test_unknown_format():
+    with pytest.raises(DataError, match="'name': expected a format of jpeg, jpg, png; came 'gif'"):
+        schema.encode_record(encoded(), "gif", "name", None)

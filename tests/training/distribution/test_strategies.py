@@ -1,0 +1,178 @@
+"""A run is the same on one device, two replicas and two processes, and compiled."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deeplab2_kmax.config import load_config
+from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.training import run_experiment as run
+from deeplab2_kmax.training.distribution.strategy import require_batch_size, require_compilable
+from helpers import strategy_cases
+from helpers.strategy_cases import STEPS, first_gradients, losses, write_case
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+# Code that is not optimized is as right, and there in a fraction of the time.
+XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Seconds after which a process counts as hanging.
+LIMIT = 600
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory, tiny_overrides, golden_value):
+    """The folder of the runs, and the config of each rule."""
+    folder = tmp_path_factory.mktemp("strategies")
+    return folder, write_case(folder, "kmax", tiny_overrides, golden_value)
+
+
+def start(arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(processes):
+    """(exit status, stdout, stderr) of each; none outlives this."""
+    try:
+        outputs = [process.communicate(timeout=LIMIT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs)]
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def start_workers(config, mode, model_dir, *overrides):
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    command = [ROOT / "trainer/train.py", f"--config_file={config}", f"--mode={mode}", f"--model_dir={model_dir}"]
+    command += [f"--override={override}" for override in overrides]
+
+    def tf_config(index):
+        return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+
+    return [start(command, TF_CONFIG=tf_config(index)) for index in range(2)]
+
+
+@pytest.fixture(scope="module")
+def runs(case):
+    """All runs at once: by name, what its processes ended with. "one" is this process's; its results."""
+    folder, config = case
+    script = strategy_cases.__file__
+    started = [
+        *start_workers(config, "train_and_eval", folder / "two"),
+        start([script, "mirrored", config, folder / "mirrored"]),
+        start([script, "compiled", config, folder / "compiled"], XLA_FLAGS=XLA_FLAGS),
+    ]
+    try:
+        results = run(load_config(str(config)), "train_and_eval", str(folder / "one"))
+    finally:
+        ended = finish(started)
+    return {"one": results, "two": ended[:2], "mirrored": ended[2:3], "compiled": ended[3:]}
+
+
+def require_same_training(run_folder, expected_folder, of_gradients=1e-4):
+    """The first gradient of each variable equal to `of_gradients`, the first loss to 1e-4, ten losses to 1e-3."""
+    gradients, expected = first_gradients(run_folder), first_gradients(expected_folder)
+    assert gradients.keys() == expected.keys()
+    largest = max(np.linalg.norm(gradient) for gradient in expected.values())
+    for key, gradient in expected.items():
+        # What a normalization or a softmax makes ineffective has no gradient but rounding.
+        allowed = of_gradients * np.linalg.norm(gradient) + 1e-7 * largest
+        assert np.linalg.norm(gradients[key] - gradient) < allowed, key
+    curve, expected_curve = losses(run_folder), losses(expected_folder)
+    assert curve[0] == pytest.approx(expected_curve[0], rel=1e-4)
+    assert curve == pytest.approx(expected_curve, rel=1e-3)
+    assert expected_curve[-1] < expected_curve[0]
+
+
+@pytest.mark.parametrize("name", ["two", "mirrored", "compiled"])
+def test_a_run_trains_as_on_one_device(case, runs, name):
+    for status, _, stderr in runs[name]:
+        assert status == 0, stderr[-3000:]
+    require_same_training(case[0] / name / "shapes_kmax_tiny", case[0] / "one" / "shapes_kmax_tiny")
+
+
+def test_one_of_two_processes_speaks_and_writes(case, runs):
+    (_, chief, _), (_, worker, _) = runs["two"]
+    assert f"step {STEPS}/{STEPS}" in chief
+    assert worker.splitlines() == [line for line in worker.splitlines() if "tells how it goes" in line]
+    folder = case[0] / "two" / "shapes_kmax_tiny"
+    assert [path.name for path in (case[0] / "two").iterdir()] == ["shapes_kmax_tiny"]
+    assert len(list((folder / "train").glob("events*"))) == len(list((folder / "eval").glob("events*"))) == 1
+    # Raw predictions come from the process that had the image.
+    assert len(list((folder / "vis/raw_panoptic").iterdir())) == 3
+
+
+def test_one_process_evaluates_the_checkpoint_of_two_to_the_same_figures(case, runs):
+    folder, config = case
+    metrics = json.loads((folder / "two/shapes_kmax_tiny/eval" / f"metrics-{STEPS}.json").read_text())
+    results = run(load_config(str(config)), "eval", str(folder / "two"))
+    assert metrics["images"] == 3
+    assert metrics["panoptic_quality"]["all"]["pq"] == pytest.approx(results["evaluation/pq/PQ"])
+    # Quality may be 0; wrong segments and losses are not.
+    assert results["evaluation/pq/FP"] > 0
+    recorded = json.loads((folder / "two/shapes_kmax_tiny/eval/results.jsonl").read_text().splitlines()[0])["figures"]
+    for name, value in results.items():
+        assert recorded[name] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["cmt", "max_deeplab"])
+def test_the_steps_of_the_other_rules_compile(rule, tmp_path, tiny_overrides, tiny_max_overrides, golden_value):
+    narrow = tiny_overrides if rule == "cmt" else tiny_max_overrides
+    config = write_case(tmp_path, rule, narrow, golden_value)
+    run(load_config(str(config)), "train", str(tmp_path / "plain"))
+    arguments = [strategy_cases.__file__, "compiled", config, tmp_path / "compiled"]
+    ((status, _, stderr),) = finish([start(arguments, XLA_FLAGS=XLA_FLAGS)])
+    assert status == 0, stderr[-3000:]
+    name = f"shapes_{rule}_tiny"
+    # XLA sums in another order, and batch norms over few values magnify that.
+    require_same_training(tmp_path / "compiled" / name, tmp_path / "plain" / name, of_gradients=5e-3)
+
+
+def strategy(replicas, device="CPU"):
+    here = [f"/device:{device}:{index}" for index in range(replicas)]
+    return SimpleNamespace(num_replicas_in_sync=replicas, extended=SimpleNamespace(worker_devices=here))
+
+
+def test_a_batch_that_the_replicas_cannot_share_is_refused():
+    require_batch_size(6, strategy(3), "batch_size")
+    with pytest.raises(ConfigError, match=r"batch_size: expected a multiple of the 4 replicas.*got 6; 4 would do"):
+        require_batch_size(6, strategy(4), "train_dataset_options.batch_size")
+
+
+def test_xla_is_refused_where_it_cannot_compile():
+    require_compilable(strategy(1))
+    require_compilable(strategy(2, "GPU"))
+    with pytest.raises(ConfigError, match=r"trainer_options.xla: .* 2 replicas on CPUs"):
+        require_compilable(strategy(2))
+
+
+def test_a_cluster_does_not_go_with_a_tpu_or_with_continuous_evaluation(case, tmp_path, monkeypatch):
+    config = load_config(str(case[1]))
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ConfigError, match="master: .*TF_CONFIG"):
+        run(config, "train", str(tmp_path), master="local")
+    with pytest.raises(ConfigError, match="mode: continuous_eval takes one process.*TF_CONFIG"):
+        run(config, "continuous_eval", str(tmp_path))

@@ -1,0 +1,215 @@
+"""Whole runs of a very small kMaX on very little data."""
+
+import json
+import pathlib
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.checkpoints import resolve_checkpoint
+from deeplab2_kmax.checkpoints.keys import checkpoint_variables
+from deeplab2_kmax.config import load_config
+from deeplab2_kmax.converters.shapes import convert_shapes
+from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
+from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
+from deeplab2_kmax.training import run_experiment as run
+from deeplab2_kmax.training.mode import Mode
+from deeplab2_kmax.training.run.modes import evaluate
+from deeplab2_kmax.training.run.run import Run
+from deeplab2_kmax.training.run.stop_signals import StopSignals
+
+_CONFIG = str(pathlib.Path(__file__).parents[3] / "configs/shapes/kmax_tiny.textproto")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    convert_shapes(str(folder), num_train=4, num_val=3, size=33, num_processes=1)
+    return folder
+
+
+def tiny_config(records, *overrides):
+    """kMaX with little more than a stem, 33 x 33 pixels."""
+    decoder = "model_options.max_deeplab.transformer_decoder."
+    return load_config(
+        _CONFIG,
+        [
+            f"train_dataset_options.file_pattern={records}/train-*",
+            f"eval_dataset_options.file_pattern={records}/val-*",
+            "train_dataset_options.batch_size=2",
+            "eval_dataset_options.batch_size=2",
+            "train_dataset_options.crop_size=33,33",
+            "eval_dataset_options.crop_size=33,33",
+            f"{decoder}num_blocks=0,0,1",
+            "trainer_options.steps_per_loop=2",
+            "trainer_options.save_checkpoints_steps=2",
+            "trainer_options.solver_options.training_number_of_steps=3",
+            "trainer_options.solver_options.backbone_learning_rate_multiplier=0.1",
+            "evaluator_options.num_vis_samples=1",
+            *overrides,
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(records, tmp_path_factory):
+    """The model folder of a finished run of three steps, and its results."""
+    folder = tmp_path_factory.mktemp("runs")
+    results = run(tiny_config(records), "train_and_eval", str(folder))
+    return folder, results
+
+
+def test_a_run_leaves_checkpoints_config_and_results(trained):
+    folder, results = trained
+    run_folder = folder / "shapes_kmax_tiny"
+    assert tf.train.get_checkpoint_state(str(run_folder)).all_model_checkpoint_paths[-1].endswith("ckpt-3")
+    metrics = json.loads((run_folder / "eval/metrics-3.json").read_text())
+    assert metrics["images"] == 3
+    assert metrics["panoptic_quality"]["all"]["pq"] == pytest.approx(results["evaluation/pq/PQ"])
+    assert {"losses/eval_total_loss", "evaluation/iou/IoU", "evaluation/pq/SQ"} <= set(results)
+    assert load_config(str(run_folder / "config.textproto")).experiment_name == "shapes_kmax_tiny"
+    assert (run_folder / "vis/000000_panoptic_prediction.png").exists()
+
+
+def test_summaries_have_deeplab2s_names(trained):
+    folder, _ = trained
+    tags = {"train": set(), "eval": set()}
+    for kind, found in tags.items():
+        for path in (folder / "shapes_kmax_tiny" / kind).glob("events*"):
+            for event in tf.compat.v1.train.summary_iterator(str(path)):
+                found.update(value.tag for value in event.summary.value)
+    assert {"losses/train_total_loss", "losses/train_aux_0pq_style_loss_class_term", "learning_rate"} <= tags["train"]
+    assert {"backbone_learning_rate", "gradient_norm", "steps_per_second", "images_per_second"} <= tags["train"]
+    assert {"training/000", "training/001"} <= tags["train"]
+    assert {"panoptic/000_shapes_val_000000", "panoptic/002_shapes_val_000002"} <= tags["eval"]
+    assert {"losses/eval_total_loss", "evaluation/pq/PQ", "evaluation/iou/IoU"} <= tags["eval"]
+
+
+def test_continuous_evaluation_leaves_out_what_has_a_result(trained, records, capsys):
+    folder, results = trained
+    run_folder = folder / "shapes_kmax_tiny"
+    facts = json.loads((run_folder / "best/best.json").read_text())
+    assert facts["step"] == 3
+    assert facts["figures"]["evaluation/pq/PQ"] == pytest.approx(results["evaluation/pq/PQ"])
+    assert resolve_checkpoint(str(run_folder / "best")).endswith("best/ckpt-3")
+    again = run(tiny_config(records), "continuous_eval", str(folder))
+    said = capsys.readouterr().out
+    assert re.search(r"evaluating \S+/ckpt-2 at step 2\n", said)
+    assert "ckpt-3 has its result already\nstep 3 is the last one\n1 checkpoint(s) evaluated, 1 had their" in said
+    assert again["evaluation/pq/PQ"] == pytest.approx(results["evaluation/pq/PQ"])
+
+
+def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
+    folder = trained[0] / "shapes_kmax_tiny"
+    changes = ["trainer_options.solver_options.training_number_of_steps=4", "train_dataset_options.seed=5"]
+    config = tiny_config(records, *changes)
+    strategy = tf.distribute.OneDeviceStrategy("device:CPU:0")
+    with strategy.scope():
+        experiment = Run(config, Mode.TRAIN, str(folder), strategy)
+    assert "resumed from" in capsys.readouterr().out
+    assert int(experiment.global_step) == 3
+    reader = tf.train.load_checkpoint(str(folder / "ckpt-3"))
+    optimizers = experiment.controller.trainer._step.optimizers
+    for name, optimizer, key in (
+        ("optimizer", optimizers.main, "transformer_decoder/cluster_centers"),
+        ("backbone_optimizer", optimizers.backbone, "encoder/_stem/_conv/kernel"),
+    ):
+        assert int(optimizer.iterations) == 3
+        slot = optimizer.get_slot(checkpoint_variables(experiment.model)[key], "m").numpy()
+        stored = reader.get_tensor(f"{key}/.OPTIMIZER_SLOT/{name}/m/.ATTRIBUTES/VARIABLE_VALUE")
+        assert np.abs(stored).max() > 0
+        np.testing.assert_array_equal(slot, stored)
+    # The fourth batch of the seed's order comes next.
+    batch = next(iter(experiment.controller.trainer.train_dataset))
+    whole = [each["image"].numpy() for each in build_dataset(config.train_dataset_options, is_training=True).take(4)]
+    np.testing.assert_array_equal(batch["image"], whole[3])
+    assert (whole[3] != whole[0]).any()
+
+
+def test_a_finished_run_is_not_trained_further(trained, records, capsys):
+    run(tiny_config(records), "train", str(trained[0]))
+    assert "training is complete at step 3" in capsys.readouterr().out
+
+
+def test_there_must_be_averages_to_evaluate(records, tmp_path):
+    with pytest.raises(ConfigError, match="use_averaged_weights: there are none.*weight_average_decay"):
+        run(tiny_config(records, "evaluator_options.use_averaged_weights=true"), "train_and_eval", str(tmp_path))
+
+
+def test_other_optimizers_cannot_take_over_the_state(trained, records):
+    config = tiny_config(records, "trainer_options.solver_options.optimizer=sgd")
+    with pytest.raises(CheckpointError, match="holds no 'momentum' of `optimizer`"):
+        run(config, "train", str(trained[0]))
+
+
+def test_another_architecture_cannot_resume(trained, records):
+    config = tiny_config(records, "model_options.max_deeplab.num_mask_slots=8")
+    with pytest.raises(CheckpointError, match="cluster_centers"):
+        run(config, "train", str(trained[0]))
+
+
+def test_evaluation_needs_a_checkpoint(records, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint to evaluate.*--mode=train"):
+        run(tiny_config(records), "eval", str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_initial_checkpoint_has_to_exist(records, tmp_path):
+    config = tiny_config(records, f"model_options.initial_checkpoint={tmp_path}/nothing/ckpt-1")
+    with pytest.raises(CheckpointError, match="initial_checkpoint.*nothing/ckpt-1"):
+        run(config, "train", str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("field", ["experiment_name", "model_options.initial_checkpoint"])
+def test_placeholders_of_deeplab2s_configs_are_pointed_out(records, tmp_path, field):
+    with pytest.raises(ConfigError, match=rf"^{field}: \$\{{NAME\}} is a placeholder.*--override={field}="):
+        run(tiny_config(records, f"{field}=${{NAME}}"), "train", str(tmp_path))
+
+
+def test_missing_records_are_named_with_the_command_that_makes_them(tmp_path):
+    config = tiny_config(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"(?s)train_dataset_options.*nowhere/train-\*.*converters.shapes"):
+        run(config, "train", str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(records, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="model_dir: cannot write to .*file"):
+        run(tiny_config(records), "train", str(tmp_path / "file"))
+
+
+def test_a_broken_record_stops_with_its_place(records, tmp_path):
+    shard = next(pathlib.Path(records).glob("val-*"))
+    good = next(iter(tf.data.TFRecordDataset(str(shard)))).numpy()
+    broken = tf.train.Example.FromString(good)
+    image = broken.features.feature["image/encoded"].bytes_list
+    image.value[0] = image.value[0][:100]
+    with tf.io.TFRecordWriter(str(tmp_path / "val-broken.tfrecord")) as writer:
+        writer.write(good)
+        writer.write(broken.SerializeToString())
+    config = tiny_config(records, f"eval_dataset_options.file_pattern={tmp_path}/val-broken.tfrecord")
+
+    def read_all(steps):
+        """What orbit's controller does with the data."""
+        for _ in build_dataset(config.eval_dataset_options, is_training=False):
+            pass
+
+    bad_records = {"eval": BadRecords(0)}
+    with pytest.raises(DataError, match="val-broken.tfrecord, record 1"):
+        evaluate(
+            SimpleNamespace(
+                config=config,
+                controller=SimpleNamespace(evaluate=read_all),
+                bad_records=bad_records,
+                stop=StopSignals(),
+            )
+        )
+
+
+def test_more_gpus_than_there_are(records, tmp_path):
+    with pytest.raises(ConfigError, match="num_gpus: 64 asked for, but TensorFlow sees"):
+        run(tiny_config(records), "train", str(tmp_path), num_gpus=64)

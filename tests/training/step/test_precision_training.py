@@ -1,0 +1,62 @@
+"""Training in mixed precision: the losses of float32, and float16 from the first step to the exported model."""
+
+import glob
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks.loss_curves import block_means, loss_curve
+from deeplab2_kmax.config import load_config
+from deeplab2_kmax.converters.shapes import convert_shapes
+from deeplab2_kmax.serving import export
+from deeplab2_kmax.training import run_experiment as run
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory, tiny_overrides):
+    folder = tmp_path_factory.mktemp("shapes")
+    convert_shapes(str(folder), num_train=8, num_val=2, size=33)
+    return [
+        *tiny_overrides,
+        "train_dataset_options.crop_size=33,33",
+        "eval_dataset_options.crop_size=33,33",
+        "model_options.max_deeplab.transformer_decoder.num_blocks=0,0,1",
+        f"train_dataset_options.file_pattern={folder}/train-*.tfrecord",
+        f"eval_dataset_options.file_pattern={folder}/val-*.tfrecord",
+        "train_dataset_options.batch_size=2",
+        "trainer_options.solver_options.training_number_of_steps=2",
+        "trainer_options.steps_per_loop=1",
+    ]
+
+
+@pytest.fixture(scope="module")
+def path(configs):
+    return str(configs / "shapes" / "kmax_tiny.textproto")
+
+
+def test_bfloat16_has_the_losses_of_float32(path, overrides):
+    """A few steps; benchmarks/loss_curves.py compares a hundred."""
+    curves = []
+    for precision in ("float32", "mixed_bfloat16"):
+        losses, _ = loss_curve(path, [*overrides, f"model_options.precision={precision}"], steps=6)
+        curves.append(block_means(losses, 3))
+    precise, mixed = np.array(curves)
+    assert not np.array_equal(mixed, precise)
+    np.testing.assert_allclose(mixed, precise, rtol=0.02)
+
+
+def test_float16_trains_evaluates_and_exports(path, overrides, tmp_path):
+    config = load_config(path, [*overrides, "model_options.precision=mixed_float16"])
+    results = run(config, "train_and_eval", str(tmp_path))
+    assert np.isfinite(results["losses/eval_total_loss"])
+    (index,) = glob.glob(f"{tmp_path}/*/ckpt-2.index")
+    prefix = index[: -len(".index")]
+    assert {dtype for dtype in tf.train.load_checkpoint(prefix).get_variable_to_dtype_map().values()} <= {
+        tf.float32,
+        tf.int64,
+        tf.string,
+    }
+    loaded = tf.saved_model.load(export(config, prefix, tmp_path / "export"))
+    assert loaded(tf.zeros([1, 33, 33, 3], tf.uint8))["panoptic_pred"].shape == [1, 33, 33]
+    assert {v.dtype for v in loaded._weights if "folded_kernel" in v.name} == {tf.float16}

@@ -1,1 +1,0 @@
-"""Training: the command line, the loop, optimizers and distribution strategies."""
