@@ -1,54 +1,71 @@
-"""One process at a time in a folder."""
+"""Keeps a folder to one process at a time: a lock file in it, and a file that names the process that holds the lock."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
 
 import filelock
 
+from deeplab2_kmax import files
+
 _READ_AT_MOST = 200
+# What file systems without locks answer, among them some network file systems. ENOSYS is not here: for it, filelock
+# falls back to a lock that is held by the mere existence of its file.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def hold_lock(path: str | os.PathLike) -> Iterator[None]:
-    """Holds the lock file `path`, made if need be, until the context ends or the process dies in any way.
+def hold_lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds the lock file `path` until the context ends or the process dies in any way.
 
-    A file beside it tells process and host of the last one that held it; see `holder`. File systems that know no locks
-    let every process in.
+    The lock file and its folder are made where missing. The file `<path>.holder` beside it names the process that took
+    the lock last, see `holder`. On file systems that cannot lock files, every process gets the lock.
+
+    Where Python has no `fcntl`, filelock takes the existence of the lock file as the lock. The file of a process that
+    was killed is recognized on the same machine only; of another machine's, a user has to delete it.
+
+    Args:
+        path: a local file.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: the file cannot be made.
+        BlockingIOError: another process holds the lock.
+        OSError: the lock file cannot be made.
     """
-    lock = filelock.FileLock(path, timeout=0, mode=0o666)
+    lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(f"{os.fspath(path)} is held by {holder(path)}") from None
-    except NotImplementedError:  # What filelock says of a file system without locks.
+    except NotImplementedError:  # How older versions of filelock report ENOSYS.
+        yield
+        return
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
         yield
         return
     try:
-        # Not in the lock file itself: who merely tries to get the lock empties that file. On a full disk the lock holds
-        # without a name.
-        with contextlib.suppress(OSError), open(_name_file(path), "w", encoding="utf-8") as file:
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        # Not in the lock file itself, which filelock may empty when another process tries to get the lock.
+        # On a full disk, the lock is held without a name.
+        with contextlib.suppress(OSError):
+            files.write_text(_name_file(path), f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         lock.release()
 
 
-def holder(path: str | os.PathLike) -> str:
-    """Who held the lock file last, e.g. "process 123 on host"; "another process" where that is not known."""
+def holder(path: str | os.PathLike[str]) -> str:
+    """The process that took the lock file last, e.g. "process 123 on host"; "another process" if that is unknown."""
     try:
-        with open(_name_file(path), encoding="utf-8", errors="replace") as file:
-            return file.read(_READ_AT_MOST) or "another process"
+        name = files.read_bytes(_name_file(path))[:_READ_AT_MOST]
     except OSError:
         return "another process"
+    return name.decode("utf-8", errors="replace") or "another process"
 
 
-def _name_file(path: str | os.PathLike) -> str:
+def _name_file(path: str | os.PathLike[str]) -> str:
     return f"{os.fspath(path)}.holder"
