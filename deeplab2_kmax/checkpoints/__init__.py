@@ -5,6 +5,7 @@ damaged files; `files` links, copies and deletes checkpoints; `cleanup` clears a
 a run saves and what it starts from is decided in `deeplab2_kmax.training.checkpoints`.
 """
 
+from deeplab2_kmax.checkpoints.files import open_checkpoint
 from deeplab2_kmax.checkpoints.restore import (
     AVERAGED_WEIGHTS,
     RestoreReport,
@@ -25,6 +26,7 @@ __all__ = [
     "holds_averages",
     "load_checkpoint",
     "object_tree",
+    "open_checkpoint",
     "resolve_checkpoint",
     "save_checkpoint",
 ]

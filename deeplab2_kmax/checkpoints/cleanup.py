@@ -10,6 +10,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
+from deeplab2_kmax.checkpoints.files import open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import (
     last_whole_checkpoint,
     numbered_checkpoints,
@@ -74,7 +75,7 @@ def _is_leftover(folder: str, name: str, known: set[str | None], torn_too: bool)
 def can_be_opened(prefix: str) -> bool:
     """Whether a checkpoint has an index that TensorFlow can read."""
     try:
-        tf.train.load_checkpoint(prefix)
+        open_checkpoint(prefix)
     except (tf.errors.OpError, ValueError, RuntimeError):
         return False
     return True

@@ -5,10 +5,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 _INDEX = ".index"
+
+
+class CheckpointReader(Protocol):
+    """The part of TensorFlow's reader of checkpoints that is used here; it has no public type."""
+
+    def has_tensor(self, key: str) -> bool:
+        """Whether the checkpoint holds a tensor of this name."""
+
+    def get_tensor(self, key: str) -> Any:
+        """Reads a tensor, as a NumPy array or, for a string, bytes."""
+
+    def get_variable_to_shape_map(self) -> dict[str, list[int]]:
+        """The shapes of all tensors by their names."""
+
+
+def open_checkpoint(prefix: str) -> CheckpointReader:
+    """A reader of the tensors in a checkpoint; `tf.train.load_checkpoint` that takes any prefix, also on `ram://`.
+
+    Args:
+        prefix: of one checkpoint, such as `model_dir/ckpt-150000`; see `resolve_checkpoint` for folders.
+
+    Raises:
+        tf.errors.OpError: the index is missing, damaged, or cannot be read.
+    """
+    # tf.train.load_checkpoint first asks whether the prefix is a folder, to look for its latest checkpoint.
+    # TensorFlow's file system in memory says yes for every prefix, and then nothing is found.
+    reader: CheckpointReader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    return reader
 
 
 def link_checkpoint(path: str, folder: str) -> str:

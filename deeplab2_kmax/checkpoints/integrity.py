@@ -18,6 +18,7 @@ from absl import logging
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
+from deeplab2_kmax.checkpoints.files import open_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 
 _STATE = "checkpoint"
@@ -132,7 +133,7 @@ def _find_fault(prefix: str, files: list[str]) -> str | None:
         return "there is no such checkpoint" if not files else f"{os.path.basename(prefix)}{_INDEX} is gone"
     _require_access(files)
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = open_checkpoint(prefix)
         for key in reader.get_variable_to_shape_map():
             reader.get_tensor(key)
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 from absl import logging
 
+from deeplab2_kmax.checkpoints.files import open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
@@ -127,7 +128,7 @@ def resolve_checkpoint(path: str) -> str:
 
 def holds_averages(path: str) -> bool:
     """Whether the checkpoint with the prefix `path` holds averaged weights."""
-    keys = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    keys = open_checkpoint(path).get_variable_to_shape_map()
     return any(key.startswith(f"{AVERAGED_WEIGHTS}/") for key in keys)
 
 
@@ -156,7 +157,7 @@ def load_checkpoint(
     if not report.loaded:
         raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
     variables = checkpoint_variables(model)
-    reader = tf.train.load_checkpoint(report.path)
+    reader = open_checkpoint(report.path)
     for key in report.loaded:
         variables[key].assign(reader.get_tensor(_place(averaged) + key + _VALUE))
     logging.info("%s", report)
@@ -172,7 +173,7 @@ def compare_checkpoint(
     """
     prefix = resolve_checkpoint(path)
     try:
-        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+        shapes = open_checkpoint(prefix).get_variable_to_shape_map()
     except (ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
     if averaged:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import resolve_checkpoint
+from deeplab2_kmax.checkpoints import open_checkpoint, resolve_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.stored import StoredWeight, StoredWeights
 
@@ -49,7 +49,7 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> StoredWeights:
     """
     prefix = resolve_checkpoint(path)
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = open_checkpoint(prefix)
     except (ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
     shapes = {name: shape for name, shape in reader.get_variable_to_shape_map().items() if not _NO_WEIGHTS.search(name)}
