@@ -1,8 +1,8 @@
-"""The TFRecord schema of labelled images: the keys and encodings DeepLab2 writes and reads.
+"""The fields of a record: an image and its label, under the keys and in the encodings that DeepLab2 writes and reads.
 
-A record is a tf.train.Example. The image is kept in its encoded form. A panoptic label map is the bytes of an int32
-array [height, width] of panoptic ids, `semantic * label_divisor + instance`, little-endian and row by row; a semantic
-one is a grey PNG of class ids.
+A record is a serialized tf.train.Example. The image stays in its encoded form. A panoptic label holds the bytes of an
+int32 array [height, width] of panoptic ids, `class id * label_divisor + instance id`, little-endian and row by row. A
+semantic label is a grey PNG of class ids.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
 
 IMAGE_ENCODED = "image/encoded"
-IMAGE_FILENAME = "image/filename"  # without extension
-IMAGE_FORMAT = "image/format"  # "jpeg" or "png"
+IMAGE_FILENAME = "image/filename"  # without extension; evaluation names its results by it
+IMAGE_FORMAT = "image/format"  # "jpeg", "jpg" or "png"
 IMAGE_HEIGHT = "image/height"
 IMAGE_WIDTH = "image/width"
 IMAGE_CHANNELS = "image/channels"  # always 3
@@ -33,10 +34,13 @@ _UPRIGHT = 1
 
 
 def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
-    """What tf.io.parse_single_example needs to read a record.
+    """The features of a record, as tf.io.parse_single_example takes them.
 
     Args:
         with_label: False for records of a split without labels.
+
+    Returns:
+        The scalar feature of each key.
     """
     text = tf.io.FixedLenFeature((), tf.string)
     number = tf.io.FixedLenFeature((), tf.int64)
@@ -44,30 +48,34 @@ def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
     spec.update({IMAGE_HEIGHT: number, IMAGE_WIDTH: number, IMAGE_CHANNELS: number})
     if with_label:
         spec[LABEL_ENCODED] = text
-        # DeepLab2's reader does without this key, so records of other writers may lack it.
+        # DeepLab2's reader does not ask for this key, so records that others wrote for it may lack it.
         spec[LABEL_FORMAT] = tf.io.FixedLenFeature((), tf.string, default_value=RAW_LABEL)
     return spec
 
 
 def encode_record(image_bytes: bytes, image_format: str, filename: str, label: np.ndarray | bytes | None) -> bytes:
-    """One serialized tf.train.Example.
+    """Makes the record of an image and its label.
 
-    The image bytes are kept as they are if they decode to an upright RGB image. Grey, palette, CMYK and transparent
-    images are encoded anew as RGB. So are images whose EXIF orientation says they lie on their side, because readers
-    of records do not look at EXIF: height and width are always those of the upright image.
+    The image bytes are stored as they are if they decode to an upright RGB image. Grey, palette, CMYK and transparent
+    images are encoded again, as RGB. So are images that their EXIF orientation turns, because readers of records ignore
+    EXIF; height and width are always those of the upright image.
 
     Args:
         image_bytes: an encoded image.
         image_format: how it is encoded: "jpeg", "jpg" or "png".
         filename: the name of the image, without folder and extension; evaluation names its results by it.
-        label: integer panoptic ids [height, width] (stored as int32), or an encoded PNG of class ids (kept as it is),
-            or None for an image without labels.
+        label: panoptic ids, an integer array [height, width] (stored as int32); or an encoded PNG of class ids (stored
+            as it is); or None for an image without a label.
+
+    Returns:
+        A serialized tf.train.Example; equal arguments give equal bytes.
 
     Raises:
-        DataError: the image is truncated or no image, or the label is not an integer map or PNG of the image's size.
+        DataError: the image is truncated or not an image, or the label is not an integer array or a PNG of the image's
+            size.
     """
     if image_format not in _IMAGE_FORMATS:
-        raise DataError(f"image {filename!r}: expected a format of {', '.join(_IMAGE_FORMATS)}; came {image_format!r}")
+        raise DataError(f"image {filename!r}: expected a format of {', '.join(_IMAGE_FORMATS)}; got {image_format!r}")
     image_bytes, height, width = _upright_rgb(image_bytes, image_format, filename)
     features = {
         IMAGE_ENCODED: _bytes(image_bytes),
@@ -85,37 +93,42 @@ def encode_record(image_bytes: bytes, image_format: str, filename: str, label: n
 
 
 def open_image(image_bytes: bytes, name: str) -> Image.Image:
-    """Decodes an image to its last pixel, as stored (no EXIF rotation).
+    """Decodes an image completely, as it is stored: its EXIF orientation is not applied.
+
+    Args:
+        image_bytes: an encoded image of any format that Pillow knows.
+        name: what the message of an error begins with, such as the path.
 
     Raises:
-        DataError: it is no image, or its data end too early; the message begins with `name`.
+        DataError: it is not an image, or its data end too early.
     """
     try:
         image = Image.open(io.BytesIO(image_bytes))
-        image.load()
+        image.load()  # `open` only reads the header, and would not notice that data are missing.
     # Pillow reports broken PNG chunks as SyntaxError.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise DataError(f"{name}: expected a whole image, came {len(image_bytes)} bytes: {reason}") from error
+        raise DataError(f"{name}: expected a whole image, got {counted(len(image_bytes), 'byte')}: {reason}") from error
     return image
 
 
 def _upright_rgb(image_bytes: bytes, image_format: str, filename: str) -> tuple[bytes, int, int]:
-    """(image bytes, height, width) of the upright RGB image."""
+    """The image as upright RGB: (encoded image, height, width)."""
     image = open_image(image_bytes, f"image {filename!r}")
-    lies_on_its_side = image.getexif().get(_EXIF_ORIENTATION, _UPRIGHT) != _UPRIGHT
-    if lies_on_its_side:
+    is_turned = image.getexif().get(_EXIF_ORIENTATION, _UPRIGHT) != _UPRIGHT
+    if is_turned:
         image = ImageOps.exif_transpose(image)
     if image.mode != "RGB":
-        # Pillow's default quality, as DeepLab2: a grey JPEG becomes the same bytes here and there.
+        # With Pillow's default quality, as in DeepLab2, so that a grey JPEG becomes the same bytes.
         image = image.convert("RGB")
         image_bytes = _encode(image, image_format)
-    elif lies_on_its_side:
+    elif is_turned:
+        # DeepLab2 does not turn images, so nothing asks for the default quality, which costs more detail.
         image_bytes = _encode(image, image_format, quality=95)
     return image_bytes, image.height, image.width
 
 
-def _encode(image: Image.Image, image_format: str, **options) -> bytes:
+def _encode(image: Image.Image, image_format: str, **options: int) -> bytes:
     encoded = io.BytesIO()
     image.save(encoded, format="jpeg" if image_format == "jpg" else image_format, **options)
     return encoded.getvalue()
@@ -127,13 +140,13 @@ def _label_bytes(label: np.ndarray | bytes, height: int, width: int, filename: s
         if png.format != "PNG" or (png.height, png.width) != (height, width):
             raise DataError(
                 f"image {filename!r}: expected a PNG label of the image's size [{height}, {width}], "
-                f"came {png.format} [{png.height}, {png.width}]"
+                f"got {png.format} [{png.height}, {png.width}]"
             )
         return label
     if label.shape != (height, width) or not np.issubdtype(label.dtype, np.integer):
         raise DataError(
             f"image {filename!r}: expected an integer label of the image's size [{height}, {width}], "
-            f"came {label.dtype} {list(label.shape)}"
+            f"got {label.dtype} {list(label.shape)}"
         )
     return label.astype(LABEL_DTYPE).tobytes()
 

@@ -1,13 +1,13 @@
-"""Finding the TFRecord files of a data set."""
+"""Finds the TFRecord files of a data set, which are called shards."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
-import tensorflow as tf
-
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
 
 _COMMANDS = {
     "ade20k_panoptic": "python -m deeplab2_kmax.converters.ade20k --ade20k_root=... --output_dir=...",
@@ -18,34 +18,39 @@ _COMMANDS = {
 
 
 def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
-    """The files that match any of the glob patterns, each once, sorted.
+    """The files that match any of the patterns, each once, sorted.
 
-    A data set may have empty shards (a converter with more shards than images writes them), but not only those.
+    Some of the files may be empty, as DeepLab2's converters write more shards than a small data set has images.
+
+    Args:
+        file_patterns: glob patterns of local or remote paths.
+        dataset: name or descriptor file of the data set, for the advice in the message of an error.
 
     Raises:
-        DataError: nothing matches, or all that matches is empty. The message names the patterns, the working
-            directory they are relative to, and the command that makes the records.
+        DataError: no file matches, or all that match are empty. The message names the patterns, the working directory
+            they are relative to, and the command that makes the records.
     """
-    shards = sorted({path for pattern in file_patterns for path in tf.io.gfile.glob(pattern)})
+    shards = sorted({path for pattern in file_patterns for path in files.glob(pattern)})
     patterns = ", ".join(repr(pattern) for pattern in file_patterns)
     if not shards:
         raise DataError(
             f"no TFRecord file matches file_pattern {patterns} (working directory {os.getcwd()}); {_remedy(dataset)}"
         )
-    if not any(tf.io.gfile.stat(shard).length for shard in shards):
+    if not any(files.size(shard) for shard in shards):
         raise DataError(
-            f"the {len(shards)} file(s) that match file_pattern {patterns} hold no records, e.g. {shards[0]} is empty"
-            f" (0 bytes); {_remedy(dataset)}"
+            f"file_pattern {patterns} matches {counted(len(shards), 'file')} without any records, e.g. {shards[0]} is"
+            f" empty (0 bytes); {_remedy(dataset)}"
         )
     return shards
 
 
 def filled_shards(shards: Sequence[str]) -> list[str]:
-    """Those of the files that hold anything."""
-    return [shard for shard in shards if tf.io.gfile.stat(shard).length]
+    """Those of the files that are not empty."""
+    return [shard for shard in shards if files.size(shard)]
 
 
 def _remedy(dataset: str) -> str:
+    """The command that makes the records of a data set."""
     if dataset in _COMMANDS:
         return f"make the records with: {_COMMANDS[dataset]}"
     return (

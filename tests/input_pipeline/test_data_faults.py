@@ -21,7 +21,7 @@ def test_no_file_matches(tmp_path):
 
 def test_only_empty_files(tmp_path):
     paths = [write(tmp_path / f"{i}.tfrecord", []) for i in range(2)]
-    with pytest.raises(DataError, match=r"2 file\(s\).*hold no records.*0 bytes.*converters\.coco"):
+    with pytest.raises(DataError, match=r"matches 2 files without any records.*0 bytes.*converters\.coco"):
         build_dataset(options(paths, dataset="coco_panoptic"), is_training=True)
 
 

@@ -1,4 +1,4 @@
-"""Encoding of single records: colour modes, EXIF orientation, and images or labels that are refused."""
+"""Encoding of single records: color modes, EXIF orientation, and images or labels that are refused."""
 
 import io
 
@@ -45,9 +45,9 @@ def test_other_modes_become_rgb(mode, image_format):
     assert np.abs(np.asarray(again, int) - wanted).mean() < (6 if again.format == "JPEG" else 1e-9)
 
 
-def test_images_on_their_side_are_turned_upright():
+def test_images_that_exif_turns_are_stored_upright():
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     image = encoded(image_format="png", exif=exif)
     label = np.arange(140, dtype=np.int32).reshape(14, 10)
     record = parsed(schema.encode_record(image, "png", "name", label), with_label=True)
@@ -56,7 +56,7 @@ def test_images_on_their_side_are_turned_upright():
     np.testing.assert_array_equal(pixels, np.rot90(PIXELS, -1))
 
 
-def test_labels_are_int32_whatever_integers_came():
+def test_labels_of_any_integer_type_are_stored_as_int32():
     label = np.arange(140).reshape(10, 14) * 256
     for dtype in (np.int32, np.int64, np.uint16):
         record = parsed(schema.encode_record(encoded(), "jpeg", "name", label.astype(dtype)), with_label=True)
@@ -69,10 +69,10 @@ def test_labels_are_int32_whatever_integers_came():
     [
         (encoded()[:-150], None, "'name': expected a whole image"),
         (encoded(image_format="png")[:-150], None, "'name': expected a whole image"),
-        (b"", None, "came 0 bytes: not an image"),
-        (encoded(), np.zeros((14, 10), np.int32), r"label of the image's size \[10, 14\], came int32 \[14, 10\]"),
-        (encoded(), np.zeros((10, 14, 1), np.int32), r"came int32 \[10, 14, 1\]"),
-        (encoded(), np.zeros((10, 14), np.float32), "came float32"),
+        (b"", None, "got 0 bytes: not an image"),
+        (encoded(), np.zeros((14, 10), np.int32), r"label of the image's size \[10, 14\], got int32 \[14, 10\]"),
+        (encoded(), np.zeros((10, 14, 1), np.int32), r"got int32 \[10, 14, 1\]"),
+        (encoded(), np.zeros((10, 14), np.float32), "got float32"),
     ],
 )
 def test_broken_input(image, label, reason):
@@ -81,5 +81,5 @@ def test_broken_input(image, label, reason):
 
 
 def test_unknown_format():
-    with pytest.raises(DataError, match="'name': expected a format of jpeg, jpg, png; came 'gif'"):
+    with pytest.raises(DataError, match="'name': expected a format of jpeg, jpg, png; got 'gif'"):
         schema.encode_record(encoded(), "gif", "name", None)
