@@ -1,4 +1,4 @@
-# make demo: install, make the shapes data, train, evaluate, export, predict.   make test: install, lint, test.
+# make demo: install, make the shapes data, train, evaluate, export, predict.   make test: install, lint, check types, test.
 # Both create .venv in this folder once and reuse it.
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,7 @@ test: $(VENV)/installed lint
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) data/shapes $(RUN)
