@@ -1,15 +1,18 @@
-"""Label maps in COCO's panoptic format: a JSON file and a folder of PNGs whose colours encode segment ids."""
+"""Panoptic quality of files in COCO's panoptic format: JSON annotations and a folder of PNGs that hold segment ids."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import pathlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from deeplab2_kmax import files
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import (
     UNCOUNTED,
@@ -22,32 +25,33 @@ from deeplab2_kmax.evaluation.panoptic_quality import (
 )
 
 _PNG_VOID = 0
+_ANNOTATION_KEYS = frozenset(["image_id", "file_name", "segments_info"])
 
 
 def coco_panoptic_quality(
-    truth_json: str | os.PathLike,
-    prediction_json: str | os.PathLike,
-    truth_folder: str | os.PathLike | None = None,
-    prediction_folder: str | os.PathLike | None = None,
+    truth_json: files.StrPath,
+    prediction_json: files.StrPath,
+    truth_folder: files.StrPath | None = None,
+    prediction_folder: files.StrPath | None = None,
 ) -> PanopticQualityResult:
-    """Panoptic quality of one set of COCO-format results against another, as the official script computes it.
+    """Panoptic quality of predictions in COCO's format, computed as the official script (panopticapi) does.
 
     Args:
-        truth_json: annotations with "categories"; segments may be crowd.
-        prediction_json: annotations for (at least) the images of the truth.
-        truth_folder: its PNGs; None: the folder beside the JSON file of the same name without ".json".
-        prediction_folder: likewise.
+        truth_json: annotations with "categories"; segments may be crowd. This path and the others may be remote.
+        prediction_json: annotations for all images of the truth; those of other images are not looked at.
+        truth_folder: the PNGs of the truth; None: the folder beside its JSON file, of the same name without ".json".
+        prediction_folder: the PNGs of the predictions; None: found in the same way.
 
     Returns:
-        The quality; its descriptor holds the categories of the truth by their own ids.
+        The quality; its descriptor holds the categories of the truth under their own ids.
 
     Raises:
         DataError: a file is missing or broken, an image has no prediction, sizes differ, a segment of a PNG is not in
             its JSON or the other way round, or a category is unknown. The message names the file and the id.
     """
     truth, prediction = _read_json(truth_json), _read_json(prediction_json)
-    truth_folder = pathlib.Path(truth_folder or os.path.splitext(truth_json)[0])
-    prediction_folder = pathlib.Path(prediction_folder or os.path.splitext(prediction_json)[0])
+    truth_folder = truth_folder or os.path.splitext(truth_json)[0]
+    prediction_folder = prediction_folder or os.path.splitext(prediction_json)[0]
     descriptor = _descriptor(truth.get("categories", []), str(truth_json))
     index = {c.id: number for number, c in enumerate(descriptor.classes)}
     predicted = {annotation["image_id"]: annotation for annotation in prediction["annotations"]}
@@ -56,14 +60,17 @@ def coco_panoptic_quality(
     for annotation in truth["annotations"]:
         image_id = annotation["image_id"]
         if image_id not in predicted:
-            raise DataError(f"{prediction_json}: no prediction for image {image_id}")
-        true_path = truth_folder / annotation["file_name"]
-        predicted_path = prediction_folder / predicted[image_id]["file_name"]
+            raise DataError(
+                f"{prediction_json}: expected a prediction for each image of {truth_json}, got none for "
+                f"image {image_id}"
+            )
+        true_path = files.join(truth_folder, annotation["file_name"])
+        predicted_path = files.join(prediction_folder, predicted[image_id]["file_name"])
         true_map, predicted_map = read_panoptic_png(true_path), read_panoptic_png(predicted_path)
         if true_map.shape != predicted_map.shape:
             raise DataError(
                 f"{predicted_path}: expected the size of {true_path}, {list(true_map.shape)}; "
-                f"came {list(predicted_map.shape)}"
+                f"got {list(predicted_map.shape)}"
             )
         true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
         quality.merge(
@@ -77,47 +84,69 @@ def coco_panoptic_quality(
     return quality.result()
 
 
-def read_panoptic_png(path: str | os.PathLike) -> np.ndarray:
-    """Segment ids of a COCO panoptic PNG, int64 [H,W]: R + 256 G + 256**2 B; 0 is void.
+def read_panoptic_png(path: files.StrPath) -> np.ndarray:
+    """Segment ids of a COCO panoptic PNG, int32 [H,W]; 0 is void.
 
     Raises:
         DataError: the file is missing or not an image.
     """
     try:
-        with Image.open(path) as image:
-            colors = np.asarray(image.convert("RGB"), np.int64)
+        with Image.open(io.BytesIO(files.read_bytes(path))) as image:
+            return colors_to_ids(np.asarray(image.convert("RGB")))
+    # Pillow reports some broken PNGs by a SyntaxError.
     except (OSError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot read the panoptic PNG: {error}") from error
-    return colors[..., 0] + 256 * colors[..., 1] + 256**2 * colors[..., 2]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"{path}: cannot read the panoptic PNG: {reason}") from error
 
 
-def _read_json(path: str | os.PathLike) -> dict:
+def _read_json(path: files.StrPath) -> dict[str, Any]:
+    """The content of an annotation file whose "annotations" have all the keys that are used here."""
     try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        content = json.loads(files.read_text(path))
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path}: expected COCO panoptic annotations in JSON, but {error}") from error
-    if not isinstance(content, dict) or "annotations" not in content:
-        raise DataError(f'{path}: expected COCO panoptic annotations, came JSON without "annotations"')
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(f'{path}: expected COCO panoptic annotations, got JSON without a list "annotations"')
+    for number, annotation in enumerate(content["annotations"]):
+        missing = _ANNOTATION_KEYS - annotation.keys() if isinstance(annotation, dict) else _ANNOTATION_KEYS
+        if missing:
+            # COCO's annotations for detection have a list of this name too, with other keys.
+            raise DataError(
+                f"{path}: annotation {number}: expected {', '.join(sorted(_ANNOTATION_KEYS))}, as in COCO's panoptic "
+                f"annotations (panoptic_val2017.json, say); got none of the name {', '.join(sorted(missing))}"
+            )
     return content
 
 
-def _descriptor(categories: list[dict], where: str) -> DatasetDescriptor:
+def _descriptor(categories: list[dict[str, Any]], where: str) -> DatasetDescriptor:
     """The categories of an annotation file as a data set whose class ids are the category ids."""
     if not categories:
-        raise DataError(f'{where}: expected "categories", came none')
+        raise DataError(f'{where}: expected the classes under "categories", got none')
     classes = tuple(
         SegmentClass(c["id"], c["name"], bool(c["isthing"]), tuple(c.get("color", (0, 0, 0))), c["id"])
         for c in categories
     )
     largest = max(c.id for c in classes)
+    # Descriptors need an id for void and a label divisor; segments are compared by the ids of the PNGs, so that both
+    # are placeholders here.
     unused = next(i for i in range(largest + 2) if i not in {c.id for c in classes})
     return DatasetDescriptor(where, classes, num_classes=largest + 1, ignore_label=unused, label_divisor=2)
 
 
-def _segments(ids: np.ndarray, annotation: dict, index: dict[int, int], path: pathlib.Path) -> Segments:
-    """The segments `ids` of a PNG as its annotation describes them."""
+def _segments(ids: np.ndarray, annotation: dict[str, Any], index: dict[int, int], path: str) -> Segments:
+    """The segments of a PNG with their classes.
+
+    Args:
+        ids: int64 [S], the ids that occur in the PNG.
+        annotation: describes the segments by their ids.
+        index: the index of each category id among the classes.
+        path: the PNG, for messages.
+
+    Raises:
+        DataError: a segment lies only in the PNG or only in the annotation, or its category is unknown.
+    """
     described = {segment["id"]: segment for segment in annotation["segments_info"]}
     present = set(ids.tolist()) - {_PNG_VOID}
     for segment_id in sorted(present ^ described.keys()):
@@ -126,10 +155,11 @@ def _segments(ids: np.ndarray, annotation: dict, index: dict[int, int], path: pa
     for segment in described.values():
         if segment["category_id"] not in index:
             raise DataError(f"{path}: segment {segment['id']} has category {segment['category_id']}, which is unknown")
-    # The official script excuses predictions by one crowd region a category: the last one listed.
+    # The official script keeps one crowd region of each category, the last one listed, and excuses predictions by that
+    # one only. The others are neither matched nor missed, nor do they excuse anything.
     crowd_of = {s["category_id"]: s["id"] for s in described.values() if s.get("iscrowd", 0)}
 
-    def class_of(segment_id):
+    def class_of(segment_id: int) -> int:
         if segment_id == _PNG_VOID:
             return VOID
         segment = described[segment_id]

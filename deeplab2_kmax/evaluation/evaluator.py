@@ -1,11 +1,11 @@
-"""Measures a model on a data set: losses, panoptic quality and mean IoU at the images' original sizes."""
+"""Measures a model on a data set: its losses, and panoptic quality and mean IoU at the original sizes of the images."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import orbit
@@ -13,42 +13,47 @@ import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.distribution import sum_over_workers
-from deeplab2_kmax.evaluation.mean_iou import MeanIoU
-from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
+from deeplab2_kmax.evaluation.mean_iou import MeanIoU, MeanIoUResult
+from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality, PanopticQualityResult
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
-from deeplab2_kmax.evaluation.report import quality_json, quality_table, write_json
+from deeplab2_kmax.evaluation.report import quality_json, quality_table
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
+from deeplab2_kmax.files import join, write_json
 from deeplab2_kmax.postprocessing import undo_resize
 
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
 _LABELS = ("panoptic_raw", "semantic_raw")
-_SIZES = ("size_resized", "size_raw", "image_name")
-# At the images' own sizes, or strings: nothing for XLA, which compiles what runs on TPUs.
-_ON_HOST_ONLY = {*_LABELS, "image_name", "is_crowd_raw", "resized_image"}
+_IMAGE_FACTS = ("size_resized", "size_raw", "image_name")
+# Entries of a batch that the model does not get. They are strings, or as large as the original images: XLA, which
+# compiles for TPUs, takes no strings and would compile anew for each size.
+_HOST_ONLY = {*_LABELS, "image_name", "is_crowd_raw", "resized_image"}
+# Seconds between lines of progress, on a terminal and elsewhere (a log file, say).
 _PROGRESS_TERMINAL = 1.0
 _PROGRESS_LOG = 30.0
 
 
 class Evaluator(orbit.StandardEvaluator):
-    """Evaluates with orbit's loop, any batch size on all replicas; the metrics run on the host, image by image.
+    """Evaluates with orbit's loop, with any batch size, on all replicas; metrics run on the host, image by image.
 
-    Several processes count their own images and add up the sums at the end, so that each has the figures of all.
+    Images are scored at their original sizes, all different, and counting pixels by segment is no work for a GPU.
+    With several processes each counts its own images; their sums are added up at the end, so that every process has
+    the figures of all images.
 
     Args:
         model: `model(images [B, H, W, 3], training=False)` -> dict of outputs.
-        loss: `loss(batch, outputs)` -> dict of [B] float32 terms.
-        loss_names: the terms to report; those of the final output.
+        loss: `loss(batch, outputs)` -> dict of float32 terms, [B] each.
+        loss_names: the terms to report, those of the final output (evaluation has no auxiliary outputs).
         postprocess: `f(outputs)` -> dict with `panoptic_pred` and `semantic_pred`, [B, H, W] int32 at crop size.
         descriptor: the data set.
-        dataset: distributed data set of evaluation batches, see `input_pipeline.build_dataset`.
-        global_step: int64 scalar variable; results are filed under its value.
-        output_folder: `metrics-<step>.json` is written there.
-        files: writes predictions of this process's images; None: none are wanted.
-        pictures: writes pictures for TensorBoard; None: none are wanted.
-        per_class: also returns PQ, SQ and RQ of each class that occurs.
-        has_labels: False measures nothing and only writes predictions.
-        use_tf_function: False runs the model eagerly, for debugging.
-        say: takes lines of progress and the table of results.
+        dataset: evaluation batches, a tf.data.Dataset or a distributed one; see `input_pipeline.build_dataset`.
+        global_step: int64 scalar variable, the step of the checkpoint under evaluation.
+        output_folder: where `metrics-<step>.json` is written; may be remote.
+        files: writes predictions of this process's images; None: writes none.
+        pictures: writes pictures for TensorBoard; None: writes none.
+        per_class: whether to return PQ, SQ and RQ of each class that occurs, too.
+        has_labels: whether the data set has labels; without them nothing is measured, and only predictions are written.
+        use_tf_function: whether to run the model as a graph; eager execution is for debugging.
+        say: prints lines of progress and the table of results.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Evaluator(orbit.StandardEvaluator):
         loss_names: Sequence[str],
         postprocess: Callable[[Mapping], Mapping[str, tf.Tensor]],
         descriptor: DatasetDescriptor,
-        dataset,
+        dataset: tf.data.Dataset | tf.distribute.DistributedDataset,
         global_step: tf.Variable,
         output_folder: str,
         files: PredictionFiles | None = None,
@@ -68,7 +73,7 @@ class Evaluator(orbit.StandardEvaluator):
         has_labels: bool = True,
         use_tf_function: bool = True,
         say: Callable[[str], None] = print,
-    ):
+    ) -> None:
         super().__init__(dataset, orbit.StandardEvaluatorOptions(use_tf_function))
         self._strategy = tf.distribute.get_strategy()
         self._model = model
@@ -86,14 +91,15 @@ class Evaluator(orbit.StandardEvaluator):
 
     @property
     def figure_names(self) -> tuple[str, ...]:
-        """The names of the figures an evaluation yields; none without labels."""
+        """The names of the figures that an evaluation returns without `per_class`; none without labels."""
         if not self._has_labels:
             return ()
         results = (MeanIoU(self._descriptor).result(), PanopticQuality(self._descriptor).result())
         losses = (f"losses/{mean.name}" for mean in self._loss_means.values())
         return (*losses, *(name for result in results for name in result.as_scalars()))
 
-    def eval_begin(self):
+    def eval_begin(self) -> None:
+        """Starts an evaluation with all figures at zero; orbit calls it, and the methods below."""
         for mean in self._loss_means.values():
             mean.reset_state()
         self._panoptic_quality = PanopticQuality(self._descriptor)
@@ -104,18 +110,27 @@ class Evaluator(orbit.StandardEvaluator):
         if self._pictures is not None:
             self._pictures.begin()
 
-    def eval_step(self, iterator):
+    def eval_step(self, iterator: Any) -> dict[str, tuple[tf.Tensor, ...]]:
+        """Predicts one batch; runs within the graph, once for all replicas.
+
+        Args:
+            iterator: over the data set.
+
+        Returns:
+            For `eval_reduce`: maps, labels and facts of the images, a tensor [b, ...] for each replica of this process.
+        """
         batch = next(iterator)
-        for_replicas = {name: values for name, values in batch.items() if name not in _ON_HOST_ONLY}
+        for_replicas = {name: values for name, values in batch.items() if name not in _HOST_ONLY}
         results = dict(self._strategy.run(self._replica_step, args=(for_replicas,)))
-        results.update({name: batch[name] for name in (*_SIZES, *(_LABELS if self._has_labels else ()))})
+        results.update({name: batch[name] for name in (*_IMAGE_FACTS, *(_LABELS if self._has_labels else ()))})
         if self._pictures is not None or (self._files is not None and self._files.pictures):
             results["image"] = batch["image"]
         return {name: self._strategy.experimental_local_results(values) for name, values in results.items()}
 
     def _replica_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         images = tf.shape(batch["image"])[0]
-        # The last images of a data set may be too few for all replicas.
+        # The last images of a data set may be too few for all replicas. A replica without any runs the model
+        # on an image of zeros, so that no layer or loss has to cope with an empty batch; its results are cut off again.
         filled = _at_least_one(batch) if self._strategy.num_replicas_in_sync > 1 else batch
         outputs = self._model(filled["image"], training=False)
         if self._loss_means:
@@ -125,7 +140,13 @@ class Evaluator(orbit.StandardEvaluator):
         maps = self._postprocess(outputs)
         return {name: maps[name][:images] for name in _PREDICTIONS}
 
-    def eval_reduce(self, state=None, step_outputs=None):
+    def eval_reduce(self, state: Any = None, step_outputs: Any = None) -> Any:
+        """Scores the images of one step on the host.
+
+        Args:
+            state: orbit's, returned as it is; the metrics keep their own sums.
+            step_outputs: what `eval_step` returned.
+        """
         for replica in range(len(step_outputs["panoptic_pred"])):
             batch = {name: values[replica].numpy() for name, values in step_outputs.items()}
             for index in range(len(batch["panoptic_pred"])):
@@ -133,8 +154,8 @@ class Evaluator(orbit.StandardEvaluator):
         self._progress.show()
         return state
 
-    def _add(self, image: Mapping[str, np.ndarray]) -> None:
-        """Counts one image, and writes its files."""
+    def _add(self, image: Mapping[str, Any]) -> None:
+        """Scores one image and writes its files; `image` holds arrays, and `image_name` as bytes."""
         height, width = (int(side) for side in image["size_raw"])
         maps = {name: image[name][np.newaxis] for name in _PREDICTIONS}
         maps = undo_resize(maps, image["size_resized"], image["size_raw"])
@@ -145,12 +166,13 @@ class Evaluator(orbit.StandardEvaluator):
             truth = image["panoptic_raw"][:height, :width]
             self._panoptic_quality.update(truth, prediction["panoptic_pred"])
             self._mean_iou.update(image["semantic_raw"][:height, :width], prediction["semantic_pred"])
-        self._show(image, truth, prediction["panoptic_pred"])
+        self._write(image, truth, prediction["panoptic_pred"])
         self._progress.images += 1
 
-    def _show(self, image: Mapping[str, np.ndarray], truth: np.ndarray | None, prediction: np.ndarray) -> None:
-        """Writes files and pictures of one image, where they are wanted."""
+    def _write(self, image: Mapping[str, Any], truth: np.ndarray | None, prediction: np.ndarray) -> None:
+        """Writes the files and the picture of one image, as far as they are wanted."""
         name = image["image_name"].decode()
+        # The rest of the network's input is padding.
         rows, columns = image["size_resized"]
         if self._files is not None:
             picture = image["image"][:rows, :columns] if self._files.wants_picture() else None
@@ -158,30 +180,39 @@ class Evaluator(orbit.StandardEvaluator):
         if self._pictures is not None and self._pictures.wants_picture():
             self._pictures.add(name, image["image"][:rows, :columns], truth, prediction)
 
-    def eval_end(self):
-        """Prints and files the results; returns them by DeepLab2's TensorBoard names, empty without labels."""
+    def eval_end(self) -> dict[str, float]:
+        """Prints the results and writes them to `metrics-<step>.json`.
+
+        Returns:
+            The figures by DeepLab2's TensorBoard names, with `per_class` those of classes too; none without labels.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         self._progress.images = images = int(sum_over_workers(np.array(self._progress.images)))
         self._progress.end()
         if not self._has_labels:
             return {}
-        quality, mean_iou = (self._of_all_workers(metric) for metric in (self._panoptic_quality, self._mean_iou))
+        quality, mean_iou = self._results_of_all_workers()
         losses = {f"losses/{mean.name}": float(mean.result()) for mean in self._loss_means.values()}
         step = int(self._global_step.numpy())
-        path = os.path.join(self._output_folder, f"metrics-{step}.json")
-        write_json(quality_json(quality, mean_iou, step=step, images=images, losses=losses), path)
+        path = join(self._output_folder, f"metrics-{step}.json")
+        write_json(path, quality_json(quality, mean_iou, step=step, images=images, losses=losses))
         self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {images} images; per class in {path}")
         of_classes = quality.class_scalars() if self._per_class else {}
         return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}
 
-    def _of_all_workers(self, metric: PanopticQuality | MeanIoU):
-        """The result over the images of all processes."""
-        of_all = type(metric)(self._descriptor)
-        of_all.merge(sum_over_workers(metric.state))
-        return of_all.result()
+    def _results_of_all_workers(self) -> tuple[PanopticQualityResult, MeanIoUResult]:
+        """The results over the images of all processes."""
+        # New metrics, so that the sums of this process alone stay as they are.
+        quality, mean_iou = PanopticQuality(self._descriptor), MeanIoU(self._descriptor)
+        quality.merge(sum_over_workers(self._panoptic_quality.state))
+        mean_iou.merge(sum_over_workers(self._mean_iou.state))
+        return quality.result(), mean_iou.result()
 
 
 def _at_least_one(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The batch, with a row of zeros where it has none."""
+    """The batch itself, or one image of zeros where the batch is empty."""
 
     def fill(values: tf.Tensor) -> tf.Tensor:
         missing = tf.maximum(0, 1 - tf.shape(values)[0])
@@ -191,9 +222,9 @@ def _at_least_one(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 class _Progress:
-    """Says how many images are done and how fast, now and then."""
+    """Tells from time to time how many images are done and how fast."""
 
-    def __init__(self, say: Callable[[str], None]):
+    def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._terminal = sys.stdout.isatty()
         self._start = self._last = time.monotonic()
@@ -205,6 +236,7 @@ class _Progress:
             return
         self._last = now
         if self._terminal:
+            # Back to the first column, and erase the line: each line of progress replaces the one before.
             print(f"\r\x1b[K{self._text()}", end="", flush=True)
         else:
             self._say(self._text())

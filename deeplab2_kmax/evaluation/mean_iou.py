@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from deeplab2_kmax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class MeanIoUResult:
-    """IoU of a data set.
+    """Intersection over union of the classes of a data set.
 
     Attributes:
-        descriptor: the data set; arrays below go by `descriptor.classes`.
-        iou: float64 [C], intersection over union of each class, 0..1; 0 where the class does not occur.
-        occurs: bool [C], classes that occur in truth or prediction.
+        descriptor: the data set; the arrays below are in the order of `descriptor.classes`.
+        iou: float64 [C], intersection over union of each class, 0..1; 0 where the class does not
+            occur.
+        occurs: bool [C], whether the class occurs in truth or prediction.
     """
 
     descriptor: DatasetDescriptor
@@ -33,7 +35,7 @@ class MeanIoUResult:
         """DeepLab2's TensorBoard scalar `evaluation/iou/IoU`."""
         return {"evaluation/iou/IoU": self.mean}
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """The result for a JSON file: "mean", "classes" (how many occur) and "per_class" by class name, 0..1."""
         per_class = {
             c.name: float(iou) for c, iou, occurs in zip(self.descriptor.classes, self.iou, self.occurs) if occurs
@@ -42,12 +44,18 @@ class MeanIoUResult:
 
 
 class MeanIoU:
-    """Accumulates a confusion matrix over images; mergeable like `PanopticQuality`."""
+    """Accumulates a confusion matrix over images.
+
+    The matrix is a sum over images, so workers can share a data set and add theirs up.
+
+    Args:
+        descriptor: the data set.
+    """
 
     def __init__(self, descriptor: DatasetDescriptor):
         self.descriptor = descriptor
         self._classes = len(descriptor.classes)
-        # Class id -> row or column of the matrix; void has the last column, anything else is a mistake.
+        # From class id to row and column of the matrix. Void has the last ones; -1 marks ids that no class has.
         self._index = np.full(max(descriptor.num_classes, descriptor.ignore_label + 1), -1, np.int64)
         self._index[[c.id for c in descriptor.classes]] = np.arange(self._classes)
         self._index[descriptor.ignore_label] = self._classes
@@ -63,15 +71,15 @@ class MeanIoU:
         return self._confusion.copy()
 
     def merge(self, other: MeanIoU | np.ndarray) -> None:
-        """Adds what another one, or its `state`, has accumulated over other images of the same data set."""
+        """Adds what another MeanIoU, or its `state`, has accumulated over other images of the same data set."""
         self._confusion += other.state if isinstance(other, MeanIoU) else np.asarray(other)
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Adds one image or several.
+        """Adds the pixels of one image or of several.
 
         Args:
             truth: class ids, integer of any shape; pixels of the ignore label are left out.
-            prediction: class ids of the same shape; the ignore label is a wrong answer.
+            prediction: class ids of the same shape; the ignore label counts as a wrong answer.
 
         Raises:
             DataError: shapes differ, or a class id is not in the data set. Nothing is added.
@@ -80,7 +88,7 @@ class MeanIoU:
         if truth.shape != prediction.shape:
             raise DataError(
                 "expected semantic maps of one shape; "
-                f"came truth {list(truth.shape)} and prediction {list(prediction.shape)}"
+                f"got truth {list(truth.shape)} and prediction {list(prediction.shape)}"
             )
         rows, columns = self._indices(truth, "truth"), self._indices(prediction, "prediction")
         side = self._classes + 1
@@ -88,15 +96,19 @@ class MeanIoU:
 
     def result(self) -> MeanIoUResult:
         """The IoU over all images so far."""
+        # The last row, pixels that are void in truth, is left out. The last column stays: a pixel predicted as void was
+        # missed, and belongs to the union of its true class.
         confusion = self._confusion[:-1].astype(np.float64)
         intersection = np.diagonal(confusion)
         union = confusion.sum(1) + confusion.sum(0)[:-1] - intersection
         return MeanIoUResult(self.descriptor, intersection / np.maximum(union, 1), union > 0)
 
     def _indices(self, labels: np.ndarray, where: str) -> np.ndarray:
+        """Row or column of each label, int64 [pixels]; `where` is what messages call the map."""
         labels = labels.reshape(-1)
         if not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"{where}: expected integer class ids, came {labels.dtype}")
+            raise DataError(f"{where}: expected integer class ids, got {labels.dtype}")
+        # Ids outside the table are clipped, so that the look-up succeeds and the check below can name them.
         inside = np.clip(labels, 0, len(self._index) - 1)
         indices = self._index[inside]
         wrong = (indices < 0) | (inside != labels)

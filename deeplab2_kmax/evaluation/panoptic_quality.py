@@ -4,26 +4,30 @@
 
     PQ = sum of IoU over matched pairs / (TP + FP / 2 + FN / 2) = SQ * RQ,
 
-where a predicted and a true segment of one class match if their IoU exceeds 1/2, void pixels of the truth taken out of
-the union. Predictions that lie mostly in void or in a crowd region of their class are not counted; crowd regions
-themselves are never matched and never missed.
+where a predicted and a true segment of one class match if their IoU exceeds 1/2; pixels that are void in truth do not
+count in the union. Predictions of which more than half lies in void or in a crowd region of their class are not
+counted. Crowd regions themselves are never matched and never missed.
+
+Where to start reading: `PanopticQuality.update`, then `compare_segments`, which holds the rules above.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
 
-# Class indices in `Segments` of what is neither matched nor counted: void, which excuses predictions, and regions that
-# do not even do that.
+# Stand in for the class index of segments that have no class. Void excuses predictions that lie mostly within it;
+# uncounted regions do not even do that.
 VOID, UNCOUNTED = -1, -2
+# Rows of the state of `PanopticQuality`.
 _IOU, _TP, _FP, _FN = range(4)
-# Ids below this are numbered by a table of all possible ids rather than by sorting, which is slower.
+# Ids below this are numbered by means of a table with an entry for every possible id. Sorting, the way for larger ids,
+# is slower. Panoptic ids of COCO (133 * 256) and of Cityscapes (19 * 1000) are below it.
 _LARGEST_TABLE = 2**19
 
 
@@ -32,8 +36,8 @@ class Segments(NamedTuple):
 
     Attributes:
         ids: int64 [S], ascending; void may be among them.
-        classes: int64 [S], index of each segment's class, or `VOID`, or `UNCOUNTED`.
-        crowd: bool [S], crowd regions.
+        classes: int64 [S], index of each segment's class, or `VOID` or `UNCOUNTED`.
+        crowd: bool [S], whether the segment is a crowd region.
     """
 
     ids: np.ndarray
@@ -42,7 +46,7 @@ class Segments(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """Means over classes that occur in truth or prediction, 0..1 each, and how many classes those are."""
+    """Means of PQ, SQ and RQ, 0..1, over the classes that occur in truth or prediction, and the number of these."""
 
     pq: float
     sq: float
@@ -55,11 +59,11 @@ class PanopticQualityResult:
     """Panoptic quality of a data set.
 
     Attributes:
-        descriptor: the data set; arrays below go by `descriptor.classes`.
-        iou: float64 [C], sum of IoU over matched pairs.
-        tp: float64 [C], matched pairs.
-        fp: float64 [C], unmatched predicted segments.
-        fn: float64 [C], unmatched true segments.
+        descriptor: the data set; the arrays below are in the order of `descriptor.classes`.
+        iou: float64 [C], sum of IoU over the matched pairs of each class.
+        tp: float64 [C], number of matched pairs (true positives).
+        fp: float64 [C], number of predicted segments without a match (false positives).
+        fn: float64 [C], number of true segments without a match (false negatives).
     """
 
     descriptor: DatasetDescriptor
@@ -70,7 +74,7 @@ class PanopticQualityResult:
 
     @property
     def occurs(self) -> np.ndarray:
-        """Classes with any segment counted, bool [C]; the others have no quality."""
+        """Classes of which at least one segment counts, bool [C]; the others have no quality."""
         return self.tp + self.fp + self.fn > 0
 
     @property
@@ -81,6 +85,7 @@ class PanopticQualityResult:
     @property
     def rq(self) -> np.ndarray:
         """Recognition quality (an F1 score) of each class, float64 [C]."""
+        # A class with any segment has a denominator of at least 1/2, so the maximum only keeps absent ones from 0 / 0.
         return self.tp / np.maximum(self.tp + 0.5 * self.fp + 0.5 * self.fn, 0.5)
 
     @property
@@ -115,8 +120,13 @@ class PanopticQualityResult:
         return Averages(pq, sq, rq, int(chosen.sum()))
 
     def as_scalars(self) -> dict[str, float]:
-        """DeepLab2's TensorBoard scalars `evaluation/pq/{PQ,SQ,RQ,TP,FN,FP}` (0..1; counts are means over classes that
-        occur), and PQ, SQ and RQ of things and stuff under `evaluation/pq_things/` and `evaluation/pq_stuff/`."""
+        """The averages by the names of scalars in TensorBoard.
+
+        Returns:
+            `evaluation/pq/{PQ,SQ,RQ,TP,FN,FP}`, which are DeepLab2's (qualities 0..1, counts as means over the classes
+            that occur), and PQ, SQ and RQ of things and of stuff under `evaluation/pq_things/` and
+            `evaluation/pq_stuff/`.
+        """
         scalars = {}
         for group, averages in (("pq", self.all), ("pq_things", self.things), ("pq_stuff", self.stuff)):
             for name in ("pq", "sq", "rq"):
@@ -127,7 +137,7 @@ class PanopticQualityResult:
         return scalars
 
     def class_scalars(self) -> dict[str, float]:
-        """`evaluation/pq_class/<name>`, and the same of sq and rq, 0..1: figures of each class that occurs."""
+        """PQ, SQ and RQ, 0..1, of each class that occurs, as `evaluation/{pq,sq,rq}_class/<name>`."""
         return {
             f"evaluation/{quality}_class/{c.name}": float(values[row])
             for quality, values in (("pq", self.pq), ("sq", self.sq), ("rq", self.rq))
@@ -135,7 +145,7 @@ class PanopticQualityResult:
             if self.occurs[row]
         }
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """The result for a JSON file: "all", "things", "stuff" and "per_class" by class name, qualities 0..1."""
         rows = zip(self.descriptor.classes, self.pq, self.sq, self.rq, self.tp, self.fp, self.fn, self.occurs)
         return {
@@ -160,7 +170,10 @@ class PanopticQualityResult:
 class PanopticQuality:
     """Accumulates panoptic quality over images.
 
-    Its state is a sum over images, so workers can share a data set and be merged.
+    Its state is a sum over images, so workers can share a data set and add their states up.
+
+    Args:
+        descriptor: the data set.
     """
 
     def __init__(self, descriptor: DatasetDescriptor):
@@ -179,7 +192,7 @@ class PanopticQuality:
         return self._sums.copy()
 
     def merge(self, other: PanopticQuality | np.ndarray) -> None:
-        """Adds what another one, or its `state`, has accumulated over other images of the same data set."""
+        """Adds what another PanopticQuality, or its `state`, has accumulated over other images of the same data set."""
         self._sums += other.state if isinstance(other, PanopticQuality) else np.asarray(other)
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -187,8 +200,8 @@ class PanopticQuality:
 
         Args:
             truth: panoptic ids, integer [H,W] or [B,H,W]: class id * label divisor + instance id. Pixels of the ignore
-                label are void; a thing class with instance 0 is a crowd region, if the truth still has any (records
-                made with treat_crowd_as_ignore have void instead).
+                label are void. Pixels of a thing class with instance id 0 are its crowd region; records made with
+                treat_crowd_as_ignore have void there instead.
             prediction: panoptic ids of the same shape. Pixels of the ignore label belong to no segment.
 
         Raises:
@@ -196,6 +209,7 @@ class PanopticQuality:
         """
         truth, prediction = np.asarray(truth), np.asarray(prediction)
         _check_maps(truth, prediction)
+        # Added to the state at the end, so that a bad label in the last image of a batch leaves the state as it was.
         sums = np.zeros_like(self._sums)
         size = truth.shape[-2:]
         for true_map, predicted_map in zip(truth.reshape(-1, *size), prediction.reshape(-1, *size)):
@@ -211,6 +225,7 @@ class PanopticQuality:
         return PanopticQualityResult(self.descriptor, iou, tp, fp, fn)
 
     def _segments(self, ids: np.ndarray, where: str) -> Segments:
+        """The segments of panoptic ids int64 [S]; `where` is what messages call the map."""
         class_ids, instances = np.divmod(ids, self.descriptor.label_divisor)
         indices = {self.descriptor.ignore_label: VOID, **self._class_index}
         for panoptic_id, class_id in zip(ids.tolist(), class_ids.tolist()):
@@ -221,6 +236,7 @@ class PanopticQuality:
                     f"ignore label {self.descriptor.ignore_label})"
                 )
         classes = np.array([indices[class_id] for class_id in class_ids.tolist()], np.int64)
+        # `VOID` is -1 and picks some class's entry of `_is_thing`, so it has to be left out by itself.
         return Segments(ids, classes, (classes != VOID) & self._is_thing[classes] & (instances == 0))
 
 
@@ -228,11 +244,11 @@ def _check_maps(truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape or truth.ndim not in (2, 3) or truth.size == 0:
         raise DataError(
             "expected label maps of one shape, [height, width] or [batch, height, width]; "
-            f"came truth {list(truth.shape)} and prediction {list(prediction.shape)}"
+            f"got truth {list(truth.shape)} and prediction {list(prediction.shape)}"
         )
     for name, labels in (("truth", truth), ("prediction", prediction)):
         if not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"{name}: expected integer panoptic ids, came {labels.dtype}")
+            raise DataError(f"{name}: expected integer panoptic ids, got {labels.dtype}")
 
 
 def overlap_table(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -246,7 +262,8 @@ def overlap_table(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray
         The ids in truth, int64 [T] ascending; those in prediction, int64 [P]; shared pixels, float64 [T,P].
     """
     truth, prediction = truth.reshape(-1), prediction.reshape(-1)
-    # Neighbours mostly have the same pair of ids: runs are far fewer than pixels, and sorting is what costs.
+    # Neighboring pixels mostly have the same pair of ids. There are far fewer runs of equal pairs than pixels, and
+    # numbering and counting runs instead of pixels is most of what makes this fast.
     changes = (truth[1:] != truth[:-1]) | (prediction[1:] != prediction[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     lengths = np.diff(starts, append=len(truth))
@@ -258,7 +275,7 @@ def overlap_table(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray
 
 
 def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different ids, int64 ascending, and the place of each of `ids` among them."""
+    """The distinct values of ids [R] as int64, ascending, and the place of each id among them, int64 [R]."""
     ids = ids.astype(np.int64)
     if ids.min() < 0 or ids.max() >= _LARGEST_TABLE:
         return np.unique(ids, return_inverse=True)
@@ -272,29 +289,34 @@ def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray
 
     Args:
         truth: true segments.
-        prediction: predicted segments; `crowd` is not looked at.
+        prediction: predicted segments; their `crowd` is not used.
         overlaps: float64 [T,P], pixels that a true and a predicted segment share.
         num_classes: C.
 
     Returns:
-        float64 [4,C].
+        float64 [4,C]; rows as in `PanopticQuality.state`.
     """
     void_overlap = overlaps[truth.classes == VOID].sum(0)
     true_areas, predicted_areas = overlaps.sum(1), overlaps.sum(0)
     same_class = truth.classes[:, np.newaxis] == prediction.classes
     real = (truth.classes >= 0) & ~truth.crowd
     matchable = same_class & real[:, np.newaxis] & (overlaps > 0)
-    # A pixel of a predicted segment that is void in truth counts neither for nor against it.
+    # Pixels of a predicted segment that are void in truth count neither for nor against it, so they leave the union.
+    # Pixels in a crowd region stay in the union, as in the official script.
     unions = true_areas[:, np.newaxis] + predicted_areas - overlaps - void_overlap
     iou = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=matchable)
+    # Strictly more than half: then a segment can match at most one other, since two that both cover more than half of
+    # it would overlap each other, and segments of one map do not. No assignment has to be solved.
     matched = iou > 0.5
 
+    # A prediction is no false positive if more than half of its own area, not of a union, lies in void or in a crowd
+    # region of its class: the truth does not say whether it is right.
     crowd_overlap = (overlaps * (same_class & truth.crowd[:, np.newaxis])).sum(0)
     excused = (void_overlap + crowd_overlap) / predicted_areas > 0.5
     false_positive = ~matched.any(0) & ~excused & (prediction.classes >= 0)
     missed = ~matched.any(1) & real
 
-    def per_class(classes, weights=None):
+    def per_class(classes: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(classes, weights=weights, minlength=num_classes)
 
     rows, columns = np.nonzero(matched)

@@ -1,4 +1,4 @@
-"""Predictions of an evaluation as files: pictures to look at, and raw label maps for other programs."""
+"""Predictions of an evaluation as files: pictures for people, and raw label maps for other programs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import dataclasses
 import os
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax import files
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import ConfigError, DataError
 from deeplab2_kmax.protos import evaluator_pb2
@@ -21,18 +21,19 @@ RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array"
 class PredictionFiles:
     """Writes predictions below one folder, under DeepLab2's file names.
 
-    `000000_image.png`, `000000_panoptic_prediction.png` and `000000_panoptic_label.png` show the first images
-    (small ones enlarged, so that names can be read);
-    `raw_panoptic/<image>` and `raw_semantic/<image>.png` hold the label maps of all.
+    `000000_image.png`, `000000_panoptic_prediction.png` and `000000_panoptic_label.png` show the first images (small
+    ones enlarged, so that class names can be read); `raw_panoptic/<image>` and `raw_semantic/<image>.png` hold the
+    label maps of all images.
 
     Attributes:
-        folder: made when the first file is written.
+        folder: where to write, possibly remote; made when the first file is written.
         descriptor: the data set.
         pictures: how many images to show.
         raw_format: one of `RAW_FORMATS`, or None for no raw files. In "two_channel_png" red is the class and green the
-            instance; "three_channel_png" adds blue, instance = 256 * green + blue; the array is [H, W, 3] int32 with
-            class and instance in its first two channels.
-        source_ids: write classes by the ids of the data set's own annotation files (void: 0) instead of training ids.
+            instance; in "three_channel_png" the instance is 256 * green + blue; "two_channel_numpy_array" is int32
+            [H, W, 3] with class and instance in its first two channels and zeros in the third.
+        source_ids: whether to write classes by the ids of the data set's own annotation files (void: 0) instead of
+            training ids.
     """
 
     folder: str
@@ -41,14 +42,15 @@ class PredictionFiles:
     raw_format: str | None = None
     source_ids: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.raw_format not in (None, *RAW_FORMATS):
             raise ConfigError(
-                f"raw_panoptic_format: expected one of {', '.join(RAW_FORMATS)}; came {self.raw_format!r}"
+                f"evaluator_options.raw_panoptic_format: expected one of {', '.join(RAW_FORMATS)}; "
+                f"got {self.raw_format!r}"
             )
 
     def begin(self) -> None:
-        """Starts anew: the next image is number 0."""
+        """Starts an evaluation: the next image is number 0."""
         self._count = 0
 
     def wants_picture(self) -> bool:
@@ -59,21 +61,26 @@ class PredictionFiles:
         """Writes the files of one image.
 
         Args:
-            name: its file name; the extension does not matter.
+            name: its file name, possibly below folders; the extension is dropped.
             prediction: [H, W] panoptic ids at the image's original size.
-            truth: the same of the labels, or None.
-            image: [h, w, 3] RGB 0..255 of any size; needed where `wants_picture()`.
+            truth: [H, W] panoptic ids of the labels, or None.
+            image: [h, w, 3] RGB 0..255 of any size, needed if `wants_picture()`; else None.
+
+        Raises:
+            DataError: an id does not fit the channels of the raw format.
+            OSError: a file cannot be written.
         """
         if self.wants_picture() and image is not None:
-            self._show(prediction, truth, image)
+            self._write_pictures(prediction, truth, image)
         if self.raw_format is not None:
             self._write_raw(os.path.splitext(name)[0], prediction)
         self._count += 1
 
-    def _show(self, prediction: np.ndarray, truth: np.ndarray | None, image: np.ndarray) -> None:
+    def _write_pictures(self, prediction: np.ndarray, truth: np.ndarray | None, image: np.ndarray) -> None:
         height, width = prediction.shape
-        picture = Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
-        picture = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        pixels = Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+        # The network's input size may differ from the image's own size, which the maps have.
+        picture = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
         self._save_png(f"{self._count:06d}_image", picture)
         maps = {"panoptic_prediction": prediction, "panoptic_label": truth}
         for kind, panoptic in maps.items():
@@ -85,10 +92,10 @@ class PredictionFiles:
         classes, instances = np.divmod(prediction, self.descriptor.label_divisor)
         if self.source_ids:
             classes = self._source_id_table()[classes]
-        self._save_png(os.path.join("raw_semantic", name), _as_bytes(classes, "class", name))
-        path = os.path.join("raw_panoptic", name)
+        self._save_png(files.join("raw_semantic", name), _as_bytes(classes, "class", name))
+        path = files.join("raw_panoptic", name)
         if self.raw_format == "two_channel_numpy_array":
-            with self._open(f"{path}.npy") as file:
+            with files.atomic_file(files.join(self.folder, f"{path}.npy")) as file:
                 np.save(file, np.stack([classes, instances, np.zeros_like(classes)], -1).astype(np.int32))
         elif self.raw_format == "two_channel_png":
             self._save_png(path, _channels(name, classes, instances, np.zeros_like(instances)))
@@ -96,6 +103,7 @@ class PredictionFiles:
             self._save_png(path, _channels(name, classes, instances // 256, instances % 256))
 
     def _source_id_table(self) -> np.ndarray:
+        """Source id of each class id, int32; 0 for the ignore label and for ids without a class."""
         largest = max(self.descriptor.num_classes - 1, self.descriptor.ignore_label)
         table = np.zeros(largest + 1, np.int32)
         for segment_class in self.descriptor.classes:
@@ -103,23 +111,20 @@ class PredictionFiles:
         return table
 
     def _save_png(self, name: str, pixels: np.ndarray) -> None:
-        with self._open(f"{name}.png") as file:
+        with files.atomic_file(files.join(self.folder, f"{name}.png")) as file:
             Image.fromarray(pixels).save(file, "PNG")
-
-    def _open(self, name: str):
-        path = os.path.join(self.folder, name)
-        tf.io.gfile.makedirs(os.path.dirname(path))
-        return tf.io.gfile.GFile(path, "wb")
 
 
 def _channels(name: str, classes: np.ndarray, *instances: np.ndarray) -> np.ndarray:
+    """Class and instance maps [H, W] as the channels of one picture, uint8 [H, W, 3]."""
     return np.stack([_as_bytes(classes, "class", name), *(_as_bytes(i, "instance", name) for i in instances)], -1)
 
 
 def _as_bytes(values: np.ndarray, what: str, name: str) -> np.ndarray:
+    """The values as uint8; a DataError that says `what` of image `name` is too large where they do not fit."""
     if values.max(initial=0) > 255:
         raise DataError(
-            f"{name}: {what} {values.max()} does not fit one 8-bit channel;"
+            f"{name}: expected ids up to 255, which fit an 8-bit channel; got {what} {values.max()};"
             ' use evaluator_options.raw_panoptic_format: "two_channel_numpy_array"'
         )
     return values.astype(np.uint8)
@@ -128,10 +133,19 @@ def _as_bytes(values: np.ndarray, what: str, name: str) -> np.ndarray:
 def prediction_files(
     options: evaluator_pb2.EvaluatorOptions, descriptor: DatasetDescriptor, run_folder: str, chief: bool = True
 ) -> PredictionFiles | None:
-    """The files `evaluator_options` ask for, in `override_save_dir` or `<run_folder>/vis`; None where it asks for none.
+    """The writer of the files that a config asks for.
 
-    Of several processes the `chief` writes the pictures, which are numbered; raw files are named after their images,
-    and each process writes those of its own.
+    Of several processes only the chief writes pictures: they are numbered, and each process counts its own images. Raw
+    files are named after their images, so every process writes those of its own.
+
+    Args:
+        options: `evaluator_options` of the config.
+        descriptor: the data set.
+        run_folder: files go to `<run_folder>/vis` unless the options name another folder in `override_save_dir`.
+        chief: whether this process is the chief.
+
+    Returns:
+        The writer; None where the options ask for no files.
 
     Raises:
         ConfigError: an unknown raw_panoptic_format.
@@ -139,7 +153,7 @@ def prediction_files(
     if not options.save_predictions and not options.save_raw_predictions:
         return None
     return PredictionFiles(
-        folder=options.override_save_dir or os.path.join(run_folder, "vis"),
+        folder=options.override_save_dir or files.join(run_folder, "vis"),
         descriptor=descriptor,
         pictures=options.num_vis_samples if options.save_predictions and chief else 0,
         raw_format=options.raw_panoptic_format if options.save_raw_predictions else None,

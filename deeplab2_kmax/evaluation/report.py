@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import tempfile
+from typing import Any
 
 from deeplab2_kmax.evaluation.mean_iou import MeanIoUResult
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQualityResult
 
+# Leaves room for seven columns of figures in 80 columns.
 _NAME_WIDTH = 27
 
 
@@ -20,7 +18,7 @@ def quality_table(
 
     Args:
         quality: panoptic quality of a data set.
-        mean_iou: adds the mean IoU.
+        mean_iou: adds a line with the mean IoU, and with `per_class` a column with that of each class.
         per_class: adds a line for each class that occurs.
 
     Returns:
@@ -62,29 +60,18 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
-def quality_json(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None = None, **more) -> dict:
-    """Results as plain values for `write_json`: "panoptic_quality", "mean_iou" if given, and `more` as it is."""
+def quality_json(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None = None, **more: Any) -> dict[str, Any]:
+    """Results as plain values for a JSON file.
+
+    Args:
+        quality: panoptic quality of a data set.
+        mean_iou: its mean IoU, or None.
+        more: further entries, put first and unchanged.
+
+    Returns:
+        `more`, "dataset" (its name), "panoptic_quality" and, if given, "mean_iou".
+    """
     content = {**more, "dataset": quality.descriptor.name, "panoptic_quality": quality.as_dict()}
     if mean_iou is not None:
         content["mean_iou"] = mean_iou.as_dict()
     return content
-
-
-def write_json(content: dict, path: str | os.PathLike) -> None:
-    """Writes a JSON file that is either whole or not there; an older one is replaced.
-
-    Raises:
-        OSError: the folder cannot be made or written to.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise

@@ -1,4 +1,4 @@
-"""The first images of every evaluation, with true and predicted segments, as pictures for TensorBoard."""
+"""Pictures of true and predicted segments for TensorBoard: the first images of every evaluation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from deeplab2_kmax.visualization import comparison
 class SummaryPictures:
     """Writes pictures to the default summary writer, under `panoptic/<number>_<image>`.
 
-    The order of evaluation is fixed, so that the same images come each time and TensorBoard's slider runs over steps.
+    Evaluation reads images in a fixed order, so each step shows the same ones, and TensorBoard's slider compares steps.
 
     Args:
         descriptor: the data set.
         count: how many images to show.
-        step: int64 scalar variable; pictures are filed under its value.
+        step: int64 scalar variable; pictures are written for the step that it holds.
     """
 
     def __init__(self, descriptor: DatasetDescriptor, count: int, step: tf.Variable):
@@ -30,7 +30,7 @@ class SummaryPictures:
         self._next = 0
 
     def begin(self) -> None:
-        """Starts anew: the next image is number 0."""
+        """Starts an evaluation: the next image is number 0."""
         self._next = 0
 
     def wants_picture(self) -> bool:
@@ -38,16 +38,16 @@ class SummaryPictures:
         return self._next < self._count
 
     def add(self, name: str, image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray) -> None:
-        """Takes the next image of the evaluation.
+        """Writes the picture of the next image.
 
         Args:
             name: its file name.
             image: [h, w, 3] RGB 0..255 of any size.
-            truth: [H, W] panoptic ids of the labels, or None.
-            prediction: the same of the model.
+            truth: [H, W] panoptic ids of the labels, or None; `prediction` then stands alone.
+            prediction: [H, W] panoptic ids that the model predicted.
         """
         title = "prediction"
-        maps = {}
+        maps: dict[str, np.ndarray] = {}
         if truth is not None:
             maps["truth"] = truth
             quality = PanopticQuality(self._descriptor)

@@ -3,11 +3,13 @@
 import json
 import pathlib
 import shutil
+import uuid
 
 import pytest
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.coco_format import coco_panoptic_quality
+from deeplab2_kmax.files import write_bytes
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "pq_coco"
 
@@ -39,11 +41,18 @@ def change(path, edit):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c["annotations"].pop(0), "pred.json: no prediction for image 1"),
+        (
+            lambda c: c["annotations"].pop(0),
+            "pred.json: expected a prediction for each image .*, got none for image 1$",
+        ),
         (lambda c: c["annotations"][0]["segments_info"][0].update(id=7), "000000000001.png: segment 7 is in the JSON"),
         (lambda c: c["annotations"][0]["segments_info"].pop(0), "segment 304 is in the PNG but not in its JSON"),
         (lambda c: c["annotations"][0]["segments_info"][0].update(category_id=9999), "category 9999, which is unknown"),
-        (lambda c: c.pop("annotations"), 'without "annotations"'),
+        (lambda c: c.pop("annotations"), 'without a list "annotations"'),
+        (
+            lambda c: [annotation.pop("segments_info") for annotation in c["annotations"]],
+            "pred.json: annotation 0: expected file_name, .* got none of the name segments_info",
+        ),
         (lambda c: c["annotations"][0].update(file_name="none.png"), "none.png: cannot read the panoptic PNG"),
     ],
 )
@@ -51,6 +60,20 @@ def test_names_what_is_wrong(files, edit, message):
     change(files / "pred.json", edit)
     with pytest.raises(DataError, match=message):
         coco_panoptic_quality(files / "gt.json", files / "pred.json")
+
+
+def test_scores_remote_files():
+    remote = f"ram://coco/{uuid.uuid4().hex}"
+    for path in GOLDEN.rglob("*.*"):
+        write_bytes(f"{remote}/{path.relative_to(GOLDEN)}", path.read_bytes())
+    result = coco_panoptic_quality(f"{remote}/gt.json", f"{remote}/pred.json")
+    assert result.all == coco_panoptic_quality(GOLDEN / "gt.json", GOLDEN / "pred.json").all
+
+
+def test_names_a_remote_file_that_is_missing():
+    path = f"ram://coco/{uuid.uuid4().hex}.json"
+    with pytest.raises(DataError, match=f"^{path}: cannot read the annotations"):
+        coco_panoptic_quality(path, path)
 
 
 def test_truncated_png(files):

@@ -1,6 +1,8 @@
 """The evaluator with a stand-in model whose answers are known."""
 
+import io
 import json
+import uuid
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
+from deeplab2_kmax.files import list_folder, read_bytes, read_text
 
 DESCRIPTOR = DatasetDescriptor(
     name="two",
@@ -117,6 +120,21 @@ def test_results_are_filed_by_step(tmp_path):
     assert content["step"] == 120 and content["images"] == 3 and content["dataset"] == "two"
     assert content["panoptic_quality"]["things"]["pq"] == pytest.approx(1.0)
     assert content["panoptic_quality"]["stuff"]["pq"] == 0.0
+
+
+def test_results_and_predictions_of_a_remote_run_lie_in_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # A remote path taken for a local one makes a folder "ram:" here.
+    remote = f"ram://run/{uuid.uuid4().hex}"
+    predictions = PredictionFiles(f"{remote}/vis", DESCRIPTOR, pictures=1, raw_format="two_channel_numpy_array")
+    evaluator, said = make_evaluator(f"{remote}/eval", files=predictions)
+    evaluator.evaluate(tf.constant(-1))
+    assert not list(tmp_path.iterdir())
+    assert json.loads(read_text(f"{remote}/eval/metrics-120.json"))["images"] == 3
+    assert any(f"per class in {remote}/eval/metrics-120.json" in line for line in said)
+    assert "000000_image.png" in list_folder(f"{remote}/vis")
+    raw = np.load(io.BytesIO(read_bytes(f"{remote}/vis/raw_panoptic/picture2.npy")))
+    assert raw.shape == (9, 9, 3)
+    assert list_folder(f"{remote}/vis/raw_semantic") == [f"picture{index}.png" for index in range(3)]
 
 
 def test_a_second_evaluation_starts_anew(tmp_path):

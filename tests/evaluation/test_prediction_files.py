@@ -44,7 +44,9 @@ def test_the_array_holds_anything(tmp_path):
 
 
 def test_an_instance_that_does_not_fit_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"town/one: instance 300 .*two_channel_numpy_array"):
+    with pytest.raises(
+        DataError, match=r"town/one: expected ids up to 255.*got instance 300;.*two_channel_numpy_array"
+    ):
         write(tmp_path, "two_channel_png", [[11 * 1000 + 300]])
 
 

@@ -9,6 +9,7 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.evaluation import report
 from deeplab2_kmax.evaluation.mean_iou import MeanIoU
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
+from deeplab2_kmax.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_table(results):
 
 def test_json(results, tmp_path):
     path = tmp_path / "new" / "results.json"
-    report.write_json(report.quality_json(*results, step=20), path)
+    write_json(path, report.quality_json(*results, step=20))
     content = json.loads(path.read_text())
     assert (content["step"], content["dataset"]) == (20, "coco_panoptic")
     assert content["panoptic_quality"]["all"]["pq"] == pytest.approx(0.7)
@@ -44,8 +45,8 @@ def test_json(results, tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "results.json"
-    report.write_json({"pq": 1}, path)
+    write_json(path, {"pq": 1})
     with pytest.raises(TypeError):
-        report.write_json({"pq": 2, "bad": object()}, path)
+        write_json(path, {"pq": 2, "bad": object()})
     assert json.loads(path.read_text()) == {"pq": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
