@@ -1,4 +1,10 @@
-"""What a data set is: its classes, which of them are things, and how its labels are encoded. One JSON file each."""
+"""Data set descriptors: the classes of a data set, which of them are things, and how its labels are encoded.
+
+Start with `descriptor`. `loader` reads descriptors from the JSON files here, one a data set, or from the user's own;
+`segment_colors` is how COCO's panoptic PNGs store segment ids.
+
+Elsewhere: images and labels are converted in `deeplab2_kmax.converters` and read in `deeplab2_kmax.input_pipeline`.
+"""
 
 from deeplab2_kmax.datasets.descriptor import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.datasets.loader import known_datasets, load_dataset, read_descriptor, write_descriptor

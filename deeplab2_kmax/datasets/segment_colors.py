@@ -1,4 +1,7 @@
-"""COCO's panoptic PNGs: the color of a pixel is its segment's id in base 256, lowest digit in red."""
+"""COCO's panoptic PNGs: the color of a pixel is its segment's id in base 256, lowest digit in red.
+
+Format: https://cocodataset.org/#format-data, "Panoptic Segmentation".
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_what_deeplab2_infers_from_the_data_set_name(
 def test_a_data_set_that_is_not_named_is_told_by_its_classes(write, classes, dataset):
     unnamed = DEEPLAB2_STYLE.replace('dataset: "%s"', "") % classes
     assert load_config(write(unnamed)) == load_config(write(DEEPLAB2_STYLE % (classes, dataset, dataset)))
-    with pytest.raises(ConfigError, match="train_dataset_options.dataset: .*came ''"):
+    with pytest.raises(ConfigError, match="train_dataset_options.dataset: .*got ''"):
         load_config(write(unnamed.replace(f"output_channels: {classes}", "output_channels: 77")))
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from deeplab2_kmax import files
 from deeplab2_kmax.datasets import (
     DatasetDescriptor,
     SegmentClass,
@@ -85,12 +86,12 @@ def test_classes_are_ordered_by_id():
     "changes, reason",
     [
         ({"classes": ()}, "at least one class"),
-        ({"classes": _changed_class(id=1)}, "own id, came more than one with 1"),
+        ({"classes": _changed_class(id=1)}, "own id, got more than one with 1"),
         ({"classes": _changed_class(source_id=9)}, "own source_id"),
         ({"classes": _changed_class(name="car")}, "own name"),
         ({"classes": _changed_class(color=(0, 0, 256))}, "'road'.*0..255"),
-        ({"num_classes": 2}, "'road': expected an id from 0 to num_classes - 1 = 1, came 2"),
-        ({"ignore_label": 2}, "no class, came 2"),
+        ({"num_classes": 2}, "'road': expected an id from 0 to num_classes - 1 = 1, got 2"),
+        ({"ignore_label": 2}, "no class, got 2"),
         ({"ignore_label": -1}, "ignore_label >= 0"),
         ({"label_divisor": 1}, "label_divisor >= 2"),
         ({"label_divisor": 2**30}, "int32"),
@@ -106,7 +107,7 @@ def test_descriptors_that_make_no_sense_are_refused(changes, reason):
     [
         (lambda d: d.pop("label_divisor"), "'label_divisor' is missing"),
         (lambda d: d.update(divisor=3), "'divisor' is unknown"),
-        (lambda d: d.update(ignore_label="0"), "'ignore_label': expected int, came '0'"),
+        (lambda d: d.update(ignore_label="0"), "'ignore_label': expected int, got '0'"),
         (lambda d: d["classes"][1].update(is_thing=1), "entry 1 of classes: field 'is_thing': expected bool"),
         (lambda d: d["classes"][1].update(color=["red", 0, 0]), "whole numbers"),
         (lambda d: d["classes"][0].update(id=2), "own id"),
@@ -147,9 +148,19 @@ def test_what_follows_from_other_fields_may_be_left_out(tmp_path):
     assert len(set(colors)) == 200 and all(0 <= channel <= 255 for color in colors for channel in color)
 
 
-def test_written_descriptors_are_read_back(tmp_path):
-    write_descriptor(tmp_path / "new" / "own.json", _descriptor())
-    assert read_descriptor(tmp_path / "new" / "own.json") == _descriptor()
+@pytest.mark.parametrize("folder", ["local", "ram://datasets"])
+def test_written_descriptors_are_read_back(tmp_path, folder):
+    path = files.join(tmp_path if folder == "local" else folder, "new", "own.json")
+    with pytest.raises(ConfigError, match="own.json: cannot read the data set descriptor"):
+        read_descriptor(path)
+    write_descriptor(path, _descriptor())
+    assert read_descriptor(path) == load_dataset(path) == _descriptor()
+
+
+def test_a_descriptor_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file/own.json: cannot write the data set descriptor: Not a directory"):
+        write_descriptor(tmp_path / "file" / "own.json", _descriptor())
 
 
 def test_changed_files_are_read_anew_and_relative_paths_start_at_the_working_directory(tmp_path, monkeypatch):
