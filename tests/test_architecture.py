@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import re
+import runpy
 import subprocess
 import sys
 
@@ -70,3 +72,37 @@ def test_the_root_holds_programs_and_sources_only():
     assert programs >= {"trainer/train.py", "trainer/export_model.py", "evaluation/evaluate.py"}
     assert not [path for path in programs if path.endswith("__init__.py")], "trainer/ and evaluation/ are no packages"
     assert not [path for path in ROOT.rglob("*") if path.is_symlink() and ".venv" not in path.parts]
+
+
+def test_the_picture_shows_the_imports_as_they_are():
+    pytest.importorskip("grimp")
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))["svg"]()
+    assert (ROOT / "docs" / "architecture.svg").read_text() == drawn, "run python docs/draw_architecture.py"
+
+
+# Paths of other repositories or of the reader's own, and patterns.
+NOT_OURS = (
+    "runs/",
+    "data/",
+    "my/",
+    "evaluations",
+    "${",
+    "*",
+    "<",
+    "...",
+    "/data",
+    "export/",
+    "evaluation/pq",
+    "evaluation/iou",
+)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_the_files_that_the_docs_name_are_there(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:deeplab2_kmax|tests|benchmarks|trainer|evaluation|configs|protos|docs)/[\w./-]*)", text)
+    named += [str((ROOT / page).parent.relative_to(ROOT) / link) for link in re.findall(r"\]\(([\w./-]+)[)#]", text)]
+    missing = [path for path in named if not (ROOT / path).exists() and not any(mark in path for mark in NOT_OURS)]
+    assert not missing
