@@ -1,4 +1,9 @@
-"""PQ-style loss (MaX-DeepLab, equations 8 to 10): recognition and segmentation quality, each weighted by the other."""
+"""PQ-style loss (MaX-DeepLab, arXiv:2012.00759, equations 8 to 10).
+
+What a slot should have much of is the product of its mask's dice and of the probability of its class, as panoptic
+quality is segmentation quality times recognition quality. By the product rule each factor then learns with the other
+one as its weight, through which no gradient flows.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +14,34 @@ from deeplab2_kmax.losses.reduction import mean_of_non_zero
 from deeplab2_kmax.losses.settings import ONE, LossSettings
 from deeplab2_kmax.losses.slots import LEAST_WEIGHT, SlotTargets
 
-# Keeps the dice of empty masks defined.
+# Added to numerator and denominator of dice, as in DeepLab2, so that the dice of two empty masks is 1 and not 0 / 0.
 _SMOOTH = 1.0
 
 
 def class_term(class_logits: tf.Tensor, slots: SlotTargets, settings: LossSettings) -> tf.Tensor:
-    """Cross-entropy of the class head: matched slots weigh as their mask's dice, the others by unmatched_slot_weight.
+    """Cross-entropy of the class head: matched slots learn the class of their mask, the others learn void.
 
-    class_logits: [O, B, N, C + 1] f32 of all outputs; targets and weights come from the final one. Returns [O, B] f32.
+    The weight of a matched slot is the dice of its mask; that of the others is `settings.unmatched_slot_weight`.
+
+    Args:
+        class_logits: float32 [O, B, N, C + 1] of all O outputs.
+        slots: targets and weights, from the final output; they serve all outputs.
+        settings: `pq_style` is set.
+
+    Returns:
+        float32 [O, B].
     """
+    assert settings.pq_style is not None  # `total` computes no terms without settings.
     labels = tf.tile(slots.slot_class[None], [class_logits.shape[0], 1, 1])
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, class_logits)
     if settings.unmatched_slot_weight == ONE:
         unmatched = tf.ones_like(slots.void_ratio)
     else:
+        # DeepLab2 weights an unmatched slot by the share of its predicted area that lies on void pixels, although a
+        # comment there says otherwise; its models are trained so, and so are its golden figures. On data without void
+        # pixels unmatched slots then learn next to nothing, and with them things are hardly learned: ONE is for that.
         unmatched = tf.maximum(slots.void_ratio, LEAST_WEIGHT)
+    # No weight is 0, since `mean_of_non_zero` would divide by fewer slots then.
     share = settings.positive_weight
     weights = tf.where(
         slots.slot_is_matched, share * tf.maximum(slots.mask_dice, LEAST_WEIGHT), (1.0 - share) * unmatched
@@ -32,14 +50,24 @@ def class_term(class_logits: tf.Tensor, slots: SlotTargets, settings: LossSettin
 
 
 def mask_dice_term(statistics: MaskStatistics, slots: SlotTargets, settings: LossSettings) -> tf.Tensor:
-    """One minus dice of each matched slot, weighted by the final output's probability of the right class.
+    """One minus the dice of each matched slot, weighted by the final output's probability of the right class.
 
-    statistics: stacked over O outputs. Returns [O, B] f32. Divided by the number of slots, and with the share of
-    matched slots as its factor, it balances the class term.
+    The sum is divided by the number of all slots and has the factor of matched slots in the class term, which balances
+    the two terms.
+
+    Args:
+        statistics: stacked over O outputs.
+        slots: targets and weights, from the final output; they serve all outputs.
+        settings: `pq_style` is set.
+
+    Returns:
+        float32 [O, B].
     """
+    assert settings.pq_style is not None  # `total` computes no terms without settings.
     dice = (2.0 * statistics.overlap + _SMOOTH) / (statistics.predicted_area + slots.slot_area + _SMOOTH)
     weights = tf.where(slots.slot_is_matched, tf.maximum(slots.class_probability, LEAST_WEIGHT), 0.0)
-    # Masks that got no slot are predicted as empty; constant, but part of DeepLab2's figure.
+    # Masks without a slot (more masks than slots) count as predicted empty. This is constant and has no gradient, but
+    # it is part of the value that DeepLab2 gives.
     left_over = LEAST_WEIGHT * (1.0 - _SMOOTH / (slots.left_over_area + _SMOOTH))
     total = tf.reduce_sum(weights * (1.0 - dice), axis=-1) + tf.reduce_sum(left_over, axis=-1)
     return (settings.pq_style.weight * settings.positive_weight / dice.shape[-1]) * total

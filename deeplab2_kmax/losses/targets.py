@@ -13,20 +13,21 @@ from deeplab2_kmax.losses.settings import LossSettings
 
 
 class GroundTruthMasks(NamedTuple):
-    """The masks of a batch: B images, P = h * w pixels, M masks. Masks do not overlap, so a pixel has at most one.
+    """The masks of a batch of B images with P = h * w pixels and up to M masks each.
 
-    In each image the masks that exist (have a pixel at this resolution) come first: things, then stuff; the rest of
-    the axis is padding.
+    Masks do not overlap, so a pixel belongs to one mask at most. In each image the masks that exist, that is have a
+    pixel at this resolution, come first, things before stuff; the rest of the axis is padding.
 
-    pixel_mask: [B, P] i32, mask of each pixel, -1: none (void, crowd).
-    pixel_mask_one_hot: [B, P, M] f32, the same as one-hot rows; zeros where there is no mask.
-    pixel_is_labelled: [B, P] f32, 0 for pixels of the ignore label. Crowds are labelled and yet have no mask.
-    pixel_is_thing: [B, P] f32, 1 for pixels of a thing instance.
-    pixel_area: [B, P] f32, area of the pixel's mask in pixels, 0: none.
-    area: [B, M] f32, pixels of each mask, 0 for padding.
-    exists: [B, M] bool, false for padding.
-    class_index: [B, M] i32, class in the order of the class head; 0 for padding.
-    most_masks: how many masks an image could have: the longest instance list plus all stuff classes.
+    Attributes:
+        pixel_mask: int32 [B, P], mask of each pixel; -1 where there is none (void, crowd).
+        pixel_mask_one_hot: float32 [B, P, M], the same as one-hot rows; zeros where there is no mask.
+        pixel_is_labelled: float32 [B, P], 0 for pixels of the ignore label, else 1; crowds have 1, though no mask.
+        pixel_is_thing: float32 [B, P], 1 for pixels of a thing instance, else 0.
+        pixel_area: float32 [B, P], area in pixels of the pixel's mask, 0 where there is none.
+        area: float32 [B, M], pixels of each mask, 0 for padding.
+        exists: bool [B, M], false for padding.
+        class_index: int32 [B, M], class in the order of the class head (things, then stuff); 0 for padding.
+        most_masks: how many masks an image could have: the length of the instance list plus all stuff classes.
     """
 
     pixel_mask: tf.Tensor
@@ -41,10 +42,17 @@ class GroundTruthMasks(NamedTuple):
 
 
 def strided_downsample(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
-    """Every n-th pixel of [B, H, W] labels, so that the corners of the [B, h, w] result are the corners of the input.
+    """Takes every n-th pixel of label maps, such that the corners of input and result are the same pixels.
+
+    Args:
+        labels: [B, H, W].
+        size: h and w of the result.
+
+    Returns:
+        [B, h, w].
 
     Raises:
-      ConfigError: n = (H - 1) / (h - 1) is not the same whole number in both directions.
+        ConfigError: n = (H - 1) / (h - 1) is not the same whole number in both directions.
     """
     height, width = labels.shape[1:3]
     if (height, width) == tuple(size):
@@ -56,7 +64,7 @@ def strided_downsample(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
         or ((width - 1) % stride)
     ):
         raise ConfigError(
-            f"labels of {height} x {width} cannot be brought to the network's {size[0]} x {size[1]} by a whole stride: "
+            f"cannot bring labels of {height} x {width} to the network's {size[0]} x {size[1]} by a whole stride: "
             f"expected (height - 1) and (width - 1) to be the same multiple of {size[0] - 1} and {size[1] - 1}; "
             "choose a crop_size of the form stride * k + 1"
         )
@@ -64,26 +72,34 @@ def strided_downsample(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
 
 
 def _table(class_ids: Sequence[int], values: Sequence[int]) -> np.ndarray:
-    """Array that maps class id + 1 to a value, other ids (also -1) to -1; its last entry is for ids beyond the end."""
+    """A table of values for `_look_up`: entry `class id + 1` holds the value of a class, all others -1.
+
+    The first entry is for id -1, padding; the last one is for ids beyond the largest.
+    """
     table = np.full(max(class_ids, default=0) + 3, -1, np.int32)
     table[np.asarray(class_ids, np.int32) + 1] = values
     return table
 
 
 def _look_up(table: np.ndarray, class_ids: tf.Tensor) -> tf.Tensor:
+    """The values of class ids in a table; -1 for ids that are not in it."""
     return tf.gather(tf.constant(table), tf.clip_by_value(class_ids + 1, 0, len(table) - 1))
 
 
 def _mask_of_pixels(semantic: tf.Tensor, thing_id: tf.Tensor, settings: LossSettings, max_things: int) -> tf.Tensor:
-    """[B, P] i32: thing instances are masks 0 .. max_things - 1, stuff classes follow, -1: no mask."""
+    """The mask of each pixel, int32 [B, P]: things are 0 to max_things - 1, stuff classes follow, -1 is no mask.
+
+    Pixels of a thing class without an instance (crowd) have none, as the table holds stuff classes only.
+    """
     stuff = settings.stuff_class_ids
     by_class = _look_up(_table(stuff, range(max_things, max_things + len(stuff))), semantic)
     return tf.where((thing_id >= 0) & (thing_id < max_things), thing_id, by_class)
 
 
 def _count_pixels(pixel_mask: tf.Tensor, masks: int) -> tf.Tensor:
-    """Area [B, masks] f32 of each mask."""
+    """The area of each mask in pixels, float32 [B, masks]."""
     batch = tf.shape(pixel_mask)[0]
+    # The masks of the batch are numbered through, so that one sum serves all images; negative numbers are left out.
     segments = tf.where(pixel_mask >= 0, pixel_mask + masks * tf.range(batch)[:, None], -1)
     areas = tf.math.unsorted_segment_sum(tf.ones_like(pixel_mask, tf.float32), segments, batch * masks)
     return tf.reshape(areas, [batch, masks])
@@ -92,15 +108,18 @@ def _count_pixels(pixel_mask: tf.Tensor, masks: int) -> tf.Tensor:
 def ground_truth_masks(
     targets: Mapping[str, tf.Tensor], size: Sequence[int], settings: LossSettings, crop_masks: bool
 ) -> GroundTruthMasks:
-    """Masks of a batch at the output resolution `size` = (h, w).
+    """The masks of a batch at the resolution of the outputs.
 
-    targets: `semantic_gt` [B, H, W] i32, class ids; `thing_id_mask_gt` [B, H, W] i32, instance from 0 up, -1: none;
-    `thing_id_class_gt` [B, T], class id of each instance, -1: padding.
-    crop_masks: cuts the mask axis to the largest number of masks in any image of the batch (at least 1), which is
-    several times faster; otherwise it has the static length T + number of stuff classes, as XLA wants.
+    Args:
+        targets: `semantic_gt` int32 [B, H, W], class ids; `thing_id_mask_gt` int32 [B, H, W], instances counted from
+            0, -1 for none; `thing_id_class_gt` [B, T], class id of each instance, -1 for padding.
+        size: h and w of the outputs.
+        settings: classes and ignore label.
+        crop_masks: whether to cut the mask axis to the largest number of masks that an image of the batch has (but at
+            least 1), which is several times faster; otherwise M is static, T + number of stuff classes, as XLA wants.
 
     Raises:
-      ConfigError: label and output sizes do not fit (see strided_downsample).
+        ConfigError: the sizes of labels and outputs do not fit (see `strided_downsample`).
     """
     thing_class = tf.cast(targets["thing_id_class_gt"], tf.int32)
     batch, max_things = tf.shape(thing_class)[0], thing_class.shape[1]
@@ -115,12 +134,14 @@ def ground_truth_masks(
     class_index = _look_up(_table(class_ids, range(len(class_ids))), mask_class)
     masks = max_things + len(settings.stuff_class_ids)
     area = _count_pixels(pixel_mask, masks)
+    # Small masks may have no pixel left at this resolution. They are no masks to match, as in DeepLab2.
     exists = (area > 0.5) & (class_index >= 0)
 
-    # Masks that exist move to the front, in order.
+    # Masks that exist move to the front, in order, so that padding can be cut off and matching can stop early.
     kept = tf.maximum(tf.reduce_max(tf.math.count_nonzero(exists, axis=1, dtype=tf.int32)), 1) if crop_masks else masks
     order = tf.argsort(tf.cast(~exists, tf.int32), axis=1, stable=True)[:, :kept]
     rank = tf.where(exists, tf.cumsum(tf.cast(exists, tf.int32), axis=1) - 1, -1)
+    # `rank` is the new place of each old mask; gathering takes no -1, hence the maximum and the `where` after it.
     new_mask = tf.gather(rank, tf.maximum(pixel_mask, 0), batch_dims=1)
     pixel_mask = tf.where(pixel_mask >= 0, new_mask, -1)
     exists = tf.gather(exists, order, batch_dims=1)

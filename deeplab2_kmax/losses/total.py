@@ -1,8 +1,9 @@
-"""The loss of a mask transformer: all terms of the final and the auxiliary outputs, and their sum."""
+"""The loss of a mask transformer: all terms of the final output and of the auxiliary outputs, and their sum."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,11 +14,12 @@ from deeplab2_kmax.losses.mask_id import MaskStatistics, mask_id_cross_entropy, 
 from deeplab2_kmax.losses.matching import resolve_backend
 from deeplab2_kmax.losses.pq_style import class_term, mask_dice_term
 from deeplab2_kmax.losses.semantic import semantic_loss
-from deeplab2_kmax.losses.settings import LossSettings, from_config
+from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.slots import SlotTargets, match_slots
-from deeplab2_kmax.losses.targets import ground_truth_masks
+from deeplab2_kmax.losses.targets import GroundTruthMasks, ground_truth_masks
 from deeplab2_kmax.protos import config_pb2
 
+# Keys of the model's outputs, as in DeepLab2.
 MASK_LOGITS = "pixel_space_mask_logits"
 FEATURE = "pixel_space_normalized_feature"
 CLASS_LOGITS = "transformer_class_logits"
@@ -25,6 +27,7 @@ SEMANTIC_LOGITS = "semantic_logits"
 AUXILIARY_OUTPUTS = "auxiliary_outputs_pred"
 REFERENCE_MASKS = "reference_masks"
 
+# Names of the terms, as in DeepLab2.
 CLASS_TERM = "pq_style_loss_class_term"
 DICE_TERM = "pq_style_loss_mask_dice_term"
 MASK_ID = "mask_id_cross_entropy_loss"
@@ -35,57 +38,77 @@ TOTAL = "total_loss"
 
 
 class MaskTransformerLoss:
-    """Computes DeepLab2's loss terms, by DeepLab2's names; calling it has no state and creates no variables."""
+    """Computes the loss terms of DeepLab2 under DeepLab2's names. It has no variables and keeps no state.
 
-    def __init__(self, settings: LossSettings, matching_backend: str = "auto"):
-        """matching_backend: see `matching.match`; "xla" makes the whole loss compile with `jit_compile=True`."""
+    Args:
+        settings: which terms there are, with their weights.
+        matching_backend: see `matching.match`; with "xla" the whole loss can be compiled (`jit_compile=True`).
+    """
+
+    def __init__(self, settings: LossSettings, matching_backend: str = "auto") -> None:
         self.settings = settings
         self.matching_backend = matching_backend
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the terms in training, `total_loss` last."""
+        """The names of the terms in training, `total_loss` last."""
         return self.names_for(self.settings.auxiliary_outputs, reference_masks=True)
 
     def names_for(self, auxiliary_outputs: int, reference_masks: bool = False) -> tuple[str, ...]:
-        """Names of the terms for outputs with so many auxiliary ones (evaluation: 0) and, or not, reference masks."""
+        """The names of the terms that a call returns, `total_loss` last.
+
+        Args:
+            auxiliary_outputs: number of auxiliary outputs that the call gets (in evaluation 0).
+            reference_masks: whether the call gets reference masks.
+        """
         prefixes = ["", *(f"aux_{i}" for i in range(auxiliary_outputs))]
         terms = [prefix + name for prefix in prefixes for name in self._output_terms()]
         if self.settings.mask_approximation and reference_masks:
             terms.append(MASK_APPROXIMATION)
         return (*terms, *([SEMANTIC] if self.settings.semantic else []), TOTAL)
 
-    # No Python condition here depends on a tensor; converting the code would take most of the tracing time.
+    # AutoGraph turns Python conditions on tensors into graph operations. There are none here, and converting all this
+    # code would take most of the time that tracing takes.
     @tf.autograph.experimental.do_not_convert
-    def __call__(self, targets: Mapping[str, tf.Tensor], outputs: Mapping[str, object]) -> dict[str, tf.Tensor]:
-        """Losses per image, each term with its weight applied.
+    def __call__(self, targets: Mapping[str, tf.Tensor], outputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """The losses of each image, with the weights of the terms applied.
 
-        targets: `semantic_gt`, `thing_id_mask_gt` [B, H, W] i32, `thing_id_class_gt` [B, T], and for the semantic loss
-        `semantic_loss_weight` [B, H, W] f32. outputs: the model's, in any float type; auxiliary outputs and reference
-        masks are used where `auxiliary_outputs_pred` and `reference_masks` are there. Heights and widths must be
-        static, the batch need not.
-        Returns {name: [B] f32} for `names_for(number of auxiliary outputs, reference masks or not)`. A prediction that
-        is not finite gives a loss that is not finite; nothing is hidden.
+        Args:
+            targets: `semantic_gt` and `thing_id_mask_gt` int32 [B, H, W], `thing_id_class_gt` [B, T], and for the
+                semantic loss `semantic_loss_weight` float32 [B, H, W]. H and W must be static, B need not be.
+            outputs: of the model, in any float type. Auxiliary outputs and reference masks are used if
+                `auxiliary_outputs_pred` and `reference_masks` are among them.
+
+        Returns:
+            float32 [B] for each name of `names_for`. Predictions that are not finite give losses that are not finite,
+            so that a run that diverges is noticed.
 
         Raises:
-          ConfigError: sizes of labels and outputs, or classes of heads and data set, do not fit.
+            ConfigError: the sizes of labels and outputs do not fit, or the classes of the heads are not those of the
+                data set.
         """
         losses: dict[str, tf.Tensor] = {}
-        masks = None
-        if self._output_terms() or self.settings.mask_approximation:
+        settings, masks = self.settings, None
+        has_mask_terms = bool(self._output_terms() or settings.mask_approximation)
+        if has_mask_terms or (settings.semantic and settings.semantic_sample_k > 0):
+            # XLA wants static shapes; elsewhere padding is cut off, which is faster.
+            crop_masks = resolve_backend(self.matching_backend) == "host"
+            masks = ground_truth_masks(targets, outputs[MASK_LOGITS].shape[1:3], settings, crop_masks)
+        if masks is not None and has_mask_terms:
             final = {name: outputs[name] for name in (MASK_LOGITS, FEATURE, CLASS_LOGITS)}
             self._check_classes(final[CLASS_LOGITS])
-            crop_masks = resolve_backend(self.matching_backend) == "host"
-            masks = ground_truth_masks(targets, final[MASK_LOGITS].shape[1:3], self.settings, crop_masks)
             all_outputs = [final, *(outputs.get(AUXILIARY_OUTPUTS) or ())]
             losses.update(self._losses_of_outputs(all_outputs, masks, outputs.get(REFERENCE_MASKS)))
-        if self.settings.semantic:
+        if settings.semantic:
+            # Models may compute in bfloat16 or float16. Losses are always computed in float32: sums over thousands of
+            # pixels need its precision.
             logits = tf.cast(outputs[SEMANTIC_LOGITS], tf.float32)
-            losses[SEMANTIC] = semantic_loss(targets, logits, masks, self.settings)
+            losses[SEMANTIC] = semantic_loss(targets, logits, masks, settings)
         losses[TOTAL] = tf.add_n(list(losses.values()))
         return losses
 
     def _output_terms(self) -> list[str]:
+        """The names of the terms that every output has, auxiliary ones included."""
         settings = self.settings
         return [
             *([CLASS_TERM, DICE_TERM] if settings.pq_style else []),
@@ -98,16 +121,23 @@ class MaskTransformerLoss:
         if class_logits.shape[2] != expected:
             raise ConfigError(
                 f"{CLASS_LOGITS}: expected {expected} channels (things, stuff and void of the data set), "
-                f"came {class_logits.shape[2]}"
+                f"got {class_logits.shape[2]}; is the model made for another data set?"
             )
 
-    def _losses_of_outputs(self, all_outputs, masks, reference_masks) -> dict[str, tf.Tensor]:
-        """Terms of the final output, which comes first, and the auxiliary ones.
+    def _losses_of_outputs(
+        self,
+        all_outputs: Sequence[Mapping[str, tf.Tensor]],
+        masks: GroundTruthMasks,
+        reference_masks: Sequence[tf.Tensor] | None,
+    ) -> dict[str, tf.Tensor]:
+        """The terms of all outputs, of which the final one comes first and the auxiliary ones follow.
 
-        What has all pixels is worked on output by output; the small rest is stacked, which makes for a small graph.
+        Tensors with an entry for every pixel are worked on one output at a time, to save memory. Those without pixels
+        are small: they are stacked and worked on for all outputs at once, which keeps the graph small.
         """
-        settings, terms = self.settings, {}
-        approximated = settings.mask_approximation and reference_masks
+        settings = self.settings
+        terms: dict[str, tf.Tensor] = {}
+        approximated = reference_masks if settings.mask_approximation else None
         if settings.pq_style or settings.mask_id or approximated:
             class_logits = tf.stack([tf.cast(output[CLASS_LOGITS], tf.float32) for output in all_outputs])
             slots, statistics = self._slots_and_statistics(all_outputs, class_logits[0], masks)
@@ -127,23 +157,30 @@ class MaskTransformerLoss:
         }
         if approximated:
             size = all_outputs[0][MASK_LOGITS].shape[1:3]
-            losses[MASK_APPROXIMATION] = mask_approximation_loss(reference_masks, slots, size, settings)
+            losses[MASK_APPROXIMATION] = mask_approximation_loss(approximated, slots, size, settings)
         return losses
 
-    def _slots_and_statistics(self, all_outputs, class_logits, masks) -> tuple[SlotTargets, MaskStatistics]:
-        slots, statistics = None, []
+    def _slots_and_statistics(
+        self, all_outputs: Sequence[Mapping[str, tf.Tensor]], class_logits: tf.Tensor, masks: GroundTruthMasks
+    ) -> tuple[SlotTargets, MaskStatistics]:
+        """The matching of the final output, whose class logits are given, and the statistics of all outputs stacked."""
+        slots: SlotTargets | None = None
+        statistics = []
         for output in all_outputs:
             mask_logits = _pixels_in_a_row(output[MASK_LOGITS])
+            # Without a gradient: `mask_statistics` has one of its own.
             log_probabilities = tf.nn.log_softmax(tf.stop_gradient(mask_logits))
-            # The final output is matched; the auxiliary ones after it learn the same slots.
+            # Only the final output is matched. The auxiliary outputs learn the same slots, as in DeepLab2: a slot then
+            # stands for the same mask in all layers, and there is one assignment to solve rather than seven.
             if slots is None:
                 slots = match_slots(masks, tf.exp(log_probabilities), class_logits, self.matching_backend)
             statistics.append(mask_statistics(mask_logits, log_probabilities, slots))
+        assert slots is not None  # There is always a final output.
         return slots, MaskStatistics(*(tf.stack(values) for values in zip(*statistics)))
 
 
 def _pixels_in_a_row(maps: tf.Tensor) -> tf.Tensor:
-    """[B, h, w, C] of any float type -> [B, h * w, C] f32."""
+    """Maps [B, h, w, C] of any float type as float32 [B, h * w, C]."""
     height, width, channels = maps.shape[1:]
     return tf.reshape(tf.cast(maps, tf.float32), [-1, height * width, channels])
 
@@ -151,7 +188,11 @@ def _pixels_in_a_row(maps: tf.Tensor) -> tf.Tensor:
 def build_loss(config: config_pb2.ExperimentOptions, matching_backend: str = "auto") -> MaskTransformerLoss:
     """The loss of an experiment.
 
+    Args:
+        config: the experiment.
+        matching_backend: see `matching.match`.
+
     Raises:
-      ConfigError: unknown data set, or loss options that make no sense.
+        ConfigError: the data set is unknown, or loss options make no sense.
     """
-    return MaskTransformerLoss(from_config(config), matching_backend)
+    return MaskTransformerLoss(LossSettings.from_options(config), matching_backend)

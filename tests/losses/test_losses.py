@@ -275,6 +275,21 @@ def test_sampled_semantic_loss_is_an_option():
     assert (np.abs(gradient[0]).sum(axis=-1) > 0).sum() == 5
 
 
+def test_pixels_are_sampled_where_the_semantic_loss_is_the_only_one():
+    only_semantic = dataclasses.replace(SETTINGS, pq_style=None, mask_id=None, instance_discrimination=None)
+    outputs = make_outputs()
+    every = MaskTransformerLoss(dataclasses.replace(only_semantic, semantic_sample_k=81))(scene(), outputs)
+    np.testing.assert_allclose(
+        every["semantic_loss"], MaskTransformerLoss(only_semantic)(scene(), outputs)["semantic_loss"], rtol=1e-6
+    )
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        terms = MaskTransformerLoss(dataclasses.replace(only_semantic, semantic_sample_k=5))(scene(), outputs)
+    assert set(terms) == {"semantic_loss", "total_loss"}
+    gradient = tape.gradient(terms["total_loss"], outputs)["semantic_logits"].numpy()
+    assert (np.abs(gradient[0]).sum(axis=-1) > 0).sum() == 5
+
+
 def test_unmatched_slots_weigh_one_or_their_void():
     semantic = np.full([1, 9, 9], 2)
     targets = make_targets(semantic, np.full([1, 9, 9], -1), [[-1] * 3])
@@ -318,10 +333,10 @@ def test_labels_at_a_whole_stride_only():
 
 def test_heads_of_another_data_set_are_named():
     outputs = make_outputs(auxiliary=0)
-    with pytest.raises(ConfigError, match="auxiliary_semantic_head.output_channels: expected .* 5 .*, came 4"):
+    with pytest.raises(ConfigError, match="auxiliary_semantic_head.output_channels: expected .* 5 .*, got 4"):
         MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "semantic_logits": outputs["semantic_logits"][..., :4]})
     narrow = outputs["transformer_class_logits"][..., :4]
-    with pytest.raises(ConfigError, match="expected 5 channels .*, came 4"):
+    with pytest.raises(ConfigError, match="expected 5 channels .*, got 4"):
         MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": narrow})
 
 
