@@ -1,8 +1,9 @@
-"""Checkpoints in DeepLab2's layout: what is in them, whether they are whole, and what is loaded from them.
+"""Checkpoints in DeepLab2's layout: reading, saving, checking and moving them.
 
-Start with `restore` (strict loading, saving); `keys` maps our attribute names to DeepLab2's keys; `integrity` finds
-damaged files; `files` links, copies and deletes checkpoints; `cleanup` clears a folder of what a killed run left. When
-a run saves and what it starts from is decided in `deeplab2_kmax.training.checkpoints`.
+Start reading at `restore`, which loads a checkpoint into a model and saves one. `keys` maps the attribute names of this
+package to DeepLab2's keys, `integrity` finds damaged checkpoints, `files` opens, links, copies and deletes them, and
+`cleanup` clears a folder of what a killed run left there. When a run saves a checkpoint, and which one it starts from,
+is decided in `deeplab2_kmax.training.checkpoints`.
 """
 
 from deeplab2_kmax.checkpoints.files import open_checkpoint

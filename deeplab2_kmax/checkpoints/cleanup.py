@@ -1,4 +1,4 @@
-"""What a run that died while it wrote a checkpoint left in its folder."""
+"""Removes what a run that was killed while it wrote a checkpoint left in its folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
-from deeplab2_kmax.checkpoints.files import open_checkpoint
+from deeplab2_kmax import files
+from deeplab2_kmax.checkpoints.files import STATE_FILE, open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import (
     last_whole_checkpoint,
     numbered_checkpoints,
@@ -19,6 +20,7 @@ from deeplab2_kmax.checkpoints.integrity import (
 )
 from deeplab2_kmax.terminal import say
 
+# Temporary files of TensorFlow, and those with a fixed name that earlier versions of this package wrote.
 _TEMPORARY = re.compile(r"ckpt-\d+_temp|checkpoint\.tmp[0-9a-f]{32}|checkpoint\.part")
 _PART = re.compile(r"(ckpt-\d+)\.(index|data-\d{5}-of-\d{5})")
 
@@ -26,50 +28,35 @@ _PART = re.compile(r"(ckpt-\d+)\.(index|data-\d{5}-of-\d{5})")
 def clear_leftovers(folder: str) -> None:
     """Removes the files of checkpoints whose writing was interrupted; makes the state file name the last whole one.
 
-    Only for the one process that trains in the folder, which exists. In remote folders, where nobody knows who writes,
-    nothing is removed; nor is a damaged checkpoint that was once recorded.
+    Only the one process that trains in the folder may call this. In remote folders nothing is removed, because there
+    no lock tells whether another process is writing. A damaged checkpoint that the state file names is kept as well.
+
+    Args:
+        folder: the run's folder; it exists.
 
     Raises:
         CheckpointError: there are checkpoints, but none of them is whole.
-        OSError, tf.errors.OpError: the folder cannot be written to.
+        OSError: the folder cannot be written to.
     """
     last = last_whole_checkpoint(folder)
     recorded = recorded_checkpoints(folder)
     if last is not None and recorded[:1] != [last]:
         _record(folder, last)
-        say(f"the newest checkpoint that is whole is {last}; {os.path.join(folder, 'checkpoint')} names it now")
-    if "://" in folder:
+        say(f"the newest whole checkpoint is {last}; {files.join(folder, STATE_FILE)} names it now")
+    if files.is_remote(folder):
         return
-    # Without a state file that can be read nobody knows whether a torn one was once whole.
+    # Once a checkpoint is whole, the state file names it. So a damaged checkpoint that a readable state file does not
+    # name was never whole; without such a file, it may have been, and is kept.
     torn_too = last is None or bool(recorded)
-    removed = [name for name in sorted(os.listdir(folder)) if _is_leftover(folder, name, {last, *recorded}, torn_too)]
+    removed = [name for name in files.list_folder(folder) if _is_leftover(folder, name, {last, *recorded}, torn_too)]
     for name in removed:
-        remove(os.path.join(folder, name))
+        path = files.join(folder, name)
+        if files.is_folder(path):
+            files.remove_tree(path)
+        else:
+            files.remove(path)
     if removed:
         say(f"removed what an interrupted write of a checkpoint left behind: {', '.join(removed)}")
-
-
-def remove(path: str) -> None:
-    """Deletes a file or a folder that may be gone already."""
-    try:
-        if tf.io.gfile.isdir(path):
-            tf.io.gfile.rmtree(path)
-        else:
-            tf.io.gfile.remove(path)
-    except tf.errors.NotFoundError:
-        pass
-
-
-def _is_leftover(folder: str, name: str, known: set[str | None], torn_too: bool) -> bool:
-    if _TEMPORARY.fullmatch(name):
-        return True
-    part = _PART.fullmatch(name)
-    if not part or (prefix := os.path.join(folder, part[1])) in known:
-        return False
-    # The index is written last: one that can be read says that the data are there.
-    if not os.path.exists(f"{prefix}.index"):
-        return True
-    return torn_too and not can_be_opened(prefix)
 
 
 def can_be_opened(prefix: str) -> bool:
@@ -81,19 +68,32 @@ def can_be_opened(prefix: str) -> bool:
     return True
 
 
+def _is_leftover(folder: str, name: str, known: set[str | None], torn_too: bool) -> bool:
+    """Whether the file `name` is temporary or part of a checkpoint that was never finished."""
+    if _TEMPORARY.fullmatch(name) or files.is_unfinished(name):
+        return True
+    part = _PART.fullmatch(name)
+    if not part or (prefix := files.join(folder, part[1])) in known:
+        return False
+    # TensorFlow writes the index last: an index that can be read means that the data were written before it.
+    if not files.exists(f"{prefix}.index"):
+        return True
+    return torn_too and not can_be_opened(prefix)
+
+
 def _record(folder: str, last: str) -> None:
-    """Writes the state file, as TensorFlow does: `last`, and those before it, which count as older ones."""
+    """Writes the state file as TensorFlow does: `last` as the newest checkpoint, and all those of earlier steps."""
     found = {*recorded_checkpoints(folder), *numbered_checkpoints(folder)}
     older = sorted((path for path in found if step_in_name(path) < step_in_name(last)), key=step_in_name)
+    # Relative to the folder, so that the state file stays right when the folder is moved. (For two remote paths relpath
+    # only compares their parts, which serves as well.)
     names = [os.path.relpath(path, folder) for path in [*older, last]]
     now = time.time()
     state = CheckpointState(
         model_checkpoint_path=names[-1],
         all_model_checkpoint_paths=names,
         all_model_checkpoint_timestamps=[now] * len(names),
+        # In the past, or tf.train.CheckpointManager, which compares it with the clock, warns that time ran backwards.
         last_preserved_timestamp=now - 1,
     )
-    part = os.path.join(folder, "checkpoint.part")
-    with tf.io.gfile.GFile(part, "w") as file:
-        file.write(text_format.MessageToString(state))
-    tf.io.gfile.rename(part, os.path.join(folder, "checkpoint"), overwrite=True)
+    files.write_text(files.join(folder, STATE_FILE), text_format.MessageToString(state))

@@ -9,15 +9,19 @@ A variable's path is the chain of public attributes that leads to it from the mo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Union
 
 import tensorflow as tf
 
+# A replacement as re.sub takes it. (typing.Union, as Python 3.9 does not know `|` outside of annotations.)
+Replacement = Union[str, Callable[["re.Match[str]"], str]]
+
 _PREDICTOR = r"(?:prediction_head|predictor)"
 
-# (pattern, replacement as re.sub takes it)
-RULES = [
-    # MaX-DeepLab's skeleton: all of it but the heads is DeepLab2's encoder
+# (pattern, replacement). The order matters: each rule sees what those above it made of the path.
+RULES: list[tuple[str, Replacement]] = [
+    # MaX-DeepLab's skeleton: DeepLab2's encoder is all of it except the heads.
     (r"^pixel_encoder/first_stage/", "encoder/_stage1/"),
     (r"^pixel_encoder/stages/(\d+)/(?=blocks/|layers/)", lambda m: f"encoder/_stage{int(m[1]) + 2}/"),
     (r"^extra_stage0/", "encoder/_stage5_extra/"),
@@ -100,7 +104,8 @@ RULES = [
     (r"/rule/reference_bias$", "/_reference_bias"),
     (r"/rule/cluster_norm/", "/_kmeans_memory_batch_norm_retrieved_value/"),
     (r"/rule/cluster_projection/", "/_kmeans_memory_conv3_bn/"),
-    # Heads: those of the decoder layers are private attributes in DeepLab2, the final one stands at the top.
+    # Prediction heads: DeepLab2 keeps those of the decoder layers as private attributes of the layers, and the final
+    # one as attributes of the model itself.
     (_PREDICTOR + r"/pixel_head/", "predictor/pixel_space_head/"),
     (_PREDICTOR + r"/pixel_norm/", "predictor/pixel_space_feature_batch_norm/"),
     (_PREDICTOR + r"/mask_head/", "predictor/transformer_mask_head/"),
@@ -130,7 +135,7 @@ RULES = [
     (r"/depthwise/norm/", "/_depthwise/_batch_norm/"),
     (r"/pointwise/", "/_pointwise/"),
     (r"/norm/(?=\w+$)", "/_batch_norm/"),
-    # Layer norms, so named that the rule above leaves them alone
+    # Layer norms have another attribute name than batch norms, so that the rule above does not touch them.
     (r"/layer_norm/(?=\w+$)", "/norm/"),
     (
         r"(_bn|_bn_act|_stem|_shortcut|_pointwise|_head|_projection|_bn\d|_level_conv\d|_feature_extra)/kernel$",
@@ -142,28 +147,37 @@ _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in RULE
 
 
 def checkpoint_key(path: str) -> str:
-    """DeepLab2's checkpoint key of the variable that this package reaches by `path`."""
+    """DeepLab2's checkpoint key of a variable.
+
+    Args:
+        path: the chain of public attributes from the model to the variable, joined by slashes.
+    """
     for pattern, replacement in _COMPILED:
         path = pattern.sub(replacement, path)
     return path
 
 
 def checkpoint_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
-    """All variables of `model` by their DeepLab2 checkpoint keys."""
+    """All variables of `model` by their DeepLab2 checkpoint keys.
+
+    Raises:
+        AssertionError: two variables got the same key, a mistake in `RULES`.
+    """
     variables: dict[str, tf.Variable] = {}
     for path, variable in _variables(model):
         key = checkpoint_key(path)
         if key in variables:
-            raise AssertionError(f"two variables with the checkpoint key {key}; the second is {path}")
+            raise AssertionError(f"two variables have the checkpoint key {key}; the second one is {path}")
         variables[key] = variable
     return variables
 
 
-def _variables(owner, prefix: str = "") -> Iterator[tuple[str, tf.Variable]]:
-    """(path, variable) of everything reachable from `owner` through public attributes and lists."""
+def _variables(owner: object, prefix: str = "") -> Iterator[tuple[str, tf.Variable]]:
+    """(path, variable) for each variable that is reached from `owner` through public attributes and lists."""
     if isinstance(owner, tf.Variable):
         yield prefix, owner
     elif isinstance(owner, tf.keras.layers.Layer):
+        # Private attributes are Keras' bookkeeping, in which every variable is listed once more.
         for name, value in vars(owner).items():
             if not name.startswith("_"):
                 yield from _variables(value, f"{prefix}/{name}" if prefix else name)

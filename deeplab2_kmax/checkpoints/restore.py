@@ -1,4 +1,4 @@
-"""Checkpoints in DeepLab2's layout: on disk they are DeepLab2 checkpoints, in both directions.
+"""Loads and saves checkpoints in DeepLab2's layout: DeepLab2 reads what is saved here, and the other way round.
 
 report = load_checkpoint(model, "model_dir/ckpt-150000")    # strict: every variable is found, every key is used
 save_checkpoint(model, "out/ckpt")                          # DeepLab2 restores it
@@ -7,22 +7,25 @@ save_checkpoint(model, "out/ckpt")                          # DeepLab2 restores 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from deeplab2_kmax.checkpoints.files import open_checkpoint
+from deeplab2_kmax import files
+from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.wording import first_line, some_of
 
+# How TensorFlow ends the key of a variable in an object-based checkpoint, and what marks an optimizer's slots.
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SLOT = "/.OPTIMIZER_SLOT/"
-# Item of a training checkpoint that holds the averages of the weights, under the weights' keys.
+# Top-level item of a training checkpoint that holds the averaged weights, under the same keys as the weights.
 AVERAGED_WEIGHTS = "averaged_weights"
-# Items of a training checkpoint that are no part of the model.
+# Top-level items of a training checkpoint that do not belong to the model.
 _TRAINING_STATE = (
     "optimizer",
     "backbone_optimizer",
@@ -34,17 +37,21 @@ _TRAINING_STATE = (
     "_CHECKPOINTABLE_OBJECT_GRAPH",
 )
 _NAMED_AT_MOST = 8
+# Attributes of a RestoreReport with keys that were not loaded -> what they mean, for `RestoreReport.in_full`.
 _NOT_LOADED = {
-    "missing": "variables of the model that the checkpoint lacks; they stay as they were",
-    "misshaped": "of another shape in the checkpoint than in the model; they stay as they were",
+    "missing": "variables of the model that the checkpoint lacks; they keep their values",
+    "misshaped": "of another shape in the checkpoint than in the model; they keep their values",
     "unused": "in the checkpoint, but not in the model",
-    "excluded": "left out on request; they stay as they were",
+    "excluded": "left out on request; they keep their values",
 }
+
+# A node of the object tree: tf.train.Checkpoint for inner nodes, tf.Variable for leaves.
+_Tree = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
-    """What a restore did, as sorted DeepLab2 checkpoint keys.
+    """Which variables were loaded from a checkpoint and which were not, as sorted DeepLab2 checkpoint keys.
 
     Attributes:
         path: the checkpoint that was read.
@@ -75,12 +82,11 @@ class RestoreReport:
         return "\n    ".join(lines)
 
     def named(self, what: str) -> str:
-        """The first keys of `what`, an attribute such as "missing", on one line."""
-        keys = getattr(self, what)
-        return ", ".join(keys[:_NAMED_AT_MOST]) + (", ..." if len(keys) > _NAMED_AT_MOST else "")
+        """The first keys of one kind on one line; `what` is an attribute such as "missing"."""
+        return some_of(getattr(self, what), _NAMED_AT_MOST)
 
     def in_full(self) -> str:
-        """All keys, one a line: first what was not loaded, with the reason, then what was."""
+        """All keys, one on a line: first those that were not loaded, by reason, then those that were."""
         lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
         for what, meaning in {**_NOT_LOADED, "loaded": "assigned from the checkpoint"}.items():
             keys = getattr(self, what)
@@ -89,16 +95,16 @@ class RestoreReport:
 
 
 def checkpoint_items(model: tf.keras.Model) -> dict[str, tf.train.Checkpoint]:
-    """The model's variables as DeepLab2's object tree, to be given to `tf.train.Checkpoint(**items)`.
+    """The model's variables as DeepLab2's object tree, to be passed to `tf.train.Checkpoint(**items)`.
 
-    Its keys are DeepLab2's top-level items: encoder, pixel_decoder, transformer_decoder, pixel_space_head, ...
+    The keys are DeepLab2's top-level items: encoder, pixel_decoder, transformer_decoder, pixel_space_head, ...
     """
     return object_tree(checkpoint_variables(model))
 
 
 def object_tree(variables: Mapping[str, tf.Variable]) -> dict[str, tf.train.Checkpoint | tf.Variable]:
-    """Variables by their keys as trees of objects, to be given to `tf.train.Checkpoint(**items)`."""
-    tree: dict = {}
+    """Turns variables by their keys into trees of objects, to be passed to `tf.train.Checkpoint(**items)`."""
+    tree: _Tree = {}
     for key, variable in variables.items():
         *parents, leaf = key.split("/")
         node = tree
@@ -108,21 +114,26 @@ def object_tree(variables: Mapping[str, tf.Variable]) -> dict[str, tf.train.Chec
     return {name: _as_checkpoint(node) for name, node in tree.items()}
 
 
-def _as_checkpoint(node) -> tf.train.Checkpoint | tf.Variable:
+def _as_checkpoint(node: _Tree | tf.Variable) -> tf.train.Checkpoint | tf.Variable:
     if isinstance(node, dict):
         return tf.train.Checkpoint(**{name: _as_checkpoint(child) for name, child in node.items()})
     return node
 
 
 def resolve_checkpoint(path: str) -> str:
-    """The checkpoint prefix that `path`, a prefix or a directory (then its last whole checkpoint), stands for.
+    """The prefix of the checkpoint that a user names.
 
-    Raises CheckpointError where there is none.
+    Args:
+        path: a prefix, or a folder, of which the last whole checkpoint is taken.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
     """
-    prefix = last_whole_checkpoint(path) if tf.io.gfile.isdir(path) else path
-    if not prefix or not tf.io.gfile.exists(f"{prefix}.index"):
-        kind = "no checkpoint in the directory" if tf.io.gfile.isdir(path) else "no such checkpoint:"
-        raise CheckpointError(f"{kind} {path!r} (looked for {prefix or os.path.join(path, 'checkpoint')}.index)")
+    is_folder = files.is_folder(path)
+    prefix = last_whole_checkpoint(path) if is_folder else path
+    if not prefix or not files.exists(prefix + INDEX):
+        kind = "no checkpoint in the directory" if is_folder else "no such checkpoint:"
+        raise CheckpointError(f"{kind} {path!r} (looked for {prefix or files.join(path, STATE_FILE)}{INDEX})")
     return prefix
 
 
@@ -135,21 +146,22 @@ def holds_averages(path: str) -> bool:
 def load_checkpoint(
     model: tf.keras.Model, path: str, partial: bool = False, exclude: Sequence[str] = (), averaged: bool = False
 ) -> RestoreReport:
-    """Assigns the variables of `model` from a checkpoint of DeepLab2's or ours.
+    """Assigns the variables of `model` from a checkpoint of DeepLab2 or of this package.
 
     Args:
         model: from `build_model`.
-        path: checkpoint prefix, or a directory (its latest checkpoint).
+        path: checkpoint prefix, or a folder, of which the last whole checkpoint is taken.
         partial: load what fits and report the rest, instead of refusing a checkpoint that does not fit exactly.
         exclude: top-level items to leave as they are, e.g. "semantic_last_layer".
-        averaged: load the averages of the weights, which a run with `weight_average_decay` stores beside them.
+        averaged: load the averaged weights, which a run with `weight_average_decay` stores beside the weights.
 
     Returns:
-        What was loaded and what was not.
+        Which variables were loaded and which were not.
 
     Raises:
-        CheckpointError: no checkpoint there, or one without averages; not partial and some key is missing, unused or
-            of another shape; or partial and nothing fits at all. Nothing has been assigned then.
+        CheckpointError: there is no checkpoint, or it holds no averaged weights although `averaged` is set; without
+            `partial`, some key is missing, unused or of another shape; with `partial`, nothing fits at all. No
+            variable has been assigned then.
     """
     report = compare_checkpoint(model, path, exclude, averaged)
     if not partial and (report.missing or report.misshaped or report.unused):
@@ -158,6 +170,7 @@ def load_checkpoint(
         raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
     variables = checkpoint_variables(model)
     reader = open_checkpoint(report.path)
+    # One variable at a time: never more than one of them is in memory twice.
     for key in report.loaded:
         variables[key].assign(reader.get_tensor(_place(averaged) + key + _VALUE))
     logging.info("%s", report)
@@ -167,22 +180,29 @@ def load_checkpoint(
 def compare_checkpoint(
     model: tf.keras.Model, path: str, exclude: Sequence[str] = (), averaged: bool = False
 ) -> RestoreReport:
-    """What `load_checkpoint` with `partial=True` would load and what not; assigns nothing.
+    """Tells what `load_checkpoint` with `partial=True` would load and what it would not; assigns nothing.
 
-    Arguments as there. Raises CheckpointError where there is no checkpoint, or one without averages.
+    Args:
+        model: as in `load_checkpoint`.
+        path: as in `load_checkpoint`.
+        exclude: as in `load_checkpoint`.
+        averaged: as in `load_checkpoint`.
+
+    Raises:
+        CheckpointError: there is no readable checkpoint, or it holds no averaged weights although `averaged` is set.
     """
     prefix = resolve_checkpoint(path)
     try:
-        shapes = open_checkpoint(prefix).get_variable_to_shape_map()
+        shapes: Mapping[str, Sequence[int]] = open_checkpoint(prefix).get_variable_to_shape_map()
     except (ValueError, tf.errors.OpError) as error:
-        raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
+        raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
     if averaged:
         place = _place(averaged)
         shapes = {key[len(place) :]: shape for key, shape in shapes.items() if key.startswith(place)}
         if not shapes:
             raise CheckpointError(
-                f"{prefix} holds no averaged weights: expected keys that start with {place}. They are there after"
-                " training with trainer_options.solver_options.weight_average_decay"
+                f"{prefix} holds no averaged weights: expected keys that start with {place}. Training"
+                " with trainer_options.solver_options.weight_average_decay stores them"
             )
     return _compare(prefix, checkpoint_variables(model), shapes, exclude)
 
@@ -191,7 +211,9 @@ def _place(averaged: bool) -> str:
     return f"{AVERAGED_WEIGHTS}/" if averaged else ""
 
 
-def _compare(prefix: str, variables: dict, shapes: dict, exclude: Sequence[str]) -> RestoreReport:
+def _compare(
+    prefix: str, variables: Mapping[str, tf.Variable], shapes: Mapping[str, Sequence[int]], exclude: Sequence[str]
+) -> RestoreReport:
     stored = {key[: -len(_VALUE)]: shape for key, shape in shapes.items() if key.endswith(_VALUE) and _SLOT not in key}
     wanted = {key: tuple(variable.shape) for key, variable in variables.items() if key.split("/")[0] not in exclude}
     fitting = {key for key in wanted if key in stored and tuple(stored[key]) == wanted[key]}
@@ -211,12 +233,21 @@ def _compare(prefix: str, variables: dict, shapes: dict, exclude: Sequence[str])
 
 
 def save_checkpoint(model: tf.keras.Model, prefix: str) -> str:
-    """Writes the model's variables to `prefix`, a path without extension, in DeepLab2's layout; returns the prefix.
+    """Writes the model's variables as a checkpoint in DeepLab2's layout.
 
-    Raises CheckpointError where the directory cannot be written.
+    Args:
+        model: from `build_model`.
+        prefix: path without extension, local or remote; its folder is made where missing.
+
+    Returns:
+        The prefix.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
     """
     try:
-        tf.io.gfile.makedirs(os.path.dirname(os.path.abspath(prefix)))
-        return tf.train.Checkpoint(**checkpoint_items(model)).write(prefix)
+        files.make_folder(files.parent(prefix))
+        path: str = tf.train.Checkpoint(**checkpoint_items(model)).write(prefix)
     except (tf.errors.OpError, OSError) as error:
-        raise CheckpointError(f"cannot write the checkpoint {prefix!r}: {error}") from error
+        raise CheckpointError(f"cannot write the checkpoint {prefix!r}: {first_line(error)}") from error
+    return path

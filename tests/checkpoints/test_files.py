@@ -5,7 +5,12 @@ import uuid
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import open_checkpoint
+from deeplab2_kmax import files
+from deeplab2_kmax.checkpoints import open_checkpoint, resolve_checkpoint
+from deeplab2_kmax.checkpoints.cleanup import clear_leftovers
+from deeplab2_kmax.checkpoints.files import delete_checkpoint, fingerprint, is_whole, link_checkpoint, name_latest
+from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint, recorded_checkpoints
+from deeplab2_kmax.errors import CheckpointError
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -26,3 +31,36 @@ def test_a_checkpoint_is_opened_by_its_prefix(folder):
 def test_a_checkpoint_that_is_not_there(folder):
     with pytest.raises(tf.errors.NotFoundError):
         open_checkpoint(f"{folder}/ckpt-1")
+
+
+def test_a_checkpoint_is_linked_recorded_and_deleted(folder):
+    prefix = tf.train.Checkpoint(v=tf.Variable(1.0)).write(f"{folder}/run/ckpt-1")
+    linked = link_checkpoint(prefix, f"{folder}/best")
+    name_latest(linked)
+    assert linked == f"{folder}/best/ckpt-1" and is_whole(linked)
+    assert fingerprint(linked) == fingerprint(prefix)
+    assert last_whole_checkpoint(f"{folder}/best") == linked
+    delete_checkpoint(linked)
+    assert not is_whole(linked) and is_whole(prefix)
+    with pytest.raises(FileNotFoundError):
+        link_checkpoint(linked, f"{folder}/elsewhere")
+    with pytest.raises(FileNotFoundError):
+        fingerprint(linked)
+
+
+def test_a_damaged_checkpoint_is_passed_over(folder):
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(v=tf.Variable(1.0)), folder, max_to_keep=None)
+    whole, damaged = (manager.save(checkpoint_number=step) for step in (1, 2))
+    files.write_bytes(f"{damaged}.index", b"no index")
+    assert last_whole_checkpoint(folder) == whole
+    assert recorded_checkpoints(folder) == [damaged, whole]
+    clear_leftovers(folder)
+    assert recorded_checkpoints(folder) == [whole]
+
+
+def test_a_remote_folder_stands_for_its_last_whole_checkpoint():
+    folder = f"ram://checkpoints/{uuid.uuid4().hex}"
+    with pytest.raises(CheckpointError, match=f"no such checkpoint: '{folder}'"):
+        resolve_checkpoint(folder)
+    prefix = tf.train.CheckpointManager(tf.train.Checkpoint(v=tf.Variable(1.0)), folder, 1).save(checkpoint_number=3)
+    assert resolve_checkpoint(folder) == resolve_checkpoint(prefix) == prefix

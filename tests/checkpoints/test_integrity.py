@@ -147,7 +147,7 @@ def test_the_state_file_is_put_right_and_nothing_recorded_is_deleted(folder, cap
     assert sorted(os.listdir(folder)) == before
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
     assert recorded_checkpoints(str(folder)) == [str(folder / "ckpt-4"), str(folder / "ckpt-2")]
-    assert f"the newest checkpoint that is whole is {folder}/ckpt-4" in capsys.readouterr().out
+    assert f"the newest whole checkpoint is {folder}/ckpt-4" in capsys.readouterr().out
     # TensorFlow's manager takes the older ones for its own, and deletes them in their turn.
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(value=tf.Variable(np.zeros(1000))), str(folder), 2)
     manager.save(5)

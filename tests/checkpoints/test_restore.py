@@ -1,5 +1,7 @@
 """Checkpoints: DeepLab2's keys, strict restores, reports."""
 
+import uuid
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -148,3 +150,10 @@ def test_unwritable_directory(tiny_model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="file"):
         save_checkpoint(tiny_model, str(tmp_path / "file" / "ckpt"))
+
+
+def test_weights_saved_to_a_remote_folder_make_no_local_one(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prefix = save_checkpoint(tiny_model, f"ram://checkpoints/{uuid.uuid4().hex}/out/ckpt")
+    assert not list(tmp_path.iterdir())
+    assert load_checkpoint(tiny_model, prefix).complete
