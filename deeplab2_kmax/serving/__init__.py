@@ -1,4 +1,11 @@
-"""Trained models at work: predict on pictures, export as a SavedModel."""
+"""Using trained models: predicting on pictures, exporting as a SavedModel, looking at the clusters of each layer.
+
+Start reading at `inference`: `InferenceModel` is the trained network as one function from pixels to panoptic maps.
+`predictor` turns these maps into segments in Python, and `export` writes the function as a SavedModel, with the files
+of `assets` beside it. `cluster_viewer` keeps the intermediate assignments instead; `visualization.clusters` draws them.
+`reading` decodes picture files. The commands that use all this are in `cli`; evaluation on a data set is in
+`evaluation`.
+"""
 
 from deeplab2_kmax.serving.cluster_viewer import ClusterViewer
 from deeplab2_kmax.serving.export import export

@@ -1,9 +1,10 @@
-"""A trained model that shows, for a picture, which cluster each of its decoder layers gives each pixel to."""
+"""Runs a trained model on a picture and keeps which cluster each decoder layer assigns each pixel to."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from deeplab2_kmax.serving.inference import InputOptions, restored_model
 from deeplab2_kmax.serving.predictor import as_rgb
 from deeplab2_kmax.visualization.clusters.layer_views import FINAL, ClusterViews, LayerView
 
+# Update rule in the config -> how the subtitle of a page calls it.
 _RULES = {
     "kmax": "k-means clustering",
     "cmt": "CMT clustering (soft assignment)",
@@ -26,19 +28,19 @@ _VOID_COLOR = (128, 128, 128)
 
 
 class ClusterViewer:
-    """Runs a model on single pictures and keeps the assignment of pixels to clusters of each decoder layer.
+    """Runs a model on single pictures and keeps each decoder layer's assignment of pixels to clusters.
 
         viewer = ClusterViewer.from_checkpoint(config, "ckpt-150000")
         cluster_page(viewer(rgb), "photo.jpg").save("clusters.png")
 
     Attributes:
-      layer_names: of all decoder layers, in their order.
+        layer_names: names of all decoder layers, in the network's order.
     """
 
     def __init__(
         self,
         model: tf.keras.Model,
-        postprocess: Callable[[dict], dict],
+        postprocess: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
         input_options: InputOptions,
         dataset: DatasetDescriptor,
         subtitle: str = "",
@@ -57,7 +59,7 @@ class ClusterViewer:
     def from_checkpoint(
         cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
     ) -> ClusterViewer:
-        """The viewer of a config with the weights of a checkpoint; arguments and errors of `restored_model`."""
+        """Builds the model of a training config; arguments and errors are those of `restored_model`."""
         config, model, prefix = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         decoder = config.model_options.max_deeplab.transformer_decoder
@@ -71,15 +73,18 @@ class ClusterViewer:
         return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset, subtitle)
 
     def __call__(self, image: np.ndarray, layers: Sequence[str] | None = None) -> ClusterViews:
-        """What the decoder layers make of one picture.
+        """Runs the model on one picture.
 
         Args:
-          image: [H, W, 3] uint8 RGB; also greyscale and RGBA, as a Predictor takes.
-          layers: names of the layers to show; None means all.
+            image: [H, W, 3] uint8 RGB; also greyscale and RGBA, as in `Predictor.__call__`.
+            layers: names of the layers to keep; None keeps all.
+
+        Returns:
+            The assignment of pixels to clusters in each chosen layer and in the final masks.
 
         Raises:
-          DataError: another shape or dtype.
-          UserError: a layer of that name does not exist.
+            DataError: the image has another shape or dtype.
+            UserError: there is no layer of one of these names.
         """
         image = as_rgb(image)
         chosen = self.check_layers(layers)
@@ -101,19 +106,28 @@ class ClusterViewer:
             class_names=names,
             class_scores=scores,
             class_colors=colors,
-            extent=tuple((part - 1) / max(whole - 1, 1) for part, whole in zip(size.numpy(), options.crop_size)),
+            extent=_extent(size.numpy(), options.crop_size),
             subtitle=self._subtitle,
         )
 
     def check_layers(self, layers: Sequence[str] | None) -> list[str]:
-        """The names of the layers to show, in the network's order; raises UserError for one that does not exist."""
+        """The names of the chosen layers in the network's order; raises UserError for a name that does not exist."""
         unknown = [name for name in layers or () if name not in self.layer_names]
         if unknown:
             raise UserError(f"layers: expected some of {', '.join(self.layer_names)}, got {', '.join(unknown)}")
         return [name for name in self.layer_names if layers is None or name in layers]
 
-    def _forward(self, images: tf.Tensor) -> dict:
-        """What is shown of the network's intermediates; the rest is not kept."""
+    def _forward(self, images: tf.Tensor) -> dict[str, Any]:
+        """Runs the network and keeps those of its intermediate tensors that are shown.
+
+        Args:
+            images: [1, h, w, 3] float32, the network's input.
+
+        Returns:
+            `assignment` and `centers` of each layer by its name, `initial_centers`, `masks` and `classes` as
+            probabilities, and `panoptic_pred`.
+        """
+        # Names look like "transformer_decoder/stride32_layer1/assignment"; the decoder layer is the part before last.
         named = self._model.intermediates(images)
         places = [name.rsplit("/", 1)[0] for name in named if name.endswith("/assignment")]
         outputs = {name.split("/", 1)[1]: x for name, x in named.items() if name.startswith("outputs/")}
@@ -127,13 +141,24 @@ class ClusterViewer:
         }
 
     def _view(self, name: str, assignment: np.ndarray, centers: np.ndarray | None) -> LayerView:
+        """One layer with its stride, which is computed from the longer side: there, rounding matters least."""
         length, points = max(zip(self._input_options.crop_size, assignment.shape))
         return LayerView(name, max(1, round((length - 1) / max(points - 1, 1))), assignment, centers)
 
-    def _classes(self, probabilities: np.ndarray):
-        """Name, probability and colour of the most probable class of each cluster, from [N, classes + 1]."""
+    def _classes(self, probabilities: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """Name, probability and color of the most probable class of each cluster.
+
+        Args:
+            probabilities: [N, classes + 1] float; the last column is void, whose name is "".
+        """
         classes = [self._dataset.by_id[i] for i in self._dataset.index_to_class_id]
         names = [*(c.name for c in classes), ""]
         colors = np.array([*(c.color for c in classes), _VOID_COLOR], np.uint8)
         best = probabilities.argmax(-1)
         return tuple(names[i] for i in best), probabilities.max(-1), colors[best]
+
+
+def _extent(size: Sequence[int], crop_size: tuple[int, int]) -> tuple[float, float]:
+    """Height and width of the resized picture as shares of the padded input, between centers of corner pixels."""
+    (height, width), (whole_height, whole_width) = size, crop_size
+    return (height - 1) / max(whole_height - 1, 1), (width - 1) / max(whole_width - 1, 1)

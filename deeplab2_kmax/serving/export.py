@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from absl import logging
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets
@@ -21,25 +22,26 @@ def export(
 ) -> str:
     """Exports the model of a config with the weights of a checkpoint.
 
-    The signatures are
-      - `serving_default`: `input_tensor` uint8 [B, H, W, 3] RGB,
-      - `image`: `input_tensor` uint8 [H, W, 3], the form of DeepLab2's exports; the maps have a batch of 1,
-      - `encoded`: `encoded` string [B], contents of JPEG or PNG files, also of different sizes,
-    each of which returns the maps of `InferenceModel` at the pictures' own sizes. The loaded object itself can be
-    called with the first two. The classes of the data set and the resolved config lie in `assets.extra/`.
+    The SavedModel has three signatures:
+      - `serving_default`: `input_tensor` uint8 [B, H, W, 3] RGB;
+      - `image`: `input_tensor` uint8 [H, W, 3], as DeepLab2's exports take it; the maps have a batch of 1;
+      - `encoded`: `encoded` string [B], contents of JPEG or PNG files, which may differ in size.
+    Each returns the maps of `InferenceModel` at the sizes of the pictures. The loaded object itself can be called with
+    the inputs of the first two. The classes of the data set and the resolved config are in `assets.extra/`.
 
     Args:
-      config: the experiment; the sizes and thresholds of its evaluation are built in.
-      checkpoint: prefix, or folder with checkpoints (the latest is taken); None leaves the weights random.
-      output_path: folder to write. It appears whole or not at all. An earlier export there is replaced, anything else
-        is left alone.
+        config: the experiment; the sizes and thresholds of its evaluation are built in.
+        checkpoint: prefix, or a folder, of which the last whole checkpoint is taken; None leaves the weights random.
+        output_path: folder to write, local or remote. It appears as a whole or not at all. An earlier export there is
+            replaced; anything else there is refused.
 
     Returns:
-      `output_path`.
+        `output_path`.
 
     Raises:
-      ConfigError, CheckpointError: as `InferenceModel.from_checkpoint`.
-      UserError: the folder cannot be written, or holds something else than an earlier export.
+        ConfigError: the model of `config` is not supported.
+        CheckpointError: there is no checkpoint, or it does not fit the model.
+        UserError: the folder cannot be written, or holds something other than an earlier export.
     """
     output_path = os.fspath(output_path).rstrip("/")
     with _whole_folder(output_path) as folder:
@@ -52,24 +54,22 @@ def export(
 
 
 class _Servable(tf.Module):
-    """What a SavedModel holds: the weights, and the three ways to call the model.
-
-    Everything a tf.Module refers to is saved as an object of its own, layers and functions included, which takes long
-    to save and to load. So this one refers to the variables only; the model is hidden in plain functions.
-    """
+    """The object that is saved: the weights, and the three ways to call the model."""
 
     def __init__(self, model: InferenceModel):
         super().__init__(name="servable")
+        # Every object that a tf.Module refers to, layers and functions included, is saved with it, and makes saving and
+        # loading slower. So this one refers to the variables only, and hides the model in plain functions.
         self._weights = model.weights
         self._segment = lambda images: model.segment(images)
         self._segment_encoded = lambda files: model.segment_encoded(files)
 
     @tf.function(autograph=False)
-    def __call__(self, input_tensor):
+    def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._segment(input_tensor if input_tensor.shape.rank == 4 else input_tensor[None])
 
     def signatures(self) -> dict[str, Callable]:
-        """The signatures of the SavedModel; makes them, and with them the two forms of `__call__`."""
+        """Traces the signatures of the SavedModel, and with them the two input shapes of `__call__`."""
         batch = tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")
         image = tf.TensorSpec([None, None, 3], tf.uint8, name="input_tensor")
         encoded = tf.function(lambda encoded: self._segment_encoded(encoded), autograph=False)
@@ -82,36 +82,38 @@ class _Servable(tf.Module):
 
 @contextlib.contextmanager
 def _whole_folder(path: str) -> Iterator[str]:
-    """Gives a temporary folder that takes the place of `path` when the block ends, and vanishes if the block fails."""
-    if tf.io.gfile.exists(path) and not assets.is_export(path) and not _is_empty_folder(path):
-        raise UserError(f"{path}: exists and is no earlier export; choose another folder or remove it")
-    # Beside the destination, so that renaming does not copy.
+    """Yields a temporary folder, which becomes `path` when the block has ended and is deleted if the block fails."""
+    if files.exists(path) and not assets.is_export(path) and not _is_empty_folder(path):
+        raise UserError(
+            f"{path}: expected a new or empty folder or an earlier export, got something else; choose another folder or"
+            " remove it"
+        )
+    # Beside the destination, on the same file system, so that renaming does not copy.
     temporary, replaced = (f"{path}.{uuid.uuid4().hex[:8]}.{kind}" for kind in ("tmp", "old"))
     try:
-        tf.io.gfile.makedirs(temporary)
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{path}: cannot write there: {getattr(error, 'message', error)}") from error
+        files.make_folder(temporary)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write there: {error.strerror}") from error
     try:
         yield temporary
         _put_in_place(temporary, path, replaced)
     finally:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.rmtree(temporary)
+        files.remove_tree(temporary)
 
 
 def _put_in_place(temporary: str, path: str, replaced: str) -> None:
-    """Renames `temporary` to `path`; what was there waits under the name `replaced` until that has worked."""
-    if not tf.io.gfile.exists(path):
-        tf.io.gfile.rename(temporary, path)
+    """Renames `temporary` to `path`; an earlier export is kept under the name `replaced` until that has worked."""
+    if not files.exists(path):
+        files.rename(temporary, path)
         return
-    tf.io.gfile.rename(path, replaced)
+    files.rename(path, replaced)
     try:
-        tf.io.gfile.rename(temporary, path)
-    except tf.errors.OpError:
-        tf.io.gfile.rename(replaced, path)
+        files.rename(temporary, path)
+    except OSError:
+        files.rename(replaced, path)
         raise
-    tf.io.gfile.rmtree(replaced)
+    files.remove_tree(replaced)
 
 
 def _is_empty_folder(path: str) -> bool:
-    return tf.io.gfile.isdir(path) and not tf.io.gfile.listdir(path)
+    return files.is_folder(path) and not files.list_folder(path)

@@ -1,4 +1,4 @@
-"""A trained model as one function from pixels to panoptic maps, for every image size and batch size."""
+"""A trained model as one function from pixels to panoptic maps, for pictures of any size and batches of any size."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 
+# The outputs of post-processing that are returned, with their types.
 _MAPS = {
     "panoptic_pred": tf.int32,
     "semantic_pred": tf.int32,
@@ -28,10 +29,10 @@ _MAPS = {
 
 
 def inference_config(config: config_pb2.ExperimentOptions) -> config_pb2.ExperimentOptions:
-    """The config of the same network without what only training needs.
+    """A copy of `config` for the same network without everything that only training needs.
 
-    No residual branch is dropped, in the encoder or the transformer decoder; no loss is sampled; no file of pretrained
-    weights is asked for. `config` itself stays as it is.
+    No residual branch is dropped, neither in the encoder nor in the transformer decoder; no loss samples pixels; no
+    file of pretrained weights and no initial checkpoint is asked for.
     """
     result = config_pb2.ExperimentOptions()
     result.CopyFrom(config)
@@ -48,20 +49,27 @@ def inference_config(config: config_pb2.ExperimentOptions) -> config_pb2.Experim
 def restored_model(
     config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
 ) -> tuple[config_pb2.ExperimentOptions, tf.keras.Model, str | None]:
-    """(config for inference, model with its batch norms folded, prefix of the checkpoint) of a training config.
+    """Builds the network of a training config for inference and loads its weights.
 
-    `checkpoint` is a prefix or a folder (its latest checkpoint); None leaves the weights random. With the config's
-    `evaluator_options.use_averaged_weights` the weights are the averages in it.
+    Args:
+        config: from `load_config`. With `evaluator_options.use_averaged_weights`, the checkpoint's averaged weights
+            are loaded.
+        checkpoint: prefix, or a folder, of which the last whole checkpoint is taken; None leaves the weights random.
+
+    Returns:
+        The config for inference, the model with its batch norms folded into the convolutions, and the prefix of the
+        checkpoint, or None without one.
 
     Raises:
-      ConfigError: the model of `config` is not supported.
-      CheckpointError: no checkpoint there, or one that does not fit the model.
+        ConfigError: the model of `config` is not supported.
+        CheckpointError: there is no checkpoint, or it does not fit the model.
     """
     require_supported(config)
     prefix = None if checkpoint is None else resolve_checkpoint(os.fspath(checkpoint))
     config = inference_config(config)
     model = build_model(config)
     if prefix is not None:
+        # Before folding: the checkpoint holds the weights of convolutions and batch norms separately.
         load_checkpoint(model, prefix, averaged=config.evaluator_options.use_averaged_weights)
     fold_batch_norms(model)
     return config, model, prefix
@@ -69,7 +77,7 @@ def restored_model(
 
 @dataclasses.dataclass(frozen=True)
 class InputOptions:
-    """How pictures are brought to the network's input size; fields as in `PipelineSettings`."""
+    """How pictures are resized and padded to the network's input size; fields as in `PipelineSettings`."""
 
     crop_size: tuple[int, int]
     min_size: tuple[int, int] | None = None
@@ -78,25 +86,26 @@ class InputOptions:
 
     @classmethod
     def from_config(cls, config: config_pb2.ExperimentOptions) -> InputOptions:
-        """The options of evaluation, so that what is served is what was evaluated."""
+        """Takes the sizes of evaluation, so that pictures are treated here as when the metrics were computed."""
         options = config.eval_dataset_options
+        height, width = options.crop_size
         return cls(
-            crop_size=tuple(options.crop_size),
-            min_size=size_bound(options.min_resize_value, "min_resize_value"),
-            max_size=size_bound(options.max_resize_value, "max_resize_value"),
+            crop_size=(height, width),
+            min_size=size_bound(options.min_resize_value),
+            max_size=size_bound(options.max_resize_value),
             resize_factor=options.resize_factor,
         )
 
 
 class InferenceModel:
-    """Resizes and pads pictures as evaluation does, runs the network and maps its answer back to the pictures' pixels.
+    """Resizes and pads pictures as evaluation does, runs the network and maps its result back to the original pixels.
 
-    The maps are a dict of `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and `semantic_scores`,
-    `instance_scores` ([B, H, W] float32, 0..1).
+    The result is a dict of maps: `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and
+    `semantic_scores`, `instance_scores` ([B, H, W] float32, 0..1).
 
     Attributes:
-      dataset: the classes in the maps.
-      weights: the variables the maps depend on.
+        dataset: the classes in the maps.
+        weights: the variables that the maps depend on.
     """
 
     def __init__(
@@ -109,8 +118,9 @@ class InferenceModel:
         self._input_options = input_options
         self.dataset = dataset
         network = tf.function(lambda images: _maps(postprocess(model(images, training=False))), autograph=False)
-        # Traced here once and for all: saving would otherwise trace it again.
+        # Traced once, here; otherwise saving would trace it again for each signature.
         self._network = network.get_concrete_function(tf.TensorSpec([None, *input_options.crop_size, 3], tf.float32))
+        # Only variables that the maps depend on are captured; those of an auxiliary semantic branch are not.
         used = {id(handle) for handle in self._network.captured_inputs}
         self.weights = [variable for variable in model.variables if id(variable.handle) in used]
 
@@ -118,24 +128,36 @@ class InferenceModel:
     def from_checkpoint(
         cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
     ) -> InferenceModel:
-        """The model of a training config with the weights of a checkpoint; arguments and errors of `restored_model`."""
+        """Builds the model of a training config; arguments and errors are those of `restored_model`."""
         config, model, _ = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def segment(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps of a batch of pictures of one size."""
+        """Segments a batch of pictures of one size.
+
+        Args:
+            input_tensor: [B, H, W, 3] uint8 RGB.
+
+        Returns:
+            The maps described at the class.
+        """
         images, resized_size = self._prepare(input_tensor)
         return undo_resize(self._network(images), resized_size, tf.shape(input_tensor)[1:3])
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def segment_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps of a batch of picture files (JPEG, PNG, GIF or BMP), which may differ in size.
+        """Segments a batch of picture files, which may differ in size.
 
-        Maps of smaller pictures are padded on the right and at the bottom, with void and score 0, to the size of the
-        largest; `image_size` ([B, 2] int32: height, width) tells where each one ends.
+        Args:
+            encoded: [B] string, contents of JPEG, PNG, GIF or BMP files.
+
+        Returns:
+            The maps described at the class, padded on the right and at the bottom, with void and score 0, to the size
+            of the largest picture; and `image_size`, [B, 2] int32, height and width of each picture before padding.
         """
+        # Decoding and undoing the resize go picture by picture, as sizes differ; the network runs once on the batch.
         images, resized_sizes, image_sizes = tf.map_fn(
             self._decode,
             encoded,
@@ -148,16 +170,20 @@ class InferenceModel:
         maps = self._network(images)
         largest = tf.reduce_max(image_sizes, 0)
         result = tf.map_fn(
-            lambda one: self._undo_and_pad(*one, largest),
+            lambda one: self._undo_and_pad(one[0], one[1], one[2], largest),
             (maps, resized_sizes, image_sizes),
             fn_output_signature={name: tf.TensorSpec([None, None], dtype) for name, dtype in _MAPS.items()},
         )
         return {**result, "image_size": image_sizes}
 
     def _prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """[B, H, W, 3] uint8 -> network input [B, h, w, 3] float32, and [2] int32, the size the pictures have in it.
+        """Resizes and pads a batch of pictures, with the sizes and the interpolation of `resize_for_inference`.
 
-        A batch at a time, with the sizes and the interpolation of `resize_for_inference`.
+        Args:
+            images: [B, H, W, 3] uint8.
+
+        Returns:
+            The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
         """
         options = self._input_options
         size = fitted_size(
@@ -175,7 +201,7 @@ class InferenceModel:
         return images[0], resized_size, tf.shape(image)[:2]
 
     def _undo_and_pad(self, maps: dict, resized_size: tf.Tensor, image_size: tf.Tensor, largest: tf.Tensor) -> dict:
-        """Maps [h, w] of one picture at its own size, padded to `largest`."""
+        """Brings the maps [h, w] of one picture to the picture's own size, then pads them to the size `largest`."""
         maps = undo_resize({name: value[None] for name, value in maps.items()}, resized_size, image_size)
         fill = {"panoptic_pred": self.dataset.void_id, "semantic_pred": self.dataset.ignore_label}
         missing = largest - image_size
@@ -184,5 +210,5 @@ class InferenceModel:
 
 
 def _maps(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What is served; the graph behind other outputs is then never run."""
+    """Keeps the maps that are returned; TensorFlow does not run the parts of the graph that only others need."""
     return {name: outputs[name] for name in _MAPS}

@@ -1,9 +1,11 @@
-"""From a picture to segments, in Python."""
+"""Segments pictures in Python: from the pixels of one picture to its segments, with names and scores."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,12 +23,12 @@ class Segment:
     """One segment of a picture.
 
     Attributes:
-      id: its panoptic id, `class_id * label_divisor + instance id`.
-      class_id: id of its class in the data set.
-      class_name: name of that class.
-      is_thing: whether it is one countable object (else a region of stuff).
-      score: confidence, 0..1: class probability times mask probability, averaged over the segment's pixels.
-      area: number of pixels.
+        id: its panoptic id, `class_id * label_divisor + instance id`.
+        class_id: id of its class in the data set.
+        class_name: name of that class.
+        is_thing: whether it is one countable object; otherwise it is a region of stuff.
+        score: confidence, 0..1: class probability times mask probability, averaged over the segment's pixels.
+        area: number of pixels.
     """
 
     id: int
@@ -39,13 +41,13 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model sees in one picture.
+    """A picture with the segments that a model finds in it.
 
     Attributes:
-      image: [H, W, 3] uint8 RGB, the picture.
-      panoptic_map: [H, W] int32 panoptic ids; void is `dataset.void_id`.
-      segments: all segments but void, largest first.
-      dataset: the classes the model knows.
+        image: [H, W, 3] uint8 RGB, the picture.
+        panoptic_map: [H, W] int32 panoptic ids; void is `dataset.void_id`.
+        segments: all segments except void, largest first.
+        dataset: the classes that the model knows.
     """
 
     image: np.ndarray
@@ -53,8 +55,8 @@ class Prediction:
     segments: tuple[Segment, ...]
     dataset: DatasetDescriptor
 
-    def overlay(self, **options) -> np.ndarray:
-        """The picture with its segments drawn over it, uint8 RGB; options as in `visualization.overlay`."""
+    def overlay(self, **options: Any) -> np.ndarray:
+        """Draws the segments over the picture; returns uint8 RGB. Options as in `visualization.overlay`."""
         return overlay(self.image, self.panoptic_map, self.dataset, **options)
 
 
@@ -64,43 +66,57 @@ class Predictor:
         predictor = Predictor.from_saved_model("export")
         prediction = predictor(rgb)
 
-    The first call is slower than the others: TensorFlow prepares the graph.
+    The first call is slower than the later ones, because TensorFlow prepares the graph then.
     """
 
-    def __init__(self, run, dataset: DatasetDescriptor):
-        """Args: run: [1, H, W, 3] uint8 tensor -> dict of [1, H, W] maps; dataset: the classes in these maps."""
+    def __init__(self, run: Callable[[tf.Tensor], dict[str, tf.Tensor]], dataset: DatasetDescriptor):
+        """Wraps a function that segments a batch of one.
+
+        Args:
+            run: takes a [1, H, W, 3] uint8 tensor and returns the [1, H, W] maps of `InferenceModel`.
+            dataset: the classes in these maps.
+        """
         self._run = run
         self.dataset = dataset
 
     @classmethod
     def from_saved_model(cls, path: str | os.PathLike, dataset: str | None = None) -> Predictor:
-        """Loads what `export` wrote, or DeepLab2's own export.
+        """Loads a SavedModel that `export` or DeepLab2 wrote.
 
         Args:
-          path: folder of the SavedModel.
-          dataset: name or descriptor file of its data set; needed only for a SavedModel that does not say it.
+            path: folder of the SavedModel.
+            dataset: name or descriptor file of its data set; needed only for DeepLab2's exports, which do not name it.
 
         Raises:
-          CheckpointError: no SavedModel there, one of another kind, or one that does not name its data set.
+            CheckpointError: there is no SavedModel, it is of another kind, or it does not name its data set and
+                neither does `dataset`.
         """
         path = os.fspath(path)
         if not tf.saved_model.contains_saved_model(path):
             raise CheckpointError(f"{path}: expected the folder of a SavedModel (saved_model.pb), found none")
         if dataset is None and not assets.is_export(path):
-            raise CheckpointError(f"{path}: this SavedModel does not name its classes; say which data set it is for")
+            raise CheckpointError(
+                f"{path}: this SavedModel does not name its classes; say which data set it is for, by --dataset or the"
+                " argument dataset"
+            )
         descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
         loaded = tf.saved_model.load(path)
         if not callable(loaded):
-            raise CheckpointError(f"{path}: this SavedModel is not an exported segmentation model")
+            raise CheckpointError(f"{path}: expected an exported segmentation model, got a SavedModel of another kind")
         # DeepLab2's exports take single pictures only; ours take both.
         return cls(lambda images: loaded(images[0]), descriptor)
 
     @classmethod
     def from_checkpoint(cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike) -> Predictor:
-        """Builds the model of `config` with the weights of a checkpoint (a prefix, or a folder: its latest one).
+        """Builds the model of `config` with the weights of a checkpoint.
+
+        Args:
+            config: from `load_config`.
+            checkpoint: prefix, or a folder, of which the last whole checkpoint is taken.
 
         Raises:
-          ConfigError, CheckpointError: as `InferenceModel.from_checkpoint`.
+            ConfigError: the model of `config` is not supported.
+            CheckpointError: there is no checkpoint, or it does not fit the model.
         """
         model = InferenceModel.from_checkpoint(config, checkpoint)
         # A bound tf.function holds its object weakly; the lambda keeps the model alive.
@@ -110,11 +126,11 @@ class Predictor:
         """Segments one picture.
 
         Args:
-          image: [H, W, 3] uint8 RGB; also [H, W] or [H, W, 1] greyscale, repeated over the channels, and
-            [H, W, 4] RGBA, whose transparency is dropped.
+            image: [H, W, 3] uint8 RGB; also [H, W] or [H, W, 1] greyscale, which is repeated over the channels, and
+                [H, W, 4] RGBA, whose transparency is dropped.
 
         Raises:
-          DataError: another shape or dtype.
+            DataError: the image has another shape or dtype.
         """
         image = as_rgb(image)
         maps = self._run(tf.constant(image[None]))
@@ -124,7 +140,7 @@ class Predictor:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 from a greyscale, RGB or RGBA picture of uint8; anything else raises DataError."""
+    """Turns a greyscale, RGB or RGBA picture of uint8 into [H, W, 3]; raises DataError for anything else."""
     image = np.asarray(image)
     if image.dtype != np.uint8:
         raise DataError(f"image: expected pixels of uint8 (0..255), got {image.dtype}")
@@ -138,12 +154,12 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def list_segments(panoptic: np.ndarray, scores: np.ndarray, dataset: DatasetDescriptor) -> tuple[Segment, ...]:
-    """The segments of a panoptic map, largest first, void left out.
+    """The segments of a panoptic map, largest first, without void.
 
     Args:
-      panoptic: [H, W] int panoptic ids.
-      scores: [H, W] float confidence of each pixel.
-      dataset: the classes.
+        panoptic: [H, W] int panoptic ids.
+        scores: [H, W] float confidence of each pixel, 0..1.
+        dataset: the classes of these ids.
     """
     ids, index = np.unique(panoptic, return_inverse=True)
     areas = np.bincount(index.ravel())
@@ -151,7 +167,7 @@ def list_segments(panoptic: np.ndarray, scores: np.ndarray, dataset: DatasetDesc
     segments = []
     for row in np.argsort(-areas, kind="stable"):
         segment_class = dataset.by_id.get(int(ids[row]) // dataset.label_divisor)
-        if segment_class is None:
+        if segment_class is None:  # Void, which is no class.
             continue
         segments.append(
             Segment(

@@ -1,4 +1,7 @@
-"""Pictures from files, decoded by TensorFlow as TFRecords are, so that a file and its record give the same pixels."""
+"""Reads picture files to the same pixels that training and evaluation see.
+
+Formats that TensorFlow knows are decoded by TensorFlow, as in TFRecords: JPEG decoders differ by a few grey levels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import first_line
 
 _DECODED_BY_TENSORFLOW = ("JPEG", "PNG", "BMP", "GIF")
 _EXIF_ORIENTATION = 0x0112
@@ -18,25 +23,38 @@ _EXIF_ORIENTATION = 0x0112
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Reads a picture of any format Pillow knows.
 
-    Greyscale is repeated over the three channels, transparency is dropped, of an animation the first frame is taken,
-    and a photo that its camera marked as turned (EXIF) is turned upright.
+    Greyscale is repeated over the three channels, transparency is dropped, an animation gives its first frame, and a
+    photo with an orientation mark of its camera (EXIF) is turned upright.
+
+    Args:
+        path: of the file, local or remote.
 
     Returns:
-      [H, W, 3] uint8 RGB.
+        [H, W, 3] uint8 RGB.
 
     Raises:
-      DataError: no such file, not a picture, or a broken one; the message names the file.
+        DataError: there is no such file, it is not a picture, or it is broken; the message names the file.
     """
     try:
-        with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
-            content = file.read()
-    except tf.errors.OpError as error:
-        raise DataError(f"{path}: cannot read the file: {error.message}") from error
+        content = files.read_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
     return decode_image(content, os.fspath(path))
 
 
 def decode_image(content: bytes, name: str = "image") -> np.ndarray:
-    """Decodes the content of a picture file; see `read_image`. `name` stands in error messages."""
+    """Decodes the content of a picture file as `read_image` does.
+
+    Args:
+        content: of the file.
+        name: of the picture, for error messages.
+
+    Returns:
+        [H, W, 3] uint8 RGB.
+
+    Raises:
+        DataError: this is not a picture, or a broken one.
+    """
     try:
         with Image.open(io.BytesIO(content)) as picture:
             orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
@@ -45,17 +63,14 @@ def decode_image(content: bytes, name: str = "image") -> np.ndarray:
             else:
                 pixels = np.asarray(picture.convert("RGB"))
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), the file is none") from error
+        raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got a file of another kind") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, tf.errors.InvalidArgumentError) as error:
-        raise DataError(f"{name}: the picture is broken: {_first_line(error)}") from error
+        raise DataError(f"{name}: the picture is broken: {first_line(error)}") from error
     return pixels if orientation == 1 else _upright(pixels, orientation)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns and flips the pixels as the EXIF tag `orientation` (1..8) asks; Pillow knows how."""
     picture = Image.fromarray(pixels)
     picture.getexif()[_EXIF_ORIENTATION] = orientation
     return np.asarray(ImageOps.exif_transpose(picture))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -1,12 +1,15 @@
-"""Picture files of all kinds, and files that are none."""
+"""Picture files of all formats, and files that are no pictures."""
 
 from __future__ import annotations
+
+import uuid
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.serving import read_image
 
@@ -58,6 +61,14 @@ def test_cut_off_pictures_are_named(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match="cut"):
         read_image(path)
+
+
+def test_pictures_on_remote_storage():
+    path = f"ram://pictures/{uuid.uuid4().hex}.png"
+    files.write_bytes(path, tf.io.encode_png(PIXELS).numpy())
+    np.testing.assert_array_equal(read_image(path), PIXELS)
+    with pytest.raises(DataError, match="ram://pictures/none.png: cannot read the file"):
+        read_image("ram://pictures/none.png")
 
 
 def test_missing_files_and_folders_are_named(tmp_path):

@@ -1,19 +1,22 @@
-"""What is exported is what was evaluated: for every batch size, image size and form of input."""
+"""An export predicts what evaluation predicts, for every batch size, image size and form of input."""
 
 from __future__ import annotations
 
 import json
 import os
+import uuid
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.config import load_config
+from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import CheckpointError, UserError
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
-from deeplab2_kmax.serving import export, inference_config
+from deeplab2_kmax.serving import InferenceModel, Predictor, export, inference_config
 
 IDS, SCORES = ("panoptic_pred", "semantic_pred", "instance_pred"), ("semantic_scores", "instance_scores")
 
@@ -126,7 +129,7 @@ def test_inference_config_needs_no_training_files_and_drops_nothing(config):
 
 def test_export_leaves_a_foreign_folder_alone(config, checkpoint, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="no earlier export"):
+    with pytest.raises(UserError, match="expected a new or empty folder or an earlier export, got something else"):
         export(config, checkpoint, tmp_path)
     assert os.listdir(tmp_path) == ["notes.txt"]
 
@@ -153,20 +156,46 @@ class _SmallModel:
         self.dataset = dataset
 
     def segment(self, images):
-        return {"panoptic_pred": tf.cast(images[..., 0], tf.int32)}
+        first = images[..., 0]
+        scores = tf.ones(tf.shape(first))
+        return {"panoptic_pred": tf.cast(first, tf.int32), "semantic_scores": scores, "instance_scores": scores}
 
     def segment_encoded(self, files):
         return {"panoptic_pred": tf.strings.length(files)}
 
 
-def test_an_earlier_export_is_replaced(config, tmp_path, monkeypatch):
-    from deeplab2_kmax.datasets import load_dataset
-    from deeplab2_kmax.serving.inference import InferenceModel
-
+@pytest.fixture
+def small_model(monkeypatch):
+    """Exports in this test take no time to build."""
     monkeypatch.setattr(InferenceModel, "from_checkpoint", lambda *_: _SmallModel(load_dataset("shapes")))
+
+
+def test_an_earlier_export_is_replaced(small_model, config, tmp_path):
     export(config, None, tmp_path / "export")
     (tmp_path / "export" / "stale").write_text("")
     export(config, None, tmp_path / "export")
     assert os.listdir(tmp_path) == ["export"]
     assert not (tmp_path / "export" / "stale").exists()
     tf.saved_model.load(str(tmp_path / "export"))
+
+
+def test_an_export_in_a_remote_folder_is_replaced_and_read_back(small_model, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parent = f"ram://exports/{uuid.uuid4().hex}"
+    for _ in range(2):
+        assert export(config, None, f"{parent}/export/") == f"{parent}/export"
+        assert files.list_folder(parent) == ["export"]
+        predictor = Predictor.from_saved_model(f"{parent}/export")
+        assert predictor.dataset == load_dataset("shapes")
+        assert predictor(np.full((3, 4, 3), 7, np.uint8)).panoptic_map.tolist() == [[7] * 4] * 3
+    assert load_config(f"{parent}/export/assets.extra/config.textproto") == config
+    # A remote path taken for a local one would make a folder "ram:" here.
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_foreign_remote_folder_is_left_alone(small_model, config):
+    folder = f"ram://exports/{uuid.uuid4().hex}"
+    files.write_text(f"{folder}/notes.txt", "mine")
+    with pytest.raises(UserError, match="earlier export, got something else"):
+        export(config, None, folder)
+    assert files.list_folder(folder) == ["notes.txt"]
