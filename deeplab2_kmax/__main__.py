@@ -1,4 +1,4 @@
-"""`python -m deeplab2_kmax`: the console command `deeplab2-kmax` where its script is not on the PATH."""
+"""`python -m deeplab2_kmax` is the console command `deeplab2-kmax`, for where its script is not on the PATH."""
 
 from deeplab2_kmax.cli.main import main
 

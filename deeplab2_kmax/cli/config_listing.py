@@ -1,4 +1,4 @@
-"""What `deeplab2-kmax config` prints."""
+"""What `deeplab2-kmax config` prints: a config in full, or the differences of two configs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ _WIDTH = 116
 
 
 def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
-    """The config at `path` in full, as text that can be loaded; its head, a comment, says what went into it."""
+    """A config in full, as text that `load_config` reads; a comment at its head says what went into it.
+
+    Args:
+        path: file or name of the config.
+        overrides: "field=value" each.
+
+    Raises:
+        ConfigError: the config cannot be read.
+    """
     config, notes = load_with_notes(path, overrides)
     head = [path]
     for title, items in (("on top of", base_files(path)), ("with", overrides), ("filled in", notes)):
@@ -32,7 +40,16 @@ def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
 
 
 def difference_listing(path: str, other_path: str, overrides: Sequence[str] = ()) -> str:
-    """The fields with another value in `other_path`, with `overrides`, than in `path`: one line each, by message."""
+    """The fields that differ between two configs, one a line, grouped by the message that they belong to.
+
+    Args:
+        path: file or name of the first config.
+        other_path: file or name of the second config.
+        overrides: "field=value" each; they change the second config.
+
+    Raises:
+        ConfigError: one of the configs cannot be read.
+    """
     found = differences(load_config(path), load_config(other_path, overrides))
     if not found:
         return f"{path} and {other_path} say the same"
@@ -47,5 +64,6 @@ def difference_listing(path: str, other_path: str, overrides: Sequence[str] = ()
     return "\n".join(lines)
 
 
-def _message_of(field) -> str:
+def _message_of(field: tuple[str, object]) -> str:
+    """The path of the message that a (path of a field, values) pair belongs to; "" at the top."""
     return field[0].rpartition(".")[0]

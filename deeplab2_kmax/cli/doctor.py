@@ -1,4 +1,4 @@
-"""What this machine offers: versions, devices and what is missing."""
+"""What `deeplab2-kmax doctor` prints: versions, devices, and which dependencies are missing or do not fit."""
 
 from __future__ import annotations
 
@@ -7,53 +7,86 @@ import os
 import platform
 import sys
 
-# Distribution -> what goes wrong without it.
-_NEEDED = {
-    "tensorflow": "nothing works",
-    "tf-models-official": "no training or evaluation loop",
-    "tensorflow-addons": "no RectifiedAdam or Lookahead optimizer",
-    "numpy": "nothing works",
-    "protobuf": "no config can be read",
-    "absl-py": "no command line",
-    "scipy": "no matching, no class names on overlays",
-    "Pillow": "no pictures",
-    "matplotlib": "no plots",
-    "pycocotools": "no COCO conversion",
-    "tqdm": "no progress bars",
-}
+from deeplab2_kmax.wording import first_line
+
+_PACKAGE = "deeplab2_kmax"
+# Width of the column of names.
+_WIDTH = 20
 
 
 def diagnose() -> tuple[str, bool]:
-    """A report to read or to send with a question, and whether all is well."""
-    lines = [f"python              {platform.python_version()} ({sys.executable})", f"machine             {_machine()}"]
-    missing = []
-    for name, loss in {"deeplab2_kmax": "not installed: running from a checkout", **_NEEDED}.items():
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            version = f"MISSING ({loss})" if name in _NEEDED else f"- ({loss})"
-            missing += [name] if name in _NEEDED else []
-        lines.append(f"{name:19} {version}")
-    devices, works = _devices()
-    lines += devices
-    if missing:
-        lines.append(f"to mend: {sys.executable} -m pip install {' '.join(missing)}")
-    well = works and not missing
-    lines.append("all is well" if well else "something is missing, see above")
+    """Looks at this machine.
+
+    Returns:
+        A report to read or to send with a question, and whether nothing is wrong.
+    """
+    lines = [
+        _line("python", f"{platform.python_version()} ({sys.executable})"),
+        _line("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"),
+    ]
+    try:
+        lines.append(_line(_PACKAGE, importlib.metadata.version(_PACKAGE)))
+        # Each entry as in pyproject.toml, such as "numpy<2,>=1.23".
+        requirements = importlib.metadata.requires(_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        lines.append(_line(_PACKAGE, "not installed: running from a checkout, whose dependencies are not checked"))
+        requirements = []
+    found, unmet = _dependencies(requirements)
+    devices, tensorflow_works = _devices()
+    lines += [*found, *devices]
+    if unmet:
+        quoted = " ".join(f'"{requirement}"' for requirement in unmet)
+        lines.append(f"to mend: {sys.executable} -m pip install {quoted}")
+    well = tensorflow_works and not unmet
+    lines.append("all is well" if well else "something is missing or does not fit, see above")
     return "\n".join(lines), well
 
 
-def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+def _dependencies(requirements: list[str]) -> tuple[list[str], list[str]]:
+    """One line for each dependency, and the requirements that are not met.
+
+    Args:
+        requirements: as `importlib.metadata.requires` gives them.
+    """
+    # Comes with TensorFlow. Imported here, so that a broken installation ends in a report, not in an ImportError.
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return [_line("packaging", "MISSING: the dependencies cannot be checked")], ["packaging"]
+    lines, unmet = [], []
+    for requirement in map(Requirement, requirements):
+        # The marker of an extra such as "beam" is false unless that extra is asked for: those are not needed.
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        wanted = f"{requirement.name}{requirement.specifier}"
+        asked = f"needs {requirement.specifier}" if requirement.specifier else "any version will do"
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(_line(requirement.name, f"MISSING ({asked})"))
+            unmet.append(wanted)
+            continue
+        # Whoever installed a pre-release did so on purpose.
+        if requirement.specifier.contains(version, prereleases=True):
+            lines.append(_line(requirement.name, f"{version} ({asked})"))
+        else:
+            lines.append(_line(requirement.name, f"{version} DOES NOT FIT ({asked})"))
+            unmet.append(wanted)
+    return lines, unmet
 
 
 def _devices() -> tuple[list[str], bool]:
-    """One line for each device TensorFlow sees, and whether it could be imported."""
+    """One line for each device that TensorFlow sees, and whether TensorFlow could be imported."""
     try:
         import tensorflow as tf
+    # Not only ImportError: a library of another version can fail in any way while it is loaded.
     except Exception as error:
-        return [f"tensorflow          cannot be imported: {error}"], False
+        return [_line("tensorflow", f"cannot be imported: {first_line(error)}")], False
     devices = [device for device in tf.config.list_physical_devices() if device.device_type != "CPU"]
     names = [tf.config.experimental.get_device_details(device).get("device_name", device.name) for device in devices]
-    lines = [f"device              {device.device_type} {name}" for device, name in zip(devices, names)]
-    return lines or ["device              CPU only"], True
+    lines = [_line("device", f"{device.device_type} {name}") for device, name in zip(devices, names)]
+    return lines or [_line("device", "CPU only")], True
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:{_WIDTH - 1}} {text}"

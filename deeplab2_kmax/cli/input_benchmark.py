@@ -1,4 +1,4 @@
-"""Times the training input by itself and says what limits it."""
+"""What `deeplab2-kmax benchmark input` prints: how fast the training input runs, and which stage limits it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from deeplab2_kmax.input_pipeline import build_dataset, data_errors
 from deeplab2_kmax.input_pipeline.stage_times import stage_times
 from deeplab2_kmax.protos import dataset_pb2
 
+# Batches before the clock starts: the first ones wait for the graph and for the shuffle buffer.
 _WARM_UP = 2
-# So long that the batches which lie ready when the clock starts do not count.
+# Long enough that the batches which were prefetched before the clock started carry no weight.
 _SECONDS = 5.0
+# Stage of `stage_times` -> what makes it faster.
 _ADVICE = {
     "read": "put the records on a faster disk, or split them into more shards, of which 16 are read at once",
     "decode": "store the images no larger than training needs them",
@@ -22,11 +24,17 @@ _ADVICE = {
 
 
 def input_report(options: dataset_pb2.DatasetOptions, images: int) -> str:
-    """A table of stages, images a second, and a sentence on what limits them.
+    """Times the training input and describes it.
 
     Args:
-        options: of the training data.
-        images: how many are timed for each stage; the whole is timed for five seconds at least.
+        options: the training data and how they are prepared.
+        images: number of images to time each stage with; the whole pipeline is timed for at least five seconds.
+
+    Returns:
+        A table of the stages, the images a second of the whole pipeline, and a sentence on what limits it.
+
+    Raises:
+        DataError: records are missing or broken.
     """
     with data_errors(options, is_training=True):
         stages = stage_times(options, images)
@@ -35,13 +43,13 @@ def input_report(options: dataset_pb2.DatasetOptions, images: int) -> str:
     lines = ["stage      CPU ms an image   share"]
     lines += [f"{name:<9} {1000 * seconds:>16.1f} {seconds / total:>7.0%}" for name, seconds in stages.items()]
     lines.append(f"\nwhole pipeline: {rate:.1f} images/s; it kept {cores:.1f} of {os.cpu_count()} cores busy")
-    slowest = max(stages, key=stages.get)
+    slowest = max(stages, key=lambda name: stages[name])
     lines.append(f"Most time goes to the stage {slowest!r}: to speed it up, {_ADVICE[slowest]}.")
     return "\n".join(lines)
 
 
 def _whole_pipeline(options: dataset_pb2.DatasetOptions, images: int) -> tuple[float, float]:
-    """(images a second, cores busy) of the pipeline as training runs it."""
+    """Images a second, and the number of cores kept busy, of the pipeline as training runs it."""
     iterator = iter(build_dataset(options, is_training=True))
     for _ in range(_WARM_UP):
         next(iterator)

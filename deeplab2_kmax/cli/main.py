@@ -1,4 +1,7 @@
-"""The console command `deeplab2-kmax`. Modules that need TensorFlow are imported only by the sub-command that runs."""
+"""The console command `deeplab2-kmax`: declares its sub-commands and calls the one that is asked for.
+
+Only the function of a sub-command imports what it needs, so that `--help` does not wait for TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,21 @@ import argparse
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 from deeplab2_kmax.errors import UserError, user_errors_as_one_line
 from deeplab2_kmax.version import __version__
 
+if TYPE_CHECKING:
+    from deeplab2_kmax.serving import Predictor
+
+    # argparse has no public name for what `add_subparsers` returns.
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    # Takes the options and the arguments that the parser does not know; returns the exit status, None for 0.
+    _Work = Callable[[argparse.Namespace, list[str]], Optional[int]]
+
+_READER_LEFT = 141  # What shells report for a process that was ended by SIGPIPE.
 # Data set -> (module that converts it when run, what it reads).
 _CONVERTERS = {
     "ade20k": ("deeplab2_kmax.converters.ade20k", "ADE20K in COCO's panoptic format"),
@@ -22,11 +35,24 @@ _CONVERTERS = {
 }
 
 
+_CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
+_CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
+_OUTPUT_HELP = "local or remote folder to write to; made where missing"
+# What --mode can be for each command.
+_MODES = {
+    "train": "train_and_eval evaluates at intervals as well",
+    "eval": "continuous_eval waits for new checkpoints and evaluates each",
+}
+
+
 def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None:
-    """Runs the command line; a user's mistake prints one line and ends with exit status 1.
+    """Runs a command line and ends the process.
+
+    The exit status is 0 after success and `--help`, 1 after a mistake in what the user gave, which prints one line on
+    stderr, 2 after a mistake in the flags, and 130 after Ctrl-C.
 
     Args:
-        argv: the arguments; default: those of the process.
+        argv: the arguments; None takes those of the process.
         prog: how the user calls the command, for its help.
     """
     options, rest = _parser(prog).parse_known_args(argv)
@@ -39,9 +65,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None
         try:
             status = options.run(options, rest)
         except BrokenPipeError:
-            # Whoever read the output, `head` for instance, has seen enough; nothing is left to say at exit.
+            # The reader of the output, such as `head`, has seen enough. Python flushes stdout once more at exit, which
+            # must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 141
+            status = _READER_LEFT
     sys.exit(status or 0)
 
 
@@ -59,139 +86,178 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     _add_visualize(commands)
     _add_config(commands)
     _add_benchmark(commands)
-    _add(commands, "doctor", _doctor, "print versions, devices and what is missing")
+    _add(commands, "doctor", _doctor, "print versions, devices, and which dependencies are missing or do not fit")
     return parser
 
 
-def _add(commands, name: str, run, summary: str, **options) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", **options)
+def _add(
+    commands: _Commands, name: str, run: _Work | None, summary: str, details: str = "", **options: Any
+) -> argparse.ArgumentParser:
+    """Adds a sub-command.
+
+    Args:
+        commands: what to add it to.
+        name: of the sub-command.
+        run: does its work; None for one that only groups others.
+        summary: a line for the list of commands, and the first sentence of the command's own help.
+        details: what its own help says after that.
+        **options: for the parser.
+    """
+    description = f"{summary[0].upper()}{summary[1:]}.{details}"
+    parser = commands.add_parser(name, help=summary, description=description, **options)
+    # The options then say what to call, and which parser is to complain about them.
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
 def _add_config_flags(parser: argparse.ArgumentParser, required: bool) -> None:
-    parser.add_argument("--config_file", metavar="FILE", required=required, help="config of the experiment (textproto)")
+    parser.add_argument("--config_file", metavar="FILE", required=required, help=_CONFIG_HELP)
     parser.add_argument(
-        "--override", metavar="FIELD=VALUE", action="append", default=[], help="change a config field; repeatable"
+        "--override",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="change a field of the config, e.g. train_dataset_options.batch_size=2; repeatable",
     )
 
 
-def _add_run(commands, mode: str) -> None:
+def _add_run(commands: _Commands, mode: str) -> None:
     summary = {"train": "train a model", "eval": "evaluate the latest checkpoint of a model"}[mode]
     parser = _add(commands, mode, _run, summary)
     _add_config_flags(parser, required=True)
     modes = {"train": ["train", "train_and_eval"], "eval": ["eval", "continuous_eval"]}[mode]
-    parser.add_argument("--mode", choices=modes, default=mode)
+    parser.add_argument("--mode", choices=modes, default=mode, help=f"{_MODES[mode]} (default: {mode})")
     parser.add_argument(
-        "--model_dir", metavar="DIR", default="runs", help="results go to DIR/<experiment_name> (default: runs)"
+        "--model_dir",
+        metavar="DIR",
+        default="runs",
+        help="local or remote folder; results go to DIR/<experiment_name> (default: runs)",
     )
-    parser.add_argument("--num_gpus", type=int, default=0, help="number of GPUs; 0 runs on the CPU")
-    parser.add_argument("--master", help="address of a TPU")
+    parser.add_argument(
+        "--num_gpus", metavar="N", type=int, default=0, help="number of GPUs; 0 runs on the CPU (default: 0)"
+    )
+    parser.add_argument("--master", metavar="ADDRESS", help="address of a TPU to run on")
     if mode == "train":
         parser.add_argument(
-            "--print_variables", action="store_true", help="print how each variable is updated, and exit"
+            "--print_variables", action="store_true", help="print how each variable is updated and exit"
         )
 
 
-def _add_predict(commands) -> None:
-    parser = _add(commands, "predict", _predict, "segment pictures: overlay, panoptic map and segment table of each")
+def _add_predict(commands: _Commands) -> None:
+    parser = _add(
+        commands, "predict", _predict, "segment pictures; write an overlay, a panoptic map and a segment table of each"
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write to; made where missing")
-    parser.add_argument("--model", metavar="DIR", help="an exported model")
-    parser.add_argument("--dataset", help="data set of --model, where the export does not say it (DeepLab2's)")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help=_OUTPUT_HELP)
+    parser.add_argument("--model", metavar="DIR", help="an exported model (SavedModel)")
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="data set of --model, for DeepLab2's exports, which do not name it: a name or a descriptor file",
+    )
     _add_config_flags(parser, required=False)
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="instead of --model: a checkpoint of --config_file, or a folder of them"
+        "--checkpoint", metavar="PATH", help=f"instead of --model, with --config_file: {_CHECKPOINT_HELP}"
     )
 
 
-def _add_export(commands) -> None:
+def _add_export(commands: _Commands) -> None:
     parser = _add(commands, "export", _export, "write a trained model as a SavedModel")
     _add_config_flags(parser, required=True)
-    parser.add_argument("--checkpoint", metavar="PATH", required=True, help="a checkpoint, or a folder: its latest one")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the SavedModel")
+    parser.add_argument("--checkpoint", metavar="PATH", required=True, help=_CHECKPOINT_HELP)
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=True, help="folder of the SavedModel, local or remote"
+    )
 
 
-def _add_convert(commands) -> None:
-    summary = "convert a data set to TFRecords; `convert NAME --help` tells its flags"
-    # Each converter has flags of its own, --help among them: what follows the name is passed on.
+def _add_convert(commands: _Commands) -> None:
+    known = "".join(f"\n  {name:15} {what}" for name, (_, what) in _CONVERTERS.items())
+    # Each converter parses flags of its own, --help among them: what follows the name is passed on to it.
     parser = _add(
         commands,
         "convert",
         _convert,
-        summary,
+        "convert a data set to TFRecords",
+        details=f" `convert NAME --help` prints the flags of one converter.\n\nNAME is one of{known}",
         add_help=False,
-        usage=f"{commands._prog_prefix} convert NAME ...",
+        usage="%(prog)s NAME --flag=value ...",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.description += "\n\nNAME is one of\n" + "\n".join(
-        f"  {name:15} {what}" for name, (_, what) in _CONVERTERS.items()
     )
     parser.add_argument("data", nargs="?", choices=sorted(_CONVERTERS), metavar="NAME", help=argparse.SUPPRESS)
 
 
-def _add_check_dataset(commands) -> None:
-    summary = "decode all records and name what is wrong with them; the exit status says whether training can start"
+def _add_check_dataset(commands: _Commands) -> None:
+    summary = "decode all records and report every error in them; exit status 1 if training would fail"
     parser = _add(commands, "check-dataset", _check_dataset, summary)
     _add_config_flags(parser, required=False)
-    parser.add_argument("--dataset", help="instead of --config_file: descriptor file or name of the data set")
     parser.add_argument(
-        "--file_pattern", metavar="PATTERN", action="append", default=[], help="its TFRecord files; repeatable"
+        "--dataset", metavar="NAME", help="instead of --config_file: name or descriptor file of the data set"
     )
-    parser.add_argument("--max_thing_id", type=int, help="with --dataset: the most things an image may have")
-    parser.add_argument("--num_mask_slots", type=int, help="with --dataset: the mask slots of the model")
-    parser.add_argument("--html", metavar="FILE", help="write a page with sample overlays, too")
+    parser.add_argument(
+        "--file_pattern",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="with --dataset: its TFRecord files; repeatable",
+    )
+    parser.add_argument(
+        "--max_thing_id", metavar="N", type=int, help="with --dataset: largest number of things in an image"
+    )
+    parser.add_argument(
+        "--num_mask_slots", metavar="N", type=int, help="with --dataset: number of mask slots of the model"
+    )
+    parser.add_argument("--html", metavar="FILE", help="also write a page with sample overlays")
 
 
-def _add_convert_checkpoint(commands) -> None:
-    summary = "write weights of bytedance/kmax-deeplab (PyTorch) as a checkpoint with its config"
+def _add_convert_checkpoint(commands: _Commands) -> None:
+    summary = "convert weights of bytedance/kmax-deeplab (PyTorch) to a checkpoint with its config"
     parser = _add(commands, "convert-checkpoint", _convert_checkpoint, summary)
-    parser.add_argument("source", metavar="SOURCE", help="a .pth of PyTorch or a .pkl of detectron2")
+    parser.add_argument("source", metavar="SOURCE", help="a .pth file of PyTorch or a .pkl file of detectron2")
     _add_config_flags(parser, required=True)
     parser.add_argument("-o", "--output", metavar="PREFIX", required=True, help="prefix of the checkpoint to write")
 
 
-def _add_config(commands) -> None:
-    summary = "print a config in full: bases merged in, every inferred field made explicit"
+def _add_config(commands: _Commands) -> None:
+    summary = "print a config in full, with its bases merged in and every inferred field made explicit"
     parser = _add(commands, "config", _config, summary)
-    parser.add_argument("file", nargs="?", metavar="FILE", help="config of the experiment (textproto)")
+    parser.add_argument("file", nargs="?", metavar="FILE", help=_CONFIG_HELP)
     _add_config_flags(parser, required=False)
-    parser.add_argument("--diff", metavar="OTHER", help="print only what differs from the config OTHER")
+    parser.add_argument("--diff", metavar="OTHER", help="print only the fields that differ from the config OTHER")
 
 
-def _add_visualize(commands) -> None:
-    parser = _add(commands, "visualize", None, "draw what a model does inside")
+def _add_visualize(commands: _Commands) -> None:
+    parser = _add(commands, "visualize", None, "draw what happens inside a model")
     views = parser.add_subparsers(title="views", metavar="VIEW", required=True)
-    summary = "for each decoder layer, which cluster each pixel belongs to, and how the centers converge"
+    summary = "draw which cluster each pixel belongs to in each decoder layer, and how the centers converge"
     clusters = _add(views, "clusters", _visualize_clusters, summary)
     clusters.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
     _add_config_flags(clusters, required=True)
-    clusters.add_argument(
-        "--checkpoint", metavar="PATH", required=True, help="a checkpoint, or a folder: its latest one"
-    )
-    clusters.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write to; made where missing")
+    clusters.add_argument("--checkpoint", metavar="PATH", required=True, help=_CHECKPOINT_HELP)
+    clusters.add_argument("-o", "--output", metavar="DIR", required=True, help=_OUTPUT_HELP)
     clusters.add_argument(
         "--layers", metavar="NAME,NAME", help="only these layers, e.g. stride32_layer1,stride8_layer1 (default: all)"
     )
 
 
-def _add_benchmark(commands) -> None:
-    parts = _add(commands, "benchmark", None, "time a part by itself").add_subparsers(
+def _add_benchmark(commands: _Commands) -> None:
+    parts = _add(commands, "benchmark", None, "measure the speed of one part of a run").add_subparsers(
         title="parts", metavar="PART", required=True
     )
-    parser = _add(parts, "input", _benchmark_input, "the training input, stage by stage, and what limits it")
+    parser = _add(parts, "input", _benchmark_input, "time the training input, stage by stage, and say what limits it")
     _add_config_flags(parser, required=True)
-    parser.add_argument("--images", type=int, default=64, help="images to time for each stage (default: 64)")
+    parser.add_argument(
+        "--images", metavar="N", type=int, default=64, help="number of images to time each stage with (default: 64)"
+    )
 
 
-def _benchmark_input(options, _) -> None:
+def _benchmark_input(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.cli.input_benchmark import input_report
     from deeplab2_kmax.config import load_config
 
     _print(input_report(load_config(options.config_file, options.override).train_dataset_options, options.images))
 
 
-def _run(options, _) -> None:
+def _run(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax import training
     from deeplab2_kmax.config import load_config
 
@@ -202,19 +268,25 @@ def _run(options, _) -> None:
     training.run_experiment(config, options.mode, options.model_dir, num_gpus=options.num_gpus, master=options.master)
 
 
-def _predict(options, _) -> int:
+def _predict(options: argparse.Namespace, _: list[str]) -> int:
     predictor = _predictor(options)
     from deeplab2_kmax.cli.predict import predict_files
 
     return 1 if predict_files(predictor, options.images, options.output, report=_print, complain=_print_error) else 0
 
 
-def _predictor(options):
+def _predictor(options: argparse.Namespace) -> Predictor:
+    """The model that the flags of `predict` name."""
     from_export, from_checkpoint = bool(options.model), bool(options.config_file and options.checkpoint)
     if from_export == from_checkpoint or (from_export and (options.config_file or options.checkpoint)):
-        raise UserError("predict: say where the model is: --model DIR, or --config_file FILE with --checkpoint PATH")
+        raise UserError(
+            "predict: which model? expected either --model DIR, or --config_file FILE with --checkpoint PATH"
+        )
     if from_export and options.override:
-        raise UserError("predict: --override changes a config; an exported model (--model) has its own built in")
+        raise UserError(
+            "predict: --override needs --config_file; an exported model (--model) has its config built in and cannot be"
+            " changed"
+        )
     from deeplab2_kmax.serving import Predictor
 
     if from_export:
@@ -224,7 +296,7 @@ def _predictor(options):
     return Predictor.from_checkpoint(load_config(options.config_file, options.override), options.checkpoint)
 
 
-def _export(options, _) -> None:
+def _export(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.config import load_config
     from deeplab2_kmax.serving import export
 
@@ -232,22 +304,24 @@ def _export(options, _) -> None:
     print(f"exported to {export(config, options.checkpoint, options.output)}")
 
 
-def _convert(options, rest: list[str]) -> None:
+def _convert(options: argparse.Namespace, rest: list[str]) -> None:
     if options.data is None:
         if not {"-h", "--help"} & set(rest):
-            options.parser.error(f"which data set? one of {', '.join(_CONVERTERS)}")
+            options.parser.error(f"expected the name of a data set, one of {', '.join(_CONVERTERS)}")
         options.parser.print_help()
         return
-    # Converters are programs of their own, with DeepLab2's flags.
+    # Converters are programs of their own, whose flags absl parses as in DeepLab2.
     module, _ = _CONVERTERS[options.data]
     sys.argv = [f"deeplab2-kmax convert {options.data}", *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _check_dataset(options, _) -> int:
+def _check_dataset(options: argparse.Namespace, _: list[str]) -> int:
     by_files = bool(options.dataset and options.file_pattern)
     if bool(options.config_file) == by_files or (options.config_file and (options.dataset or options.file_pattern)):
-        raise UserError("check-dataset: which? --config_file FILE, or --dataset NAME with --file_pattern PATTERN")
+        raise UserError(
+            "check-dataset: expected either --config_file FILE, or --dataset NAME with --file_pattern PATTERN"
+        )
     from deeplab2_kmax.cli import check_dataset as command
     from deeplab2_kmax.dataset_check import Limits
 
@@ -259,16 +333,18 @@ def _check_dataset(options, _) -> int:
     return command.tell(reports, options.html, _print)
 
 
-def _convert_checkpoint(options, _) -> None:
+def _convert_checkpoint(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.checkpoint_conversion import convert_checkpoint
     from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.wording import counted
 
     done = convert_checkpoint(load_config(options.config_file, options.override), options.source, options.output)
-    print(f"{done.converted} tensors of {options.source} converted, {len(done.ignored)} that are no weights left out")
+    ignored = f"{len(done.ignored)} that are no weights left out"
+    print(f"{counted(done.converted, 'tensor')} of {options.source} converted, {ignored}")
     print(f"checkpoint: {done.checkpoint}\nits config: {done.config}")
 
 
-def _visualize_clusters(options, _) -> int:
+def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
     from deeplab2_kmax.cli.visualize import draw_files
     from deeplab2_kmax.config import load_config
     from deeplab2_kmax.serving import ClusterViewer
@@ -279,11 +355,11 @@ def _visualize_clusters(options, _) -> int:
     return 1 if draw_files(viewer, options.images, options.output, layers, _print, _print_error) else 0
 
 
-def _config(options, _) -> None:
+def _config(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.cli.config_listing import config_listing, difference_listing
 
     if bool(options.file) == bool(options.config_file):
-        raise UserError("config: which one? deeplab2-kmax config FILE (or --config_file FILE)")
+        raise UserError("config: expected one config, either as FILE or by --config_file FILE")
     file = options.file or options.config_file
     if options.diff:
         _print(difference_listing(options.diff, file, options.override))
@@ -291,7 +367,7 @@ def _config(options, _) -> None:
         _print(config_listing(file, options.override))
 
 
-def _doctor(options, _) -> int:
+def _doctor(options: argparse.Namespace, _: list[str]) -> int:
     from deeplab2_kmax.cli.doctor import diagnose
 
     report, well = diagnose()

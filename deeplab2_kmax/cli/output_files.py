@@ -1,35 +1,41 @@
-"""Results of commands that work on picture files: their folder and names; nothing is overwritten or half written."""
+"""Where commands write their results for picture files: folder and names, without overwriting an input."""
 
 from __future__ import annotations
 
 import io
 import os
+import posixpath
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError, UserError
 
 
-def make_output_folder(folder: str | os.PathLike) -> Path:
-    """Makes the folder, or raises UserError where nothing can be written there."""
-    folder = Path(folder)
+def make_output_folder(folder: str | os.PathLike[str]) -> str:
+    """Makes the folder where missing; raises UserError if nothing can be written there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.require_writable(folder)
     except OSError as error:
-        raise UserError(f"{folder}: cannot make this output folder: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: cannot write into this output folder")
-    return folder
+        raise UserError(f"{folder}: cannot write into this output folder: {error.strerror}") from error
+    return os.fspath(folder)
 
 
 def output_names(images: Iterable[str]) -> dict[str, str]:
-    """A name for the results of each picture: its file name, numbered where several pictures share one."""
+    """A name for the results of each picture: its file name without ending, numbered where several pictures share it.
+
+    Args:
+        images: different paths, local or remote.
+
+    Returns:
+        path -> name.
+    """
     names: dict[str, str] = {}
     for image in images:
-        stem, number = Path(image).stem, 1
+        base = posixpath.basename(image) if files.is_remote(image) else os.path.basename(image)
+        stem, number = os.path.splitext(base)[0], 1
         name = stem
         while name in names.values():
             number += 1
@@ -38,31 +44,36 @@ def output_names(images: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def refuse_to_overwrite(keep: Iterable[str], targets: Iterable[Path], image: str) -> None:
-    """Raises UserError where a result of `image` (one of `targets`) would take the place of a file to keep."""
-    kept = {os.path.realpath(path) for path in keep}
+def refuse_to_overwrite(keep: Iterable[str], targets: Iterable[str], image: str) -> None:
+    """Raises UserError if a result of the picture `image` (one of `targets`) would replace one of the files `keep`."""
+    kept = {files.identity(path) for path in keep}
     for target in targets:
-        if os.path.realpath(target) in kept:
+        if files.identity(target) in kept:
             raise UserError(f"{image}: its result would overwrite the input {target}; choose another output folder")
 
 
 def for_each_picture(
-    work: Callable[[str, Path, str], str], images: list[str], folder: str | os.PathLike, report, complain
+    work: Callable[[str, str, str], str],
+    images: list[str],
+    folder: str | os.PathLike[str],
+    report: Callable[[str], object],
+    complain: Callable[[str], object],
 ) -> int:
-    """Does the work for picture files one after the other; those that cannot be read are named and left out.
+    """Does the work for one picture file after the other; files that cannot be read are reported and left out.
 
     Args:
-      work: (path of a picture, output folder, first part of the names of its results) -> text to report.
-      images: paths; repeated ones count once.
-      folder: where to write; made where missing.
-      report: called with a text for each picture.
-      complain: called with a text for each file that failed.
+        work: takes the path of a picture, the output folder and the first part of the names of its results; returns
+            the text to report.
+        images: paths; repeated ones count once.
+        folder: where to write, local or remote; made where missing.
+        report: called with a text for each picture.
+        complain: called with a text for each file that failed.
 
     Returns:
-      the number of files that failed.
+        The number of files that failed.
 
     Raises:
-      UserError: results cannot be written.
+        UserError: results cannot be written.
     """
     folder = make_output_folder(folder)
     failed = 0
@@ -78,18 +89,15 @@ def for_each_picture(
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """The content of a PNG file."""
+    """The content of a PNG file for [H, W, 3] uint8 RGB pixels."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_result(path: str, content: bytes) -> None:
+    """Writes a file atomically; raises UserError if that fails."""
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        files.write_bytes(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot write this file: {error.strerror}") from error

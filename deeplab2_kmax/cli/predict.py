@@ -1,16 +1,15 @@
-"""Predictions for picture files: what `deeplab2-kmax predict` writes and prints."""
+"""What `deeplab2-kmax predict` writes and prints for picture files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_whole
+from deeplab2_kmax import files
+from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_result
+from deeplab2_kmax.datasets.segment_colors import ids_to_colors
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
 from deeplab2_kmax.serving.reading import read_image
 from deeplab2_kmax.visualization import display_scale
@@ -18,41 +17,41 @@ from deeplab2_kmax.visualization import display_scale
 OVERLAY, PANOPTIC, SEGMENTS = "_overlay.png", "_panoptic.png", "_segments.json"
 
 
-def predict_file(predictor: Predictor, image: str, folder: Path, name: str, keep: Iterable[str] = ()) -> Prediction:
-    """Segments one picture file and writes its overlay, its panoptic map and its segment table.
+def predict_file(predictor: Predictor, image: str, folder: str, name: str, keep: Iterable[str] = ()) -> Prediction:
+    """Segments one picture file; writes its overlay, its panoptic map and its segment table.
 
     The files are `<name>_overlay.png`; `<name>_panoptic.png`, whose pixels hold the panoptic id as R + 256 G + 65536 B;
     and `<name>_segments.json`, the table of these ids.
 
     Args:
-      predictor: the model.
-      image: path of the picture.
-      folder: an existing folder to write to.
-      name: first part of the names of the files written.
-      keep: paths that must not be overwritten, such as all input pictures.
+        predictor: the model.
+        image: path of the picture.
+        folder: an existing folder to write to.
+        name: first part of the names of the files written.
+        keep: paths that must not be overwritten, such as all input pictures.
 
     Raises:
-      DataError: the file is not a picture.
-      UserError: a result cannot be written, or would take the place of a file to keep.
+        DataError: the file is not a picture.
+        UserError: a result cannot be written, or would replace a file to keep.
     """
-    targets = [folder / (name + suffix) for suffix in (OVERLAY, PANOPTIC, SEGMENTS)]
+    targets = [files.join(folder, name + suffix) for suffix in (OVERLAY, PANOPTIC, SEGMENTS)]
     refuse_to_overwrite(keep, targets, image)
     prediction = predictor(read_image(image))
     drawn = prediction.overlay(scale=display_scale(*prediction.panoptic_map.shape))
     contents = (
         encode_png(drawn),
-        encode_png(_ids_as_colors(prediction.panoptic_map)),
+        encode_png(ids_to_colors(prediction.panoptic_map)),
         segments_as_json(prediction, image),
     )
     for target, content in zip(targets, contents):
-        write_whole(target, content)
+        write_result(target, content)
     return prediction
 
 
 def segment_table(prediction: Prediction) -> str:
-    """The segments as lines of text, largest first."""
+    """The segments as a table of text, largest first."""
     if not prediction.segments:
-        return "  no segments: nothing is above the confidence thresholds"
+        return "  no segments: no mask is above the confidence thresholds"
     width = max(len("class"), *(len(segment.class_name) for segment in prediction.segments))
     pixels = prediction.panoptic_map.size
     lines = [f"  {'class':{width}}  kind   score     area   share        id"]
@@ -66,7 +65,7 @@ def segment_table(prediction: Prediction) -> str:
 
 
 def segments_as_json(prediction: Prediction, image: str) -> bytes:
-    """The segment table of a picture as JSON."""
+    """The content of a JSON file with the segments of a picture and what is needed to read its panoptic ids."""
     height, width = prediction.panoptic_map.shape
     table = {
         "image": image,
@@ -80,28 +79,32 @@ def segments_as_json(prediction: Prediction, image: str) -> bytes:
     return (json.dumps(table, indent=1) + "\n").encode()
 
 
-def _ids_as_colors(panoptic: np.ndarray) -> np.ndarray:
-    """COCO's picture of a panoptic map: the id in base 256, lowest digit in red."""
-    return np.stack([panoptic % 256, panoptic // 256 % 256, panoptic // 65536], -1).astype(np.uint8)
-
-
-def predict_files(predictor: Predictor, images: list[str], folder: str | os.PathLike, report, complain) -> int:
-    """Segments picture files one after the other; those that cannot be read are named and left out.
+def predict_files(
+    predictor: Predictor,
+    images: list[str],
+    folder: str | os.PathLike[str],
+    report: Callable[[str], object],
+    complain: Callable[[str], object],
+) -> int:
+    """Segments picture files one after the other.
 
     Args:
-      predictor: the model.
-      images: paths.
-      folder: where to write; made where missing.
-      report: called with a text for each picture.
-      complain: called with a text for each file that failed.
+        predictor: the model.
+        images: as in `for_each_picture`.
+        folder: as in `for_each_picture`.
+        report: as in `for_each_picture`.
+        complain: as in `for_each_picture`.
 
     Returns:
-      the number of files that failed.
+        The number of files that failed.
+
+    Raises:
+        UserError: results cannot be written, or one of them would replace an input.
     """
 
-    def predict_one(image: str, folder: Path, name: str) -> str:
+    def predict_one(image: str, folder: str, name: str) -> str:
         prediction = predict_file(predictor, image, folder, name, keep=images)
         height, width = prediction.panoptic_map.shape
-        return f"{image} ({width} x {height}) -> {folder / (name + OVERLAY)}\n{segment_table(prediction)}"
+        return f"{image} ({width} x {height}) -> {files.join(folder, name + OVERLAY)}\n{segment_table(prediction)}"
 
     return for_each_picture(predict_one, images, folder, report, complain)

@@ -1,16 +1,21 @@
-"""The console command: `predict` on good and bad files, and mistakes that end in one line."""
+"""The console command: `predict` on readable and broken files, and mistakes that end in one line."""
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
+import uuid
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab2_kmax import __version__, files
 from deeplab2_kmax.cli import main as command
 from deeplab2_kmax.cli.predict import predict_file, predict_files
 from deeplab2_kmax.errors import UserError
@@ -44,7 +49,7 @@ def test_predict_writes_results_names_bad_files_and_goes_on(
     out = tmp_path / "out"
     status, printed, complaints = _run(capsys, "predict", bad, good, "-o", out, "--model", exported)
     assert status == 1
-    assert complaints.strip() == f"error: {bad}: expected a picture (JPEG, PNG, ...), the file is none"
+    assert complaints.strip() == f"error: {bad}: expected a picture (JPEG, PNG, ...), got a file of another kind"
     assert sorted(os.listdir(out)) == ["scene_overlay.png", "scene_panoptic.png", "scene_segments.json"]
 
     table = json.loads((out / "scene_segments.json").read_text())
@@ -61,7 +66,7 @@ def test_predict_writes_results_names_bad_files_and_goes_on(
 
 def test_predict_into_a_place_that_cannot_be_written(predictor, good, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make this output folder"):
+    with pytest.raises(UserError, match="cannot write into this output folder: Not a directory"):
         predict_files(predictor, [str(good)], tmp_path / "file", print, print)
 
 
@@ -148,31 +153,154 @@ def test_convert_passes_its_flags_on(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["example.png", "manifest.json", "train-00000-of-00001.tfrecord"]
 
 
-def test_help_does_not_wait_for_tensorflow():
-    code = "import sys\nfrom deeplab2_kmax.cli.main import main\ntry: main(['--help'])\nfinally:"
-    code += " assert not {'tensorflow', 'numpy', 'google.protobuf'} & set(sys.modules)"
+def test_predictions_are_written_to_a_remote_folder(predictor, good, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    remote = f"ram://predictions/{uuid.uuid4().hex}"
+    files.write_bytes(f"{remote}/scene.png", good.read_bytes())
+    lines = []
+    assert predict_files(predictor, [f"{remote}/scene.png"], f"{remote}/out", lines.append, print) == 0
+    assert lines[0].startswith(f"{remote}/scene.png (83 x 52) -> {remote}/out/scene_overlay.png")
+    assert os.listdir(tmp_path) == ["in"]
+    assert files.list_folder(f"{remote}/out") == ["scene_overlay.png", "scene_panoptic.png", "scene_segments.json"]
+    with pytest.raises(UserError, match="would overwrite the input"):
+        predict_file(predictor, f"{remote}/scene.png", remote, "a", keep=[f"{remote}/../{remote[18:]}/a_panoptic.png"])
+
+
+# Every command line that ends in --help.
+HELP = [
+    [],
+    ["train"],
+    ["eval"],
+    ["predict"],
+    ["export"],
+    ["convert"],
+    ["check-dataset"],
+    ["convert-checkpoint"],
+    ["visualize"],
+    ["visualize", "clusters"],
+    ["config"],
+    ["benchmark"],
+    ["benchmark", "input"],
+    ["doctor"],
+]
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_every_command(capsys, words, flag):
+    status, printed, complaints = _run(capsys, *words, flag)
+    assert (status, complaints) == (0, "")
+    assert printed.startswith(f"usage: {' '.join(['deeplab2-kmax', *words])} ")
+    # A sentence on what the command does comes next.
+    description = printed.split("\n\n")[1]
+    assert description[0].isupper() and "." in description
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_every_flag_has_its_help(words):
+    parser = command._parser("deeplab2-kmax")
+    for word in words:
+        parser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[word]
+    without = [action.dest for action in parser._actions if not action.help]
+    assert [name for name in without if name != argparse.SUPPRESS] == []
+
+
+def test_the_help_of_convert_lists_the_data_sets(capsys):
+    _, printed, _ = _run(capsys, "convert", "--help")
+    for name in ("ade20k", "cityscapes", "coco", "coco_panoptic", "folder", "shapes"):
+        assert f"\n  {name} " in printed
+
+
+def test_config_files_may_be_given_by_name(capsys):
+    for words in HELP:
+        _, printed, _ = _run(capsys, *words, "--help")
+        if "--config_file FILE  " in printed:
+            assert "or the name of a shipped config" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("words", [[], ["visualize"], ["benchmark"], ["convert"], ["convert", "nothing"]])
+def test_half_a_command_is_a_mistake_in_the_flags(capsys, words):
+    status, printed, complaints = _run(capsys, *words)
+    assert (status, printed) == (2, "")
+    assert complaints.startswith("usage: deeplab2-kmax")
+
+
+def test_the_version(capsys):
+    status, printed, _ = _run(capsys, "--version")
+    assert (status, printed) == (0, f"deeplab2_kmax {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predict", "--help"], ["convert", "--help"]])
+def test_help_does_not_wait_for_libraries(arguments):
+    code = f"""
+import sys
+from deeplab2_kmax.cli.main import main
+try:
+    main({arguments})
+finally:
+    slow = {{"tensorflow", "numpy", "absl", "google.protobuf", "PIL", "scipy", "matplotlib"}} & set(sys.modules)
+    assert not slow, slow
+"""
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment())
     assert process.returncode == 0, process.stderr
+
+
+def test_the_package_runs_as_a_module():
+    process = _python("--help", module="deeplab2_kmax")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("usage: python -m deeplab2_kmax ")
     for name in ("train", "eval", "predict", "export", "convert", "config", "doctor"):
-        assert f"    {name}" in process.stdout
+        assert f"\n    {name} " in process.stdout
+    process = _python("--version", module="deeplab2_kmax")
+    assert (process.returncode, process.stdout) == (0, f"deeplab2_kmax {__version__}\n")
 
 
-def test_doctor_names_what_is_missing(capsys, monkeypatch):
+def test_doctor_compares_what_is_installed_with_what_is_needed(capsys, monkeypatch):
     from deeplab2_kmax.cli import doctor
 
+    monkeypatch.setattr(doctor, "_devices", lambda: (["device              CPU only"], True))
+    installed = np.__version__
+    requirements = ["numpy<2,>=1.23", "absl-py", 'apache-beam>=99; extra == "beam"', 'old; python_version < "3"']
+    monkeypatch.setattr(importlib.metadata, "requires", {"deeplab2_kmax": requirements}.get)
     status, printed, _ = _run(capsys, "doctor")
     assert status == 0
-    assert "tensorflow " in printed
-    monkeypatch.setitem(doctor._NEEDED, "no-such-distribution", "nothing at all")
+    assert f"\nnumpy               {installed} (needs <2,>=1.23)\n" in printed
+    assert "(any version will do)" in printed and printed.endswith("all is well\n")
+    # Neither the extras nor what other versions of Python need.
+    assert "beam" not in printed and "\nold" not in printed
+
+    requirements += ["no-such-distribution>=1", "Pillow==0.1"]
     status, printed, _ = _run(capsys, "doctor")
     assert status == 1
-    assert "pip install no-such-distribution" in printed
+    assert "\nno-such-distribution MISSING (needs >=1)\n" in printed
+    assert re.search(r"\nPillow +\d[\d.]+ DOES NOT FIT \(needs ==0.1\)\n", printed)
+    assert '-m pip install "no-such-distribution>=1" "Pillow==0.1"\n' in printed
+
+
+def test_doctor_takes_its_list_from_the_installed_package():
+    from deeplab2_kmax.cli import doctor
+
+    report, _ = doctor.diagnose()
+    for name in ("tensorflow", "tf-models-official", "numpy", "protobuf", "scipy", "tqdm"):
+        assert re.search(rf"^{name} +\d", report, flags=re.MULTILINE), report
+
+
+def test_doctor_in_a_checkout_that_is_not_installed(monkeypatch):
+    from deeplab2_kmax.cli import doctor
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    monkeypatch.setattr(doctor, "_devices", lambda: ([], True))
+    report, well = doctor.diagnose()
+    assert well and "not installed: running from a checkout" in report
 
 
 def _environment() -> dict:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def _python(*arguments: str) -> subprocess.CompletedProcess:
-    command_line = [sys.executable, "-m", "deeplab2_kmax.cli.main", *arguments]
+def _python(*arguments: str, module: str = "deeplab2_kmax.cli.main") -> subprocess.CompletedProcess:
+    command_line = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command_line, capture_output=True, text=True, env=_environment())

@@ -44,6 +44,15 @@ def test_equal_configs_say_so(coco):
     assert "say the same" in difference_listing(coco, coco)
 
 
+def test_a_shipped_config_is_listed_by_its_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command.main(["config", "coco/kmax_r50", "--override", "experiment_name=mine"])
+    assert end.value.code == 0
+    listing = capsys.readouterr().out
+    assert listing.startswith("# coco/kmax_r50\n") and 'experiment_name: "mine"' in listing
+
+
 @pytest.mark.parametrize("arguments", [["{}"], ["--config_file", "{}"], ["{}", "--diff", "{}"]])
 def test_the_command_takes_the_file_by_position_or_by_flag(arguments, coco, capsys):
     with pytest.raises(SystemExit) as end:
@@ -56,7 +65,7 @@ def test_the_command_takes_the_file_by_position_or_by_flag(arguments, coco, caps
 def test_the_command_wants_one_file(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         command.main(["config", *arguments])
-    assert end.value.code == "error: config: which one? deeplab2-kmax config FILE (or --config_file FILE)"
+    assert end.value.code == "error: config: expected one config, either as FILE or by --config_file FILE"
 
 
 def test_a_reader_that_stops_early_is_no_error(coco, tmp_path):
