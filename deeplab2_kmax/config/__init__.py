@@ -1,10 +1,17 @@
-"""Experiment configs: read a text proto, apply overrides, make implicit choices explicit, check.
+"""Experiment configs: read a text proto, apply overrides, fill in what DeepLab2 infers from names, check the result.
 
     config = load_config("coco/kmax_r50", ["train_dataset_options.batch_size=2"])
 
-Every text config of DeepLab2 parses. A config may build on others (see `bases`). For the families that are implemented,
-`load_config` then fills in what DeepLab2 infers from names (see `explicit_fields`) and checks the result, so that
-mistakes surface before anything is built.
+Start reading at `load_config`. It goes through these files in this order: `named` (a name becomes a file), `parsing`
+and `bases` (text becomes a message, on top of the files that it names in `base`), `overrides`, `support` (can this model
+be built here?), `explicit` with its tables `encoders` and `update_rules` (fields that the file leaves open), and `checks`
+with `data_checks` and `model_checks` (contradictions). `differences` compares two configs.
+
+Every text config of DeepLab2 parses. Those of model families that are not implemented here are returned as they are;
+building one of their models is what raises an error.
+
+What is not here: the settings classes that layers, losses, input pipeline and optimizers work with. They lie beside the
+code that uses them, are made from a config by their `from_options`, and take the rules for its fields from this folder.
 """
 
 from __future__ import annotations
@@ -44,16 +51,17 @@ def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.Experime
     """Reads the experiment config at `path`.
 
     Args:
-        path: a text-format `ExperimentOptions`, DeepLab2's or ours; a local file, a remote one such as gs://bucket/file,
-            or the name of a shipped experiment such as "coco/kmax_r50".
-        overrides: "field.sub_field=value" strings applied on top; repeated fields take "1,2,3", replacing all values.
+        path: a text-format `ExperimentOptions`, DeepLab2's or ours: a local file, a remote one such as gs://bucket/file,
+            or the name of an experiment that comes with the package, such as "coco/kmax_r50".
+        overrides: "field.sub_field=value" strings applied on top; a repeated field takes "1,2,3", which replaces all of
+            its values.
 
     Returns:
-        The config, its bases merged in. Where its model is supported, all fields DeepLab2 infers are set and the config
-        has been checked.
+        The config with its bases merged in. Where its model is supported, all fields that DeepLab2 infers are set and
+        the config has been checked.
 
     Raises:
-        ConfigError: naming the file, and the line, field, base or override at fault.
+        ConfigError: names the file, and the line, field, base or override at fault.
     """
     config, notes = load_with_notes(path, overrides)
     for note in notes:
@@ -62,13 +70,15 @@ def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.Experime
 
 
 def load_with_notes(path: str, overrides: Iterable[str] = ()) -> tuple[config_pb2.ExperimentOptions, list[str]]:
-    """`load_config`, with one sentence for each group of fields that the files left open and that was filled in."""
+    """`load_config`, and one sentence for each group of fields that the files left open and that was filled in."""
     config = read_with_bases(path)
     for override in overrides:
         apply_override(config, override)
     if config.base:
-        raise ConfigError(f"{path}: base names files to read first; it is set in a file, not by an override")
+        # Bases have been merged by now: a base named here would be ignored without a word.
+        raise ConfigError(f"{path}: base names files to read first; it can be set in a file, not by an override")
     if unsupported_reason(config) is not None:
+        # Still of use: such a config can be listed, compared and printed.
         return config, []
     notes = explicit_fields(config)
     check_config(config, path)

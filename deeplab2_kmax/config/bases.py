@@ -1,10 +1,12 @@
 """Configs that build on others: `base: "../bases/coco_1281.textproto"` reads that file first.
 
-A base may have bases of its own. Where one is reached on two ways, it is read once, at its first place, so that it
-never takes back what a later file changed.
+A base may have bases of its own. A base that is reached in two ways is read once, at the first place: read again at the
+second, it would take back what files in between have changed.
 """
 
 from __future__ import annotations
+
+from google.protobuf.message import Message
 
 from deeplab2_kmax import files
 from deeplab2_kmax.config.named import find_config
@@ -14,12 +16,19 @@ from deeplab2_kmax.protos import config_pb2
 
 
 def read_with_bases(path: str) -> config_pb2.ExperimentOptions:
-    """The config at `path` on top of its bases; its own field `base` is empty, so that it stands alone.
+    """Merges the config at `path` with its bases.
 
-    What a file sets replaces what its bases set: single values and whole lists. Sub-messages are merged field by field.
+    What a file sets replaces what its bases set: single values, and lists as a whole. Sub-messages are merged field by
+    field.
+
+    Args:
+        path: a file, or the name of a shipped config (see `named.find_config`).
+
+    Returns:
+        A config that stands alone: its field `base` is empty.
 
     Raises:
-        ConfigError: a file cannot be read, is not a config or is its own base; names the files that led to it.
+        ConfigError: a file cannot be read, is not a config, or is its own base; names the files that led to it.
     """
     merged = config_pb2.ExperimentOptions()
     for _, config in _in_reading_order(find_config(path), (), set()):
@@ -36,7 +45,16 @@ def base_files(path: str) -> list[str]:
 def _in_reading_order(
     path: str, led_here: tuple[str, ...], seen: set[str]
 ) -> list[tuple[str, config_pb2.ExperimentOptions]]:
-    """The (file, config) pairs to merge for `path`, bases before the files that name them; `seen` grows by them."""
+    """Reads `path` and, before it, its bases.
+
+    Args:
+        path: the file to read.
+        led_here: the files whose bases led to `path`, outermost first.
+        seen: identities of the files read so far; files that are read now are added.
+
+    Returns:
+        (file, its own config) in the order in which they are to be merged.
+    """
     identity = files.identity(path)
     if identity in map(files.identity, led_here):
         raise ConfigError(f"a config cannot be its own base: {_chain(*led_here, path)}")
@@ -51,30 +69,36 @@ def _in_reading_order(
         raise ConfigError(f"{error}\n    it is a base: {_chain(*led_here, path)}") from error
     configs = []
     for base in config.base:
-        beside = files.normalize(files.join(files.parent(path), base))
-        # A file of one's own, anywhere, may build on shipped configs by their names: base: "bases/coco_kmax".
-        found = beside if files.exists(beside) else _shipped(base, beside)
-        configs += _in_reading_order(found, (*led_here, path), seen)
+        configs += _in_reading_order(_find_base(base, path), (*led_here, path), seen)
     return [*configs, (path, config)]
 
 
-def _shipped(base: str, beside: str) -> str:
-    """The shipped config called `base`, or `beside`, which is not there and which the error will name."""
-    found = find_config(base)
-    return found if found != base else beside
+def _find_base(base: str, path: str) -> str:
+    """The file that `base` means in the config at `path`: one beside it, else the shipped config of this name."""
+    beside = files.normalize(files.join(files.parent(path), base))
+    if files.exists(beside):
+        return beside
+    # So a user's own file, wherever it lies, can build on a shipped config: base: "bases/coco_kmax".
+    shipped = find_config(base)
+    # find_config returns its argument where there is none; the error then names the file one would expect.
+    return shipped if shipped != base else beside
 
 
 def _chain(*paths: str) -> str:
     return " -> ".join(paths)
 
 
-def replace_fields(message, other) -> None:
-    """Sets every field that `other` sets in `message` too: lists as a whole, sub-messages field by field."""
+def replace_fields(message: Message, other: Message) -> None:
+    """Sets every field that `other` sets in `message` too: lists as a whole, sub-messages field by field.
+
+    Unlike `MergeFrom`, which appends to lists.
+    """
     for field, value in other.ListFields():
         if field.label == field.LABEL_REPEATED:
             message.ClearField(field.name)
             getattr(message, field.name).MergeFrom(value)
         elif field.message_type is not None:
+            # An empty sub-message says something too: `max_deeplab { }` chooses the meta-architecture.
             getattr(message, field.name).SetInParent()
             replace_fields(getattr(message, field.name), value)
         else:

@@ -1,10 +1,12 @@
-"""What one config says otherwise than another, field by field."""
+"""Compares two configs field by field."""
 
 from __future__ import annotations
 
 import io
 
 from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from deeplab2_kmax.protos import config_pb2
 
@@ -14,10 +16,11 @@ UNSET = "unset"
 def differences(
     config: config_pb2.ExperimentOptions, other: config_pb2.ExperimentOptions
 ) -> dict[str, tuple[str, str]]:
-    """{field path: (value in `config`, value in `other`)} of every field whose value in effect differs.
+    """Lists the fields whose value in effect differs; a value that equals the default counts as the default.
 
-    Values are as the text format writes them; "unset" is a field without value and default, or in a message that is not
-    there.
+    Returns:
+        {field path: (value in `config`, value in `other`)}. Values are written as in the text format. "unset" stands
+        for a field that has neither a value nor a default, or that lies in a message which is not there.
     """
     values, other_values = field_values(config), field_values(other)
     return {
@@ -27,9 +30,14 @@ def differences(
     }
 
 
-def field_values(message, prefix: str = "") -> dict[str, str]:
-    """{field path: value as text} of the fields that have a value or a default, inside the messages that are set."""
-    values = {}
+def field_values(message: Message, prefix: str = "") -> dict[str, str]:
+    """{field path: value as text} of the fields that have a value or a default, inside the messages that are set.
+
+    Args:
+        message: a config, or a message within one.
+        prefix: put in front of every path.
+    """
+    values: dict[str, str] = {}
     for field in message.DESCRIPTOR.fields:
         path = prefix + field.name
         if field.label == field.LABEL_REPEATED:
@@ -43,9 +51,11 @@ def field_values(message, prefix: str = "") -> dict[str, str]:
     return values
 
 
-def _as_text(value, field) -> str:
-    if field.message_type is not None:
+def _as_text(value: object, field: FieldDescriptor) -> str:
+    """One value of a field; of a repeated field, one of its items."""
+    if isinstance(value, Message):
         return f"{{ {text_format.MessageToString(value, as_one_line=True)} }}"
     text = io.StringIO()
+    # Writes enum values by name, strings quoted, and floats as short as float32 allows (0.1, not 0.10000000149).
     text_format.PrintFieldValue(field, value, text, as_utf8=True)
     return text.getvalue()

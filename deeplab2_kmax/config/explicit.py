@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from deeplab2_kmax.config.encoders import ENCODERS, explicit_backbone_fields
+from google.protobuf.message import Message
+
+from deeplab2_kmax.config.encoders import ENCODERS, FieldValue, explicit_backbone_fields
 from deeplab2_kmax.config.update_rules import OF_UPDATE_RULE
 from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
@@ -13,7 +15,7 @@ from deeplab2_kmax.protos import config_pb2, model_pb2
 
 @dataclasses.dataclass(frozen=True)
 class _Inferred:
-    """Architecture choices that DeepLab2 takes from a word in the data set's name."""
+    """Architecture choices that DeepLab2 takes from a word in the data set's name; fields of `MaXDeepLabOptions`."""
 
     num_mask_slots: int
     high_resolution_output_stride: int
@@ -26,26 +28,27 @@ _INFERRED_FROM_DATASET = {
     "coco": _Inferred(128, 4, True, 0.8),
     "ade20k": _Inferred(128, 4, True, 1.0),
 }
+# DeepLab2's pixel decoder, from stride 32 to stride 2; with masks of stride 4 the last stage is left out.
 _PIXEL_DECODER = {
     "filters": (512, 256, 128, 64, 32),
     "num_blocks": (1, 5, 1, 1, 1),
     "block_type": ("axial", "axial", "bottleneck", "bottleneck", "bottleneck"),
 }
-# Drop path of decoder layers follows the encoder's there, so it has no keep-probability of its own.
+# On MaX-DeepLab's skeleton, decoder layers share the encoder's drop path: they have no keep-probability of their own.
 _MAX_SKELETON = {"num_mask_slots": 128, "high_resolution_output_stride": 4}
 
 
 def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     """Sets, in place, every architecture field that the config leaves to DeepLab2's inference.
 
-    The model has to be a supported one.
+    Args:
+        config: its model has to be a supported one, see `support.unsupported_reason`.
 
     Returns:
-        One sentence for each group of fields that was filled in; empty where the config was explicit.
+        One sentence for each group of fields that was filled in; none where the config was explicit.
     """
     notes = _name_datasets(config)
     max_deeplab = config.model_options.max_deeplab
-    decoder = max_deeplab.transformer_decoder
     backbone = config.model_options.backbone
     encoder = ENCODERS[backbone.name]
     if filled := _fill(backbone, explicit_backbone_fields(backbone)):
@@ -60,7 +63,18 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
         pixel_decoder = {name: values[:stages] for name, values in _PIXEL_DECODER.items()}
         if filled := _fill(max_deeplab.pixel_decoder, pixel_decoder):
             notes.append(f"pixel decoder: {filled}")
-    filled = [_fill(decoder, encoder.decoder), _fill(decoder, OF_UPDATE_RULE.get(decoder.update_rule, {}))]
+    return notes + _fill_transformer_decoder(config)
+
+
+def _fill_transformer_decoder(config: config_pb2.ExperimentOptions) -> list[str]:
+    """The part of `explicit_fields` that is about the transformer decoder and the loss that its fields ask for."""
+    notes = []
+    decoder = config.model_options.max_deeplab.transformer_decoder
+    encoder = ENCODERS[config.model_options.backbone.name]
+    # In this order: the encoder's name may decide the update rule, and the update rule decides other fields. A rule
+    # that does not exist fills in nothing; the checks name it.
+    filled = [_fill(decoder, encoder.decoder)]
+    filled.append(_fill(decoder, OF_UPDATE_RULE.get(decoder.update_rule, {})))
     if not encoder.has_own_skeleton:
         filled.append(_fill(decoder, {"num_blocks": (2, 2, 2)}))
     if any(filled):
@@ -73,9 +87,9 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
 
 
 def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
-    """Fills in a data set that is not named, where one alone has as many classes as the semantic head.
+    """Fills in a data set that is not named, if exactly one has as many classes as the semantic head.
 
-    DeepLab2's example configs are such: they leave the data set to the code that builds a model from them.
+    DeepLab2's example configs do not name their data set: they leave it to the code that builds a model from them.
     """
     notes = []
     classes = config.model_options.max_deeplab.auxiliary_semantic_head.output_channels
@@ -88,24 +102,24 @@ def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
 
 
 def _infer_from_dataset(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions, dataset: str) -> list[str]:
-    # Of a descriptor file the path says nothing: a model must not change with the folder its data lie in.
-    known = () if dataset.endswith(".json") else _INFERRED_FROM_DATASET
+    # The path of a descriptor file says nothing: a model must not change with the folder that its data lie in.
+    known = () if dataset.endswith(".json") else tuple(_INFERRED_FROM_DATASET)
     word = next((word for word in known if word in dataset), "coco")
     filled = _fill(max_deeplab, dataclasses.asdict(_INFERRED_FROM_DATASET[word]))
     return [f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}"] if filled else []
 
 
 def num_pixel_decoder_stages(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions) -> int:
-    """How many stages the pixel decoder has: one for each encoder feature it is told to take in.
+    """How many stages the pixel decoder has: one for each of its `encoder_features`.
 
-    DeepLab2 takes in those from stride 32 to the stride of the masks.
+    Where these are not set they are, as in DeepLab2, the features from stride 32 to the stride of the masks.
     """
     named = len(max_deeplab.pixel_decoder.encoder_features)
     return named or (4 if max_deeplab.high_resolution_output_stride == 4 else 5)
 
 
-def _fill(message, values: Mapping) -> str:
-    """Sets those fields of `message` that are not set; returns them as text."""
+def _fill(message: Message, values: Mapping[str, FieldValue | tuple[str, ...]]) -> str:
+    """Sets those of the fields that are not set; returns them as text, empty where all were set."""
     filled = []
     for name, value in values.items():
         if isinstance(value, tuple):

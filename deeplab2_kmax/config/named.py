@@ -1,4 +1,4 @@
-"""Configs found by name: `coco/kmax_r50` is `configs/coco/kmax_r50.textproto` of the checkout or the installed copy."""
+"""Configs found by name: "coco/kmax_r50" is configs/coco/kmax_r50.textproto of the checkout or the installed package."""
 
 from __future__ import annotations
 
@@ -22,20 +22,29 @@ def shipped_folder() -> pathlib.Path:
 
 @functools.cache
 def shipped_names() -> tuple[str, ...]:
-    """The names of all shipped experiments, e.g. "coco/kmax_r50"; what only serves as a base is left out."""
+    """The names of all shipped experiments, e.g. "coco/kmax_r50", without configs that serve as bases only."""
     found = (path.relative_to(shipped_folder()).with_suffix("") for path in shipped_folder().rglob(f"*{_ENDING}"))
     return tuple(sorted(name.as_posix() for name in found if name.parts[0] != "bases"))
 
 
 def find_config(path: str) -> str:
-    """The file that `path` means: itself where it is there, else the shipped config of that name, else `path`.
+    """Finds the file that a user means by `path`.
 
-    Names are accepted with and without `configs/` in front and `.textproto` behind, so that commands written for a
-    checkout work in every folder.
+    A shipped config may be named with and without `configs/` in front and `.textproto` behind, so that commands written
+    for a checkout work in every folder.
+
+    Args:
+        path: a local or remote file, or the name of a shipped config.
+
+    Returns:
+        `path` itself where there is such a file, else the shipped config of that name, else `path` again (reading it
+        then fails with a message that says so).
     """
+    # A remote path is never a name; and not asking whether it exists saves a request.
     if files.is_remote(path) or files.exists(path) and not files.is_folder(path):
         return path
     name = pathlib.PurePosixPath(path.replace("\\", "/"))
+    # Such a path says where to look; another file of a similar name somewhere else is not what is meant.
     if name.is_absolute() or ".." in name.parts:
         return path
     if name.parts[:1] == ("configs",):
@@ -45,7 +54,7 @@ def find_config(path: str) -> str:
 
 
 def similar_names(path: str) -> list[str]:
-    """Up to three shipped experiments that `path` may have been meant to name."""
+    """Up to three shipped experiments with a name similar to `path`, the most similar first."""
     name = path[: -len(_ENDING)] if path.endswith(_ENDING) else path
     name = name[len("configs/") :] if name.startswith("configs/") else name
     return difflib.get_close_matches(name, shipped_names(), n=3, cutoff=0.6)

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from google.protobuf import descriptor, text_format
+from google.protobuf.message import Message
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
+_TYPE_NAMES = {
+    descriptor.FieldDescriptor.TYPE_BOOL: "true or false",
+    descriptor.FieldDescriptor.TYPE_FLOAT: "a number",
+    descriptor.FieldDescriptor.TYPE_INT32: "an integer",
+    descriptor.FieldDescriptor.TYPE_INT64: "an integer",
+}
+
 
 def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
-    """Sets one field of `config` in place from a "field.sub_field=value" string."""
+    """Sets one field of `config`, in place.
+
+    Args:
+        config: the config to change.
+        override: "field.sub_field=value"; a repeated field takes "1,2,3", which replaces all of its values, and "" to
+            empty it. Strings are written without quotes.
+
+    Raises:
+        ConfigError: there is no such field, it has sub-fields, or the value is not of its type.
+    """
     path, equals, value = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"override {override!r}: expected field.sub_field=value")
-    message = config
+    message: Message = config
     *parents, leaf = path.strip().split(".")
     for name in parents:
         field = _field(message, name, override)
@@ -29,7 +46,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
     _assign(message, field, value.strip(), override)
 
 
-def _field(message, name: str, override: str) -> descriptor.FieldDescriptor:
+def _field(message: Message, name: str, override: str) -> descriptor.FieldDescriptor:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise ConfigError(
@@ -38,12 +55,14 @@ def _field(message, name: str, override: str) -> descriptor.FieldDescriptor:
     return fields[name]
 
 
-def _assign(message, field: descriptor.FieldDescriptor, value: str, override: str) -> None:
-    quoted = field.type == field.TYPE_STRING
+def _assign(message: Message, field: descriptor.FieldDescriptor, value: str, override: str) -> None:
+    """Replaces the values of a field that has no sub-fields."""
     repeated = field.label == field.LABEL_REPEATED
     values = [part.strip() for part in value.split(",") if part.strip()] if repeated else [value]
     message.ClearField(field.name)
-    lines = [f"{field.name}: {text_format_quote(item) if quoted else item}" for item in values]
+    # Left to the text format, which knows how numbers, booleans and enum values are written and which ranges they have.
+    quoted = field.type == field.TYPE_STRING
+    lines = [f"{field.name}: {_quote(item) if quoted else item}" for item in values]
     try:
         text_format.Merge("\n".join(lines), message)
     except text_format.ParseError as error:
@@ -51,14 +70,6 @@ def _assign(message, field: descriptor.FieldDescriptor, value: str, override: st
         raise ConfigError(f"override {override!r}: {field.name} expects {kind}, got {value!r}") from error
 
 
-_TYPE_NAMES = {
-    descriptor.FieldDescriptor.TYPE_BOOL: "true or false",
-    descriptor.FieldDescriptor.TYPE_FLOAT: "a number",
-    descriptor.FieldDescriptor.TYPE_INT32: "an integer",
-    descriptor.FieldDescriptor.TYPE_INT64: "an integer",
-}
-
-
-def text_format_quote(value: str) -> str:
+def _quote(value: str) -> str:
     """`value` as a quoted string of the text format."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

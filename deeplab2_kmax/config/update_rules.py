@@ -1,10 +1,10 @@
-"""What the fields of the transformer decoder are under each update rule, and which do not go together."""
+"""The defaults of the transformer decoder's fields under each update rule, and which values contradict each other."""
 
 from __future__ import annotations
 
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
-# What the paper of each rule does, where a config does not say otherwise.
+# Defaults: what the paper of each rule does.
 OF_UPDATE_RULE = {
     "max": {"deep_supervision": False, "pixel_update": "attention"},
     "cmt": {
@@ -16,7 +16,7 @@ OF_UPDATE_RULE = {
     "kmax": {"deep_supervision": True, "pixel_update": "none"},
 }
 _PIXEL_UPDATES = {"max": ("none", "attention"), "cmt": ("none", "attention", "assignment"), "kmax": ("none",)}
-_OF_CMT_ALONE = (
+_CMT_ONLY = (
     "residual_assignment",
     "location_sensitive",
     "spatial_attention",
@@ -27,18 +27,21 @@ _DECODER = "model_options.max_deeplab.transformer_decoder"
 
 
 def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
-    """One sentence for each field that contradicts the update rule, the decoder's other fields or the losses."""
+    """One message for each field that contradicts the update rule, the decoder's other fields or the losses."""
     decoder = config.model_options.max_deeplab.transformer_decoder
     rule = decoder.update_rule
     if rule not in OF_UPDATE_RULE:
-        return [f"{_DECODER}.update_rule: expected one of {tuple(OF_UPDATE_RULE)}, got {rule!r}"]
+        return [f"{_DECODER}.update_rule: expected one of {', '.join(OF_UPDATE_RULE)}, got {rule!r}"]
     problems = []
     if decoder.pixel_update not in _PIXEL_UPDATES[rule]:
         problems.append(
-            f"{_DECODER}.pixel_update: update_rule {rule!r} allows {_PIXEL_UPDATES[rule]}, got {decoder.pixel_update!r}"
+            f"{_DECODER}.pixel_update: expected {' or '.join(map(repr, _PIXEL_UPDATES[rule]))} with update_rule {rule!r},"
+            f" got {decoder.pixel_update!r}"
         )
     if rule == "kmax" and not decoder.deep_supervision:
-        problems.append(f"{_DECODER}.deep_supervision: k-means assigns by supervised masks; expected true, got false")
+        problems.append(
+            f"{_DECODER}.deep_supervision: expected true, got false; k-means assigns pixels by masks that are supervised"
+        )
     if rule == "cmt":
         problems += _cmt_problems(decoder)
     else:
@@ -47,8 +50,8 @@ def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
     asked_for = losses.HasField("mask_approximation_loss") and losses.mask_approximation_loss.weight
     if asked_for and not decoder.location_sensitive:
         problems.append(
-            "trainer_options.loss_options.mask_approximation_loss: there are no reference masks to learn without"
-            f" {_DECODER}.location_sensitive"
+            "trainer_options.loss_options.mask_approximation_loss: expected no such loss, or"
+            f" {_DECODER}.location_sensitive true; without it there are no reference masks to learn"
         )
     return problems
 
@@ -59,8 +62,8 @@ def _cmt_problems(decoder: model_pb2.ModelOptions.TransformerDecoderOptions) -> 
         problems.append(f"{_DECODER}.cluster_reduction: expected sum or mean, got {decoder.cluster_reduction!r}")
     if decoder.location_sensitive and decoder.pixel_update != "assignment":
         problems.append(
-            f"{_DECODER}.location_sensitive: its coordinate convolution is part of the pixel update by assignment;"
-            f" expected pixel_update 'assignment', got {decoder.pixel_update!r}"
+            f"{_DECODER}.location_sensitive: expected pixel_update 'assignment', which the coordinate convolution is a"
+            f" part of, got {decoder.pixel_update!r}"
         )
     if decoder.reference_mask_bias and not decoder.location_sensitive:
         problems.append(f"{_DECODER}.reference_mask_bias: expected location_sensitive true, got false")
@@ -68,12 +71,12 @@ def _cmt_problems(decoder: model_pb2.ModelOptions.TransformerDecoderOptions) -> 
 
 
 def _not_cmt_problems(decoder: model_pb2.ModelOptions.TransformerDecoderOptions) -> list[str]:
-    """Fields of CMT alone may be written out only with the value that means nothing."""
+    """Other rules have no use for CMT's fields, so these may be set to their proto default only."""
     problems = []
-    for name in _OF_CMT_ALONE:
+    for name in _CMT_ONLY:
         value = getattr(decoder, name)
         if value != decoder.DESCRIPTOR.fields_by_name[name].default_value:
             problems.append(
-                f"{_DECODER}.{name}: only update_rule 'cmt' knows it, got {value!r} with {decoder.update_rule!r}"
+                f"{_DECODER}.{name}: only update_rule 'cmt' has it, got {value!r} with {decoder.update_rule!r}"
             )
     return problems

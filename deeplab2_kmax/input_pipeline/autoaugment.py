@@ -42,6 +42,7 @@ _SIMPLE: Policy = (
     (Step("Sharpness", 0.2, 1), Step("Equalize", 0.2, 7)),
 )
 
+# The names are also in `config.data_checks.AUTOAUGMENT_POLICIES`, which checks them without TensorFlow.
 POLICIES: dict[str, Policy] = {
     "simple_classification_policy": _SIMPLE,
     "simple_classification_policy_magnitude_scale_0.2": tuple(

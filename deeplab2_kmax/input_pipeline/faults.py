@@ -56,7 +56,7 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
                 " command goes on"
             ) from error
         logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
-        found = diagnose(PipelineSettings.from_config(options, is_training))
+        found = diagnose(PipelineSettings.from_options(options, is_training))
         if found is None:
             raise
         raise found from error

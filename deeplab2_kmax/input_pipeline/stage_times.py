@@ -32,7 +32,7 @@ def stage_times(options: dataset_pb2.DatasetOptions, images: int) -> dict[str, f
     Returns:
         Seconds by stage: "read" (and shuffle), "decode", "augment", "targets", "batch".
     """
-    settings = PipelineSettings.from_config(options, is_training=True)
+    settings = PipelineSettings.from_options(options, is_training=True)
     times, before = {}, 0.0
     for name, dataset in _up_to_each_stage(settings).items():
         size = settings.batch_size if name == "batch" else 1

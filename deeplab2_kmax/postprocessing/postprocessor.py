@@ -52,4 +52,4 @@ def build_postprocessor(config: config_pb2.ExperimentOptions) -> Postprocessor:
     Raises:
         ConfigError: no crop size, an unknown data set or an unknown post-processing.
     """
-    return Postprocessor(PostprocessingSettings.from_config(config))
+    return Postprocessor(PostprocessingSettings.from_options(config))

@@ -1,24 +1,23 @@
-"""What post-processing needs to know, as plain values."""
+"""The settings of post-processing, as plain values; the only file of this folder that reads protos."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from deeplab2_kmax.config.checks import evaluator_problems, refuse
+from deeplab2_kmax.config.data_checks import data_problems
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.protos import config_pb2
-
-METHODS = ("pixelwise", "maskwise")
+from deeplab2_kmax.protos import config_pb2, evaluator_pb2
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskwiseSettings:
-    """Options of mask-wise post-processing only.
+    """Options that only mask-wise post-processing has.
 
     Attributes:
         thing_confidence: lowest class probability, 0..1, with which a slot of a thing class is painted.
         stuff_confidence: the same for stuff classes.
-        free_fraction: a mask is painted only if more than this fraction of its pixels is still free at its turn.
+        free_fraction: a mask is painted only if, at its turn, more than this fraction of its pixels is still free.
         class_weight: masks are painted by descending class_confidence ** class_weight * mask_confidence ** mask_weight.
         mask_weight: see `class_weight`.
     """
@@ -28,6 +27,17 @@ class MaskwiseSettings:
     free_fraction: float = 0.5
     class_weight: float = 1.0
     mask_weight: float = 0.0
+
+    @classmethod
+    def from_options(cls, options: evaluator_pb2.EvaluatorOptions.MaskwisePostProcessingOptions) -> MaskwiseSettings:
+        """The settings under our names, which say more than DeepLab2's."""
+        return cls(
+            thing_confidence=options.transformer_class_confidence_threshold_thing,
+            stuff_confidence=options.transformer_class_confidence_threshold_stuff,
+            free_fraction=options.overlapping_threshold,
+            class_weight=options.reorder_class_weight,
+            mask_weight=options.reorder_mask_weight,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +54,7 @@ class PostprocessingSettings:
         stuff_area_limit: stuff segments with fewer pixels become void.
         pixel_confidence: a pixel belongs to a slot only if its mask probability is above this, 0..1.
         class_confidence: pixel-wise only: lowest class probability, 0..1, of a slot that may claim pixels.
-        maskwise: mask-wise post-processing with these options; None: pixel-wise.
+        maskwise: the options of mask-wise post-processing; None: pixel-wise post-processing.
     """
 
     size: tuple[int, int]
@@ -59,25 +69,18 @@ class PostprocessingSettings:
     maskwise: MaskwiseSettings | None = None
 
     @classmethod
-    def from_config(cls, config: config_pb2.ExperimentOptions) -> PostprocessingSettings:
-        """Reads `evaluator_options` and `eval_dataset_options` (its data set and crop size).
+    def from_options(cls, config: config_pb2.ExperimentOptions) -> PostprocessingSettings:
+        """The settings of an experiment: its `evaluator_options`, and data set and crop size of its evaluation data.
 
         Raises:
             ConfigError: no crop size, an unknown data set or an unknown post-processing.
         """
         options, data = config.evaluator_options, config.eval_dataset_options
-        if len(data.crop_size) != 2 or min(data.crop_size) < 1:
-            raise ConfigError(
-                f"eval_dataset_options.crop_size: expected two sizes, height and width; came {list(data.crop_size)}"
-            )
-        if options.transformer_post_processing not in METHODS:
-            raise ConfigError(
-                f"evaluator_options.transformer_post_processing: expected one of {', '.join(METHODS)}; "
-                f"came {options.transformer_post_processing!r}"
-            )
+        refuse([*data_problems(data, "eval_dataset_options"), *evaluator_problems(options)])
         dataset = load_dataset(data.dataset)
+        height, width = data.crop_size
         return cls(
-            size=(data.crop_size[0], data.crop_size[1]),
+            size=(height, width),
             index_to_class_id=tuple(dataset.index_to_class_id),
             num_thing_classes=len(dataset.thing_class_ids),
             ignore_label=dataset.ignore_label,
@@ -86,18 +89,9 @@ class PostprocessingSettings:
             stuff_area_limit=options.stuff_area_limit,
             pixel_confidence=options.pixel_confidence_threshold,
             class_confidence=options.transformer_class_confidence_threshold,
-            maskwise=_maskwise_settings(options),
+            maskwise=(
+                MaskwiseSettings.from_options(options.maskwise_postprocessing)
+                if options.transformer_post_processing == "maskwise"
+                else None
+            ),
         )
-
-
-def _maskwise_settings(options) -> MaskwiseSettings | None:
-    if options.transformer_post_processing != "maskwise":
-        return None
-    maskwise = options.maskwise_postprocessing
-    return MaskwiseSettings(
-        thing_confidence=maskwise.transformer_class_confidence_threshold_thing,
-        stuff_confidence=maskwise.transformer_class_confidence_threshold_stuff,
-        free_fraction=maskwise.overlapping_threshold,
-        class_weight=maskwise.reorder_class_weight,
-        mask_weight=maskwise.reorder_mask_weight,
-    )

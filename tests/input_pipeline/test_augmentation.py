@@ -72,7 +72,7 @@ def test_labels_are_looked_up_where_tensorflow_resizes_them(sizes):
 
 
 def windows(count, size=(12, 16), **fields):
-    settings = PipelineSettings.from_config(options("x", **fields), is_training=True)
+    settings = PipelineSettings.from_options(options("x", **fields), is_training=True)
     draw = tf.function(
         lambda index: draw_window(tf.stack([tf.constant(3, tf.int64), index]), size, settings.scale_range, settings)
     )

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax.config.data_checks import AUTOAUGMENT_POLICIES
 from deeplab2_kmax.input_pipeline.autoaugment import POLICIES, Step, apply_chain, chains_of, draw_chain
 from deeplab2_kmax.input_pipeline.color_operations import OPERATIONS, sharpness
 from helpers.augmentation_cases import picture
+
+
+def test_configs_are_checked_against_the_policies_there_are():
+    assert tuple(POLICIES) == AUTOAUGMENT_POLICIES
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)

@@ -97,13 +97,13 @@ def shards(tmp_path):
 
 
 def test_settings_read_from_config():
-    settings = PipelineSettings.from_config(options("x", augmentations=AUGMENTATIONS), is_training=True)
+    settings = PipelineSettings.from_options(options("x", augmentations=AUGMENTATIONS), is_training=True)
     assert settings.autoaugment_policy == "simple_classification_policy"
     assert settings.copy_paste == CopyPasteSettings((0.25, 1.0), "all", "random", "none")
-    evaluation = PipelineSettings.from_config(options("x", augmentations=AUGMENTATIONS), is_training=False)
+    evaluation = PipelineSettings.from_options(options("x", augmentations=AUGMENTATIONS), is_training=False)
     assert not evaluation.autoaugment_policy and evaluation.copy_paste is None
     plain = {"panoptic_copy_paste": {"panoptic_copy_paste_thing_option": "all"}}
-    assert PipelineSettings.from_config(options("x", augmentations=plain), is_training=True).copy_paste is None
+    assert PipelineSettings.from_options(options("x", augmentations=plain), is_training=True).copy_paste is None
 
 
 def test_training_pastes_and_can_be_repeated(shards):

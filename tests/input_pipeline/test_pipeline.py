@@ -140,7 +140,7 @@ def test_workers_draw_their_own_augmentation(shards):
 def test_batch_that_replicas_cannot_share():
     context = tf.distribute.InputContext(1, 0, num_replicas_in_sync=3)
     with pytest.raises(ConfigError, match="multiple of the 3 replicas, got 4"):
-        pipeline._replica_batch_size(PipelineSettings.from_config(options("x", batch_size=4), True), context)
+        pipeline._replica_batch_size(PipelineSettings.from_options(options("x", batch_size=4), True), context)
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,21 @@ def test_batch_that_replicas_cannot_share():
     ],
 )
 def test_contradictory_options(fields, training, message):
-    with pytest.raises(ConfigError, match=message):
-        PipelineSettings.from_config(options("x", **fields), training)
+    with pytest.raises(ConfigError, match=message) as error:
+        PipelineSettings.from_options(options("x", **fields), training)
+    assert str(error.value).startswith("train_dataset_options." if training else "eval_dataset_options.")
+
+
+def test_all_contradictions_are_listed_at_once():
+    with pytest.raises(ConfigError) as error:
+        PipelineSettings.from_options(options([], batch_size=0, resize_factor=-1), is_training=False)
+    for field in ("file_pattern", "batch_size", "resize_factor"):
+        assert f"eval_dataset_options.{field}: expected at least" in str(error.value)
 
 
 def test_bounds_as_configs_write_them():
-    settings = PipelineSettings.from_config(options("x", min_resize_value=[7], max_resize_value=[0]), True)
+    settings = PipelineSettings.from_options(options("x", min_resize_value=[7], max_resize_value=[0]), True)
     assert settings.min_size == (7, 7) and settings.max_size is None
     # DeepLab2 does not resize training images without bounds, so the factor has nothing to round.
-    assert PipelineSettings.from_config(options("x", resize_factor=8), True).resize_factor == 0
-    assert PipelineSettings.from_config(options("x", resize_factor=8), False).resize_factor == 8
+    assert PipelineSettings.from_options(options("x", resize_factor=8), True).resize_factor == 0
+    assert PipelineSettings.from_options(options("x", resize_factor=8), False).resize_factor == 8

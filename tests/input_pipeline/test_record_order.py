@@ -63,8 +63,8 @@ def test_order_begins_anew_where_it_shall(shards):
 
 def test_resuming_needs_a_seed():
     with pytest.raises(ConfigError, match="resume_in_order: needs a seed"):
-        PipelineSettings.from_config(options("x", resume_in_order=True), is_training=True)
-    assert not PipelineSettings.from_config(options("x"), is_training=True).resume_in_order
+        PipelineSettings.from_options(options("x", resume_in_order=True), is_training=True)
+    assert not PipelineSettings.from_options(options("x"), is_training=True).resume_in_order
 
 
 def names_of(dataset):
@@ -87,7 +87,7 @@ def paths(tmp_path, sizes):
 def test_each_record_goes_to_one_worker_once(tmp_path, sizes, workers):
     shards = paths(tmp_path, sizes)
     everything = [f"{shard}-{i}" for shard, size in enumerate(sizes) for i in range(size)]
-    settings = PipelineSettings.from_config(options("x", shuffle_buffer_size=3), is_training=True)
+    settings = PipelineSettings.from_options(options("x", shuffle_buffer_size=3), is_training=True)
     in_order, at_random = [], []
     for worker in range(workers):
         share = share_of(shards, tf.distribute.InputContext(workers, worker, num_replicas_in_sync=workers))
@@ -103,7 +103,7 @@ def test_each_record_goes_to_one_worker_once(tmp_path, sizes, workers):
 
 def test_epochs_differ(tmp_path):
     share = share_of(paths(tmp_path, (20,)), None)
-    settings = PipelineSettings.from_config(options("x"), is_training=True)
+    settings = PipelineSettings.from_options(options("x"), is_training=True)
     (order,) = random_orders(share, settings, seed=1)
     names = names_of(order.take(60))
     assert len({tuple(names[i : i + 20]) for i in (0, 20, 40)}) == 3
@@ -112,6 +112,6 @@ def test_epochs_differ(tmp_path):
 
 def test_worker_without_any_record(tmp_path):
     share = share_of(paths(tmp_path, (1,)), tf.distribute.InputContext(2, 1, num_replicas_in_sync=2))
-    settings = PipelineSettings.from_config(options("x"), is_training=True)
+    settings = PipelineSettings.from_options(options("x"), is_training=True)
     with pytest.raises(DataError, match=r"no record for worker 1: 2 workers share 1 file\(s\)"):
         random_orders(share, settings, seed=1)

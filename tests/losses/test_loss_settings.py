@@ -5,7 +5,7 @@ from google.protobuf import text_format
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses import TermSettings, build_loss
-from deeplab2_kmax.losses.settings import ONE, VOID_OVERLAP, from_config
+from deeplab2_kmax.losses.settings import ONE, VOID_OVERLAP, LossSettings
 from deeplab2_kmax.protos import config_pb2
 
 TEXT = """
@@ -28,7 +28,7 @@ def parse(extra=""):
 
 
 def test_settings_of_a_deeplab2_config():
-    settings = from_config(parse())
+    settings = LossSettings.from_options(parse())
     assert (len(settings.thing_class_ids), len(settings.stuff_class_ids), settings.num_classes) == (80, 53, 134)
     assert settings.semantic == TermSettings(1.0, pytest.approx(0.2)) and settings.pq_style.weight == 3.0
     assert (settings.instance_sample_k, settings.instance_sample_temperature) == (4096, 1.5)
@@ -39,7 +39,9 @@ def test_settings_of_a_deeplab2_config():
 
 def test_our_own_options():
     model = "model_options { max_deeplab { sample_semantic_loss: true } }"
-    settings = from_config(parse(model + "trainer_options { loss_options { unmatched_slot_weight: ONE } }"))
+    settings = LossSettings.from_options(
+        parse(model + "trainer_options { loss_options { unmatched_slot_weight: ONE } }")
+    )
     assert (settings.semantic_sample_k, settings.semantic_sample_temperature) == (4096, 2.0)
     assert settings.unmatched_slot_weight == ONE
 
@@ -58,12 +60,12 @@ def test_a_weight_of_zero_leaves_the_term_out():
 @pytest.mark.parametrize("fraction", [0.0, 1.5])
 def test_fraction_of_pixels_out_of_range(fraction):
     extra = f"trainer_options {{ loss_options {{ mask_id_cross_entropy_loss {{ top_k_percent: {fraction} }} }} }}"
-    with pytest.raises(ConfigError, match=f"mask_id_cross_entropy_loss.top_k_percent.*came {fraction:g}"):
-        from_config(parse(extra))
+    with pytest.raises(ConfigError, match=f"mask_id_cross_entropy_loss.top_k_percent.*got {fraction:g}"):
+        LossSettings.from_options(parse(extra))
 
 
 def test_no_loss_at_all():
     config = parse()
     config.trainer_options.ClearField("loss_options")
     with pytest.raises(ConfigError, match="at least one"):
-        from_config(config)
+        LossSettings.from_options(config)

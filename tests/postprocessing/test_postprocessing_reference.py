@@ -191,11 +191,11 @@ def test_undo_resize():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.eval_dataset_options.ClearField("crop_size"), r"crop_size: expected two sizes.*came \[\]"),
+        (lambda c: c.eval_dataset_options.ClearField("crop_size"), r"crop_size: expected height and width, got \[\]"),
         (lambda c: c.eval_dataset_options.__setattr__("dataset", "coca"), "coca"),
         (
             lambda c: c.evaluator_options.__setattr__("transformer_post_processing", "mask"),
-            "transformer_post_processing: expected one of pixelwise, maskwise; came 'mask'",
+            "transformer_post_processing: expected one of pixelwise, maskwise, got 'mask'",
         ),
     ],
 )

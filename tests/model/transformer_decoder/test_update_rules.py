@@ -11,7 +11,7 @@ import tensorflow as tf
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.losses.settings import from_config
+from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.heads import HeadSettings
 from deeplab2_kmax.model.layers.normalization import Normalization
@@ -86,20 +86,20 @@ def test_deep_supervision_is_a_choice_of_its_own(config_of):
         config = config_of(*fields)
         outputs = build_model(config)(images(), training=True)
         assert len(outputs.get("auxiliary_outputs_pred", ())) == predictions
-        assert from_config(config).auxiliary_outputs == predictions
+        assert LossSettings.from_options(config).auxiliary_outputs == predictions
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [
-        (["update_rule=kmax", "pixel_update=attention"], "pixel_update: update_rule 'kmax' allows"),
-        (["update_rule=kmax", "deep_supervision=false"], "deep_supervision: k-means"),
+        (["update_rule=kmax", "pixel_update=attention"], "pixel_update: expected 'none' with update_rule 'kmax'"),
+        (["update_rule=kmax", "deep_supervision=false"], "deep_supervision: expected true, got false"),
         (["update_rule=max", "pixel_update=sum"], "got 'sum'"),
-        (["update_rule=max", "pixel_update=assignment"], "pixel_update: update_rule 'max' allows"),
+        (["update_rule=max", "pixel_update=assignment"], "pixel_update: expected 'none' or 'attention' with update_rule 'max'"),
         (["update_rule=max", "residual_assignment=true"], "residual_assignment: only update_rule 'cmt'"),
         (["update_rule=kmax", "location_sensitive=true"], "location_sensitive: only update_rule 'cmt'"),
         (["update_rule=kmax", "spatial_attention=false"], "spatial_attention: only update_rule 'cmt'"),
-        (["update_rule=cmt", "pixel_update=attention"], "location_sensitive: its coordinate convolution"),
+        (["update_rule=cmt", "pixel_update=attention"], "location_sensitive: expected pixel_update 'assignment'"),
         (["update_rule=cmt", "cluster_reduction=max"], "cluster_reduction: expected sum or mean"),
         (
             ["update_rule=cmt", "location_sensitive=false", "reference_mask_bias=true"],
@@ -115,9 +115,9 @@ def test_contradictions_are_refused_by_field(config_of, fields, message):
 def test_reference_masks_are_supervised_unless_told_otherwise(configs, tiny_overrides, config_of):
     loss = "trainer_options.loss_options.mask_approximation_loss.weight="
     path = str(configs / "shapes" / "kmax_tiny.textproto")
-    assert from_config(config_of("update_rule=cmt")).mask_approximation.weight == 1.0
+    assert LossSettings.from_options(config_of("update_rule=cmt")).mask_approximation.weight == 1.0
     without = load_config(path, [*tiny_overrides, FIELD + "update_rule=cmt", loss + "0"])
-    assert from_config(without).mask_approximation is None
+    assert LossSettings.from_options(without).mask_approximation is None
     with pytest.raises(ConfigError, match="mask_approximation_loss: there are no reference masks"):
         load_config(path, [*tiny_overrides, loss + "1"])
 
