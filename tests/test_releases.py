@@ -1,0 +1,141 @@
+"""What earlier releases wrote still works: checkpoints, exports and half-finished training runs.
+
+Each folder in tests/golden/releases is one release; make_release.py there says what the files are. Only public names
+are used here, as users of these files would.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import deeplab2_kmax as dk
+
+RELEASES = pathlib.Path(__file__).parent / "golden" / "releases"
+ROOT = pathlib.Path(dk.__file__).resolve().parents[1]
+
+
+class Release:
+    """The files of one release, its archive unpacked to `folder`."""
+
+    def __init__(self, path: pathlib.Path, folder: pathlib.Path):
+        with tarfile.open(path / "model.tar.xz") as archive:
+            archive.extractall(folder)
+        self.folder = folder
+        self.config_file = str(path / "config.textproto")
+        self.picture = np.asarray(Image.open(path / "picture.png").convert("RGB"))
+        self.expected = dict(np.load(path / "expected.npz"))
+        self.step = int(self.expected["step"])
+        self.checkpoint = str(folder / "run" / "release" / f"ckpt-{self.step}")
+
+
+@pytest.fixture(
+    scope="module",
+    params=sorted(path.parent for path in RELEASES.glob("*/config.textproto")),
+    ids=lambda path: path.name,
+)
+def release(request, tmp_path_factory) -> Release:
+    return Release(request.param, tmp_path_factory.mktemp("release"))
+
+
+def _assert_as_then(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Equal up to the rounding of float32, which differs between machines."""
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def _assert_same_map(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Equal but for single pixels between two segments of almost equal scores."""
+    assert actual.shape == expected.shape
+    assert len(np.unique(expected)) > 2, "a map of one segment would show nothing"
+    assert np.mean(actual != expected) < 1e-3
+
+
+def test_there_is_a_release():
+    assert list(RELEASES.glob("*/config.textproto"))
+
+
+def test_its_checkpoint_gives_the_same_outputs(release):
+    model = dk.build_model(dk.load_config(release.config_file))
+    report = dk.load_checkpoint(model, release.checkpoint)  # strict
+    assert report.complete
+    outputs = model(release.picture[np.newaxis].astype(np.float32), training=False)
+    names = {name.removeprefix("output/") for name in release.expected if name.startswith("output/")}
+    assert names and names <= outputs.keys()
+    for name in names:
+        _assert_as_then(np.asarray(outputs[name]), release.expected[f"output/{name}"])
+
+
+def test_its_checkpoint_and_config_give_the_same_map(release):
+    predictor = dk.Predictor.from_checkpoint(dk.load_config(release.config_file), release.checkpoint)
+    _assert_same_map(predictor(release.picture).panoptic_map, release.expected["panoptic_map"])
+
+
+def test_its_export_gives_the_same_map(release):
+    predictor = dk.Predictor.from_saved_model(str(release.folder / "export"))
+    _assert_same_map(predictor(release.picture).panoptic_map, release.expected["panoptic_map"])
+
+
+def test_its_export_has_its_signatures(release):
+    signatures = tf.saved_model.load(str(release.folder / "export")).signatures
+    picture = tf.constant(release.picture)
+    calls = {
+        "serving_default": {"input_tensor": picture[np.newaxis]},
+        "image": {"input_tensor": picture},
+        "encoded": {"encoded": tf.io.encode_png(picture)[np.newaxis]},
+    }
+    for name, inputs in calls.items():
+        maps = signatures[name](**inputs)
+        _assert_same_map(maps["panoptic_pred"][0].numpy(), release.expected["panoptic_map"])
+
+
+def test_its_training_goes_on(release):
+    """The next step goes as far as it went then, so weights and the optimizer's state are restored."""
+    last = release.step + 1
+    solver = "trainer_options.solver_options"
+    command = [
+        sys.executable,
+        str(ROOT / "trainer" / "train.py"),
+        f"--config_file={release.config_file}",
+        "--mode=train",
+        "--model_dir=run",
+        f"--override={solver}.training_number_of_steps={last}",
+        f"--override=trainer_options.save_checkpoints_steps={last}",
+        "--override=trainer_options.num_checkpoints_to_keep=2",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=release.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"at step {release.step}" in done.stdout
+    following = str(release.folder / "run" / "release" / f"ckpt-{last}")
+    lengths, expected = _length_of_step(release.checkpoint, following), release.expected["length_of_next_step"]
+    assert lengths.shape == expected.shape
+    # The pictures of a step are drawn at random, and later versions may draw otherwise: that changes the length by a
+    # few percent. Without the optimizer's state the step is almost four times as long.
+    assert np.linalg.norm(lengths) == pytest.approx(np.linalg.norm(expected), rel=0.3)
+
+
+def _length_of_step(before: str, after: str) -> np.ndarray:
+    """How far each weight went from one checkpoint to the next, in the order of their keys.
+
+    Moving statistics are left out: they follow the pictures, whatever the state of the optimizer.
+    """
+    first, second = tf.train.load_checkpoint(before), tf.train.load_checkpoint(after)
+    others = ("optimizer", "backbone_optimizer", "global_step", "save_counter")
+    names = [
+        name
+        for name in sorted(first.get_variable_to_shape_map())
+        if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE")
+        and name.split("/")[0] not in others
+        and not any(part in name for part in ("OPTIMIZER_SLOT", "/moving_"))
+    ]
+    lengths = [np.linalg.norm(second.get_tensor(name) - first.get_tensor(name)) for name in names]
+    return np.array(lengths, np.float32)
