@@ -35,7 +35,7 @@ def loss_curve(config_path: str, overrides: list[str], steps: int) -> tuple[list
     from deeplab2_kmax.input_pipeline import build_dataset
     from deeplab2_kmax.losses import build_loss
     from deeplab2_kmax.model import build_model
-    from deeplab2_kmax.training.optimizers import build_optimizers, solver_settings
+    from deeplab2_kmax.training.optimizers import SolverSettings, build_optimizers
     from deeplab2_kmax.training.step.loop import Trainer
     from deeplab2_kmax.training.step.seeding import Seeding
     from deeplab2_kmax.training.step.step import TrainStep
@@ -44,7 +44,7 @@ def loss_curve(config_path: str, overrides: list[str], steps: int) -> tuple[list
     tf.keras.utils.set_random_seed(SEED)
     with tf.distribute.OneDeviceStrategy("device:CPU:0").scope():
         model, loss, number = build_model(config), build_loss(config), orbit.utils.create_global_step()
-        settings = solver_settings(config.trainer_options.solver_options)
+        settings = SolverSettings.from_options(config.trainer_options.solver_options)
         seeding = Seeding(SEED)
         step = TrainStep(
             model=model,

@@ -73,7 +73,7 @@ def _ours(config_path: str, size: int, images: int, overrides: list[str]):
     from deeplab2_kmax.config import load_config
     from deeplab2_kmax.losses import build_loss
     from deeplab2_kmax.model import build_model
-    from deeplab2_kmax.training.optimizers import build_optimizers, solver_settings
+    from deeplab2_kmax.training.optimizers import SolverSettings, build_optimizers
     from deeplab2_kmax.training.step.loop import Trainer
     from deeplab2_kmax.training.step.step import TrainStep
 
@@ -86,7 +86,7 @@ def _ours(config_path: str, size: int, images: int, overrides: list[str]):
     with tf.distribute.OneDeviceStrategy("device:CPU:0").scope():
         model = build_model(config)
         loss = build_loss(config)
-        solver = solver_settings(config.trainer_options.solver_options)
+        solver = SolverSettings.from_options(config.trainer_options.solver_options)
         optimizers = build_optimizers(solver, model.trainable_variables, model.backbone_variables)
         trainer = Trainer(
             step=TrainStep(

@@ -2,18 +2,19 @@
 
 Start with `run_experiment` below, then `run.start`. The wings: `run` (a run from start to end), `step` (one training
 step and the loop), `optimizers`, `checkpoints`, `distribution` (devices and machines), `reporting` (terminal and
-TensorBoard), `evaluating` (evaluation during training). The network, its losses and its metrics are not here but in
-`deeplab2_kmax.model`, `.losses` and `.evaluation`.
+TensorBoard), `evaluating` (evaluation as part of a run). Only `run` puts the others together; none of them imports it.
+What several wings need lies beside them: `mode`, `run_folder`, `stop_signals`, `storage_errors`. The network, its
+losses and its metrics are not here but in `deeplab2_kmax.model`, `.losses` and `.evaluation`.
 
 This file needs no TensorFlow: the functions import what they need when they are called.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.terminal import quiet_libraries
 from deeplab2_kmax.training.mode import MODES, Mode
@@ -37,20 +38,20 @@ def run_experiment(
 
     Args:
         config: an experiment, see `deeplab2_kmax.config.load_config`.
-        mode: "train"; "eval", once; "train_and_eval", every `eval_interval` steps; "continuous_eval", each checkpoint
-            another process writes.
+        mode: "train"; "eval", to evaluate once; "train_and_eval", to evaluate every `eval_interval` steps and at the
+            end; "continuous_eval", to evaluate each checkpoint that another process writes. See `Mode`.
         model_dir: checkpoints, summaries and results go to the folder `<model_dir>/<experiment_name>`. If it holds a
             checkpoint, training goes on from there.
         num_gpus: GPUs of this machine to use; 0: the CPU.
         master: name or address of a Cloud TPU, in place of GPUs.
 
     Returns:
-        The last evaluation's figures by their TensorBoard names, e.g. `evaluation/pq/PQ`; empty where nothing was
+        The figures of the last evaluation by their TensorBoard names, e.g. `evaluation/pq/PQ`; empty if nothing was
         evaluated.
 
     Raises:
         ConfigError, DataError, CheckpointError: something the user gave is missing or does not fit.
-        TrainingError: the loss is no longer finite.
+        TrainingError: losses or gradients are not finite.
         StorageError: results cannot be written.
         KeyboardInterrupt: on Ctrl-C; SystemExit with status 143 on SIGTERM. A run that trains has saved a checkpoint.
     """
@@ -58,6 +59,7 @@ def run_experiment(
     from deeplab2_kmax.training.step.tracing import no_garbage_collection
 
     with no_garbage_collection():
+        # Imported here, so that this module can be imported without TensorFlow, which takes seconds.
         from deeplab2_kmax.training.run.start import start
 
     return start(config, Mode.of(mode), model_dir, num_gpus, master)
@@ -70,19 +72,26 @@ def evaluate_checkpoint(
     num_gpus: int = 0,
     master: str | None = None,
 ) -> Mapping[str, float]:
-    """Evaluates one checkpoint, wherever it lies; `config` is changed to name it as initial_checkpoint.
+    """Evaluates one checkpoint, wherever it lies.
 
     Args:
-        config: the experiment.
-        checkpoint: a checkpoint's prefix, or a folder: its latest one.
+        config: the experiment; its initial_checkpoint is set to the checkpoint.
+        checkpoint: a checkpoint's prefix, or a folder, whose latest one is taken.
         output_dir: results go to the folder `<output_dir>/<experiment_name>`, which must not hold checkpoints itself.
-        num_gpus: see `run_experiment`; likewise `master`, the result and the errors.
+        num_gpus: see `run_experiment`.
+        master: see `run_experiment`.
+
+    Returns:
+        The figures, see `run_experiment`.
+
+    Raises:
+        ConfigError: the output folder holds checkpoints; and the errors of `run_experiment`.
     """
     quiet_libraries()
     from deeplab2_kmax.checkpoints import resolve_checkpoint
     from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 
-    folder = os.path.join(output_dir, config.experiment_name)
+    folder = files.join(output_dir, config.experiment_name)
     if other := last_whole_checkpoint(folder):
         raise ConfigError(
             f"output_dir: {folder} holds checkpoints of its own ({other}), which would be evaluated in place of"
@@ -93,7 +102,7 @@ def evaluate_checkpoint(
 
 
 def list_variables(config: config_pb2.ExperimentOptions) -> str:
-    """A table of the model's variables: key in checkpoints, shape, optimizer, rate, whether it decays; and totals.
+    """A table of the model's variables: key in checkpoints, shape, optimizer, rate, weight decay; and totals.
 
     Raises:
         ConfigError: the config cannot be built.

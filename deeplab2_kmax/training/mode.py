@@ -1,4 +1,7 @@
-"""The modes of a run, by the names that DeepLab2's flag `--mode` gives them. Needs no TensorFlow."""
+"""The modes of a run, by the names that DeepLab2's flag `--mode` gives them.
+
+This file needs no TensorFlow, so that command lines can list the modes without waiting for it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ class Mode(str, enum.Enum):
 
     Attributes:
         TRAIN: trains to the last step.
-        EVAL: evaluates the latest checkpoint, once.
+        EVAL: evaluates the latest checkpoint, or initial_checkpoint if there is none, once.
         TRAIN_AND_EVAL: trains, and evaluates every `eval_interval` steps and at the end.
         CONTINUOUS_EVAL: evaluates each checkpoint that another process writes.
     """
@@ -24,7 +27,7 @@ class Mode(str, enum.Enum):
 
     @classmethod
     def of(cls, name: str) -> Mode:
-        """The mode called `name`; raises ConfigError where there is none."""
+        """The mode of this name; raises ConfigError if there is none."""
         try:
             return cls(name)
         except ValueError:

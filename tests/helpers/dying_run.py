@@ -1,7 +1,7 @@
 """`trainer/train.py`, killed by the kernel at a chosen moment of writing a checkpoint: MOMENT STEP FLAG...
 
-Where a file is being written, the kernel kills the process inside the call of write(2) that would make the file longer
-than a limit (SIGXFSZ); elsewhere the process sends itself SIGKILL. Either way nothing is closed, flushed or removed.
+Within the write of a file, the kernel kills the process inside the call of write(2) that would make the file longer
+than a limit (SIGXFSZ); between writes the process sends itself SIGKILL. Nothing is closed, flushed or removed then.
 """
 
 import os

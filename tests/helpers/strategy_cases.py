@@ -3,8 +3,8 @@
     python strategy_cases.py mirrored config.textproto model_dir       two replicas on two logical CPUs
     python strategy_cases.py compiled config.textproto model_dir       one replica, compiled by XLA
 
-Random is nothing: no drop path, no dropout, no sampled pixels, records that a flip does not change. A step sees the
-whole data set, so that all divisions of it have the same global batch.
+Nothing is random: there is no drop path, no dropout, no sampling of pixels, and a flip does not change the records. A
+step sees the whole data set, so that all divisions of the work have the same global batch.
 """
 
 import pathlib
@@ -30,24 +30,24 @@ _OVERRIDES = (
     "eval_dataset_options.crop_size=33,33",
     "model_options.backbone.drop_path_keep_prob=1.0",
     "model_options.max_deeplab.transformer_decoder_drop_path_keep_prob=1.0",
-    # It has a dropout.
+    # That decoder has a dropout.
     "model_options.max_deeplab.use_auxiliary_semantic_decoder=false",
     "trainer_options.steps_per_loop=1",
     f"trainer_options.num_checkpoints_to_keep={STEPS}",
     "trainer_options.save_checkpoints_steps=1",
     "trainer_options.num_summary_images=0",
     f"trainer_options.solver_options.training_number_of_steps={STEPS}",
-    # Its momentum after the first step is the gradient, times the learning rate.
+    # SGD's momentum after the first step is the gradient times the learning rate.
     "trainer_options.solver_options.optimizer=sgd",
-    # Small, so that few pixels come to lie between two clusters: there rounding decides, k-means jumps, and the loss of
-    # that one step by a thousandth (seen at 0.0003, with the next step equal to a millionth again).
+    # Small, so that few pixels come to lie between two clusters. Rounding decides to which cluster such a pixel belongs,
+    # and the loss of that step differs by a thousandth (seen at 0.0003; the next one was equal to a millionth again).
     "trainer_options.solver_options.base_learning_rate=0.00005",
     "trainer_options.solver_options.warmup_steps=0",
     f"evaluator_options.eval_interval={STEPS}",
     "evaluator_options.num_summary_images=0",
     "evaluator_options.save_predictions=true",
     "evaluator_options.save_raw_predictions=true",
-    # Weights that mean nothing are not sure of anything.
+    # Weights that have learned nothing give low confidences.
     "evaluator_options.transformer_post_processing=pixelwise",
     "evaluator_options.transformer_class_confidence_threshold=0.0",
     "evaluator_options.pixel_confidence_threshold=0.0",
@@ -59,11 +59,11 @@ _RULES = {
         f"{_DECODER}num_blocks=0,0,1",
         "model_options.max_deeplab.pixel_decoder.block_type=axial,bottleneck,bottleneck,bottleneck",
     ),
-    # As many pixels are drawn as there are.
+    # Samples as many pixels as there are, that is, all of them.
     "cmt": (f"{_DECODER}num_blocks=0,0,1", "model_options.max_deeplab.instance_discrimination_sample_k=81"),
-    # No more masks than slots: else similarities are rounded as in DeepLab2, and the two ways of matching choose
+    # No more masks than slots: otherwise similarities are rounded as in DeepLab2, and the two ways of matching choose
     # differently among assignments that then cost the same.
-    # At five times this rate the curves part from the fifth step on, to 0.6 % at the tenth.
+    # At five times this learning rate the curves differ from the fifth step on, by 0.6 % at the tenth.
     "max_deeplab": (
         "train_dataset_options.max_thing_id=8",
         "eval_dataset_options.max_thing_id=8",

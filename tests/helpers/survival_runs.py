@@ -1,4 +1,4 @@
-"""Runs of a very small kMaX that repeat to the bit, as processes of their own, to be killed."""
+"""Runs of a very small kMaX: in this process, or bitwise repeatable in processes of their own, to be killed."""
 
 import os
 import pathlib
@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from deeplab2_kmax.converters.shapes import convert_shapes
+
 _ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = _ROOT / "configs/shapes/kmax_tiny.textproto"
 NAME = "shapes_kmax_tiny"
@@ -16,7 +18,7 @@ _DECODER = "model_options.max_deeplab.transformer_decoder"
 _SEEDED = (
     "train_dataset_options.seed=1",
     "trainer_options.seed=2",
-    # What draws random numbers in a step.
+    # All that draws random numbers in a step.
     f"{_DECODER}_drop_path_keep_prob=0.7",
     "model_options.backbone.drop_path_keep_prob=0.7",
     "model_options.max_deeplab.sample_semantic_loss=true",
@@ -24,10 +26,16 @@ _SEEDED = (
 )
 
 
-def overrides(records, tiny, steps, interval):
-    """Overrides of CONFIG: 33 x 33 pixels, a checkpoint every `interval` steps, a line of progress at each."""
+def write_records(folder, train=12, val=2):
+    """Drawn scenes of 33 x 33 pixels; returns the folder they are in."""
+    records = folder / "records"
+    convert_shapes(str(records), num_train=train, num_val=val, size=33, num_processes=1)
+    return records
+
+
+def small_runs(records):
+    """Overrides of CONFIG: records from `write_records` in batches of two, and a single decoder layer."""
     return [
-        *tiny,
         f"train_dataset_options.file_pattern={records}/train-*",
         f"eval_dataset_options.file_pattern={records}/val-*",
         "train_dataset_options.batch_size=2",
@@ -35,6 +43,14 @@ def overrides(records, tiny, steps, interval):
         "train_dataset_options.crop_size=33,33",
         "eval_dataset_options.crop_size=33,33",
         f"{_DECODER}.num_blocks=0,0,1",
+    ]
+
+
+def overrides(records, tiny, steps, interval):
+    """Overrides of CONFIG: a narrow model, seeds, a checkpoint every `interval` steps, a line of progress at each."""
+    return [
+        *tiny,
+        *small_runs(records),
         "trainer_options.steps_per_loop=1",
         f"trainer_options.save_checkpoints_steps={interval}",
         f"trainer_options.solver_options.training_number_of_steps={steps}",
@@ -91,19 +107,19 @@ class Process:
 
     @property
     def start(self):
-        """The step it went on from; 0 for none."""
+        """The step of the checkpoint it went on from; 0 if it began anew."""
         found = re.search(r"^resumed from \S+ at step (\d+)$", self.output, re.MULTILINE)
         return int(found[1]) if found else 0
 
     @property
     def last_step(self):
-        """The last step that it reported."""
+        """The last step that it printed."""
         steps = [int(found[1]) for line in self.lines if (found := re.match(r"step +(\d+)/", line))]
         return steps[-1] if steps else self.start
 
 
 def values(prefix):
-    """All tensors of a checkpoint but the count of writes, which tells how often a run was stopped."""
+    """All tensors of a checkpoint except the count of writes, which depends on how often the run was stopped."""
     reader = tf.train.load_checkpoint(str(prefix))
     keys = sorted(reader.get_variable_to_shape_map())
     return {key: reader.get_tensor(key) for key in keys if not key.startswith(("_CHECKPOINTABLE", "save_counter"))}

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, kept where the deletion of old checkpoints does not reach it."""
+"""The best checkpoint of a run, kept in a folder of its own, where old checkpoints are not deleted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import delete_checkpoint, is_whole, link_checkpoint, name_latest
 from deeplab2_kmax.errors import CheckpointError
-from deeplab2_kmax.evaluation.report import write_json
+from deeplab2_kmax.wording import first_line
 
 FOLDER = "best"
 _FACTS = "best.json"
@@ -19,40 +21,43 @@ _LOSSES = "losses/"
 
 
 class BestCheckpoint:
-    """`best/ckpt-<step>` with `best/best.json`, which says its step and figures.
+    """Keeps `best/ckpt-<step>`, and `best/best.json` with its step and figures.
 
     The folder is one of checkpoints like any other: evaluation, export and restarts take it as they take the run's.
-    A better checkpoint is complete before it counts, and the one before it is deleted after that.
 
     Args:
         run_folder: the run's folder.
         metric: name of the figure to choose by; the highest is the best, of losses the lowest.
-        settings: what the figures depend on besides the checkpoint. A best under other settings stays until one under
-            these replaces it, however good it was.
+        settings: identifies what the figures depend on besides the checkpoint. A best checkpoint that was chosen under
+            other settings stays until one under these replaces it, however good it was.
+
+    Raises:
+        CheckpointError: there is a `best.json` that this class did not write.
     """
 
     def __init__(self, run_folder: str, metric: str, settings: str = ""):
-        self.folder = os.path.join(run_folder, FOLDER)
+        self.folder = files.join(run_folder, FOLDER)
         self.metric = metric
         self._settings = settings
         self._facts = self._read()
 
-    def _read(self) -> dict | None:
-        path = os.path.join(self.folder, _FACTS)
-        if not tf.io.gfile.exists(path):
+    def _read(self) -> dict[str, Any] | None:
+        path = files.join(self.folder, _FACTS)
+        if not files.exists(path):
             return None
         try:
-            with tf.io.gfile.GFile(path) as file:
-                facts = json.load(file)
-            prefix = os.path.join(self.folder, facts["checkpoint"])
+            facts: dict[str, Any] = json.loads(files.read_text(path))
+            prefix = files.join(self.folder, facts["checkpoint"])
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is not what this program writes there ({error}); move it away") from error
+            raise CheckpointError(
+                f"{path} is not what this program writes there ({first_line(error)}); move it away"
+            ) from error
         return facts if is_whole(prefix) else None
 
     @property
     def path(self) -> str | None:
         """Prefix of the best checkpoint, or None before the first."""
-        return os.path.join(self.folder, self._facts["checkpoint"]) if self._facts else None
+        return files.join(self.folder, self._facts["checkpoint"]) if self._facts else None
 
     @property
     def step(self) -> int | None:
@@ -61,10 +66,11 @@ class BestCheckpoint:
 
     @property
     def value(self) -> float | None:
-        """What the best checkpoint reaches in `metric`; None before the first, and where it was measured otherwise."""
+        """The best checkpoint's `metric`; None before the first, or if it was measured under other settings."""
         if self._facts is None or self._facts.get("settings") != self._settings:
             return None
-        return self._facts["figures"].get(self.metric)
+        value: float | None = self._facts["figures"].get(self.metric)
+        return value
 
     def is_better(self, figures: Mapping[str, float]) -> bool:
         """Whether these figures beat those of the best checkpoint so far; equal ones do not."""
@@ -83,24 +89,27 @@ class BestCheckpoint:
         """
         if not self.is_better(figures):
             return False
+        facts = {
+            "checkpoint": os.path.basename(path),
+            "step": step,
+            "metric": self.metric,
+            "settings": self._settings,
+            "figures": {name: float(value) for name, value in figures.items() if math.isfinite(value)},
+        }
+        # A process may be killed at any point here. So the new checkpoint is there before best.json names it, and the
+        # one before it is deleted after that: at each moment best.json names a checkpoint that is whole.
         try:
-            link_checkpoint(path, self.folder)
-            self._facts = {
-                "checkpoint": os.path.basename(path),
-                "step": step,
-                "metric": self.metric,
-                "settings": self._settings,
-                "figures": {name: float(value) for name, value in figures.items() if math.isfinite(value)},
-            }
-            write_json(self._facts, os.path.join(self.folder, _FACTS))
-            name_latest(self.path)
-            self._delete_others()
+            kept = link_checkpoint(path, self.folder)
+            files.write_json(files.join(self.folder, _FACTS), facts)
+            name_latest(kept)
+            self._facts = facts
+            self._delete_others(kept)
         except (OSError, tf.errors.OpError) as error:
-            raise CheckpointError(f"cannot keep {path} as the best in {self.folder}: {error}") from error
+            raise CheckpointError(f"cannot keep {path} as the best in {self.folder}: {first_line(error)}") from error
         return True
 
-    def _delete_others(self) -> None:
-        """Deletes the best before this one, and what a run that was killed may have left."""
-        for index in tf.io.gfile.glob(os.path.join(self.folder, "ckpt-*.index")):
-            if (prefix := index[: -len(".index")]) != self.path:
+    def _delete_others(self, kept: str) -> None:
+        """Deletes the best one before this one, and what a run that was killed may have left."""
+        for index in files.glob(files.join(self.folder, "ckpt-*.index")):
+            if (prefix := index[: -len(".index")]) != kept:
                 delete_checkpoint(prefix)

@@ -1,31 +1,29 @@
-"""Where a run starts from, and the checkpoints it leaves behind. Both in DeepLab2's layout."""
+"""The checkpoints that a run saves and goes on from, in DeepLab2's layout."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import (
-    checkpoint_items,
-    holds_averages,
-    load_checkpoint,
-    resolve_checkpoint,
-)
-from deeplab2_kmax.checkpoints.cleanup import can_be_opened, remove
+from deeplab2_kmax import files
+from deeplab2_kmax.checkpoints import checkpoint_items, holds_averages, load_checkpoint, open_checkpoint
+from deeplab2_kmax.checkpoints.cleanup import can_be_opened
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
-from deeplab2_kmax.protos import model_pb2
 from deeplab2_kmax.terminal import say
-from deeplab2_kmax.training.optimizers.checkpoint_state import require_state
 from deeplab2_kmax.training.optimizers.ema import WeightAverages, require_same_averaging
-from deeplab2_kmax.training.run.stop_signals import StopSignals
-from deeplab2_kmax.training.run.storage_errors import storage_fault
 from deeplab2_kmax.training.step.loss_scale import LossScale, holds_loss_scale
+from deeplab2_kmax.training.stop_signals import StopSignals
+from deeplab2_kmax.training.storage_errors import storage_fault
+from deeplab2_kmax.wording import first_line
 
 _STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT = "/.OPTIMIZER_SLOT/"
+# Items of an optimizer in a checkpoint that do not tell its kind. `lh_base_optimizer` is Lookahead's inner optimizer,
+# whose kind its slots tell.
+_OF_ANY_KIND = {"iter", "learning_rate", "lh_base_optimizer"}
 
 
 class RunCheckpoints(tf.train.CheckpointManager):
@@ -39,9 +37,9 @@ class RunCheckpoints(tf.train.CheckpointManager):
         interval: steps between two checkpoints.
         initialize: called where the folder holds no checkpoint; returns a sentence saying what the run starts from.
         optimizers: of a run that trains, by their names in a checkpoint; a checkpoint without their state is refused.
-        averages: of the weights, in a run that trains with them.
+        averages: moving averages of the weights, of a run that trains with them.
         loss_scale: of a run that trains with one.
-        restore_averages: give the model the averages in a checkpoint in place of its weights; for evaluation.
+        restore_averages: whether the model gets the averages in a checkpoint in place of its weights; for evaluation.
         stop: signals that wait while a checkpoint is written.
     """
 
@@ -87,7 +85,10 @@ class RunCheckpoints(tf.train.CheckpointManager):
         return tf.train.Checkpoint(**items)
 
     def restore_or_initialize(self) -> str | None:
-        """Restores the latest checkpoint, or else initializes; says which. Returns the path of that checkpoint.
+        """Restores the latest whole checkpoint, or initializes if there is none, and says so.
+
+        Returns:
+            The prefix of the checkpoint, or None.
 
         Raises:
             CheckpointError: the checkpoint does not fit the model or its optimizers.
@@ -103,41 +104,65 @@ class RunCheckpoints(tf.train.CheckpointManager):
         return path
 
     def restore(self, path: str) -> None:
-        """Restores `path`: all of the model, and all of the optimizers where the run trains."""
+        """Restores the checkpoint `path`: all of the model, and, in a run that trains, all of the optimizers' state.
+
+        Averages and loss scale may be missing, since a run may begin to use them later; they start anew then.
+
+        Raises:
+            CheckpointError: the checkpoint does not fit the model or its optimizers.
+        """
+        # First by itself: TensorFlow's own restore, below, would name the variables that do not fit less clearly.
         load_checkpoint(self._model, path)
         if step_of(path) > 0:  # Optimizers have no state before their first step.
             require_state(path, self._optimizers)
         if self._optimizers:
             require_same_averaging(path, self._averages)
-        goes_on_averaging = self._averages and holds_averages(path)
-        goes_on_scaling = self._loss_scale and holds_loss_scale(path)
-        checkpoint = self._checkpoint_with(
-            self._averages if goes_on_averaging else None, self._loss_scale if goes_on_scaling else None
-        )
+        averages = self._averages if holds_averages(path) else None
+        loss_scale = self._loss_scale if holds_loss_scale(path) else None
         try:
-            # What is not matched is the optimizers' part of the file, which evaluation leaves alone.
+            # `assert_existing_objects_matched`: all that this run has is in the checkpoint. Not the reverse, since an
+            # evaluation has no optimizers.
+            checkpoint = self._checkpoint_with(averages, loss_scale)
             checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
-            raise CheckpointError(f"{path} does not fit this experiment: {_first_line(error)}") from error
-        if goes_on_averaging:
-            if change := self._averages.decay_changed(path):
+            raise CheckpointError(f"{path} does not fit this experiment: {first_line(error)}") from error
+        if averages:
+            if change := averages.decay_changed(path):
                 say(change)
         elif self._averages:
             self._averages.start()
             say(f"{path} holds no averaged weights; averaging starts from its weights")
-        if self._loss_scale and not goes_on_scaling:
+        if self._loss_scale and not loss_scale:
             self._loss_scale.start()
             say(f"{path} holds no loss scale; it starts at {self._loss_scale.initial:g}")
         if self._restore_averages:
             load_checkpoint(self._model, path, averaged=True)
         self._last_step = int(self._global_step.numpy())
 
-    def save(self, checkpoint_number=None, check_interval=True, options=None) -> str | None:
-        """Saves where it is due: `interval` steps after the last time, or any new step with `check_interval=False`."""
+    def save(
+        self,
+        checkpoint_number: int | None = None,
+        check_interval: bool = True,
+        options: tf.train.CheckpointOptions | None = None,
+    ) -> str | None:
+        """Saves a checkpoint if one is due.
+
+        Args:
+            checkpoint_number: ignored; checkpoints are numbered by the global step.
+            check_interval: whether one is due only `interval` steps after the last; else at any new step.
+            options: passed to TensorFlow.
+
+        Returns:
+            Its prefix, or None if none was due.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
         step = int(self._global_step.numpy())
         since_last = step - self._last_step
         if since_last == 0 or (check_interval and since_last < self._interval):
             return None
+        # A signal would interrupt the write and then save once more; so it waits.
         with self._stop.held():
             path = self._write(step, options)
             self._last_step = step
@@ -145,81 +170,81 @@ class RunCheckpoints(tf.train.CheckpointManager):
         return path
 
     def _write(self, step: int, options: tf.train.CheckpointOptions | None) -> str:
-        prefix = os.path.join(self.directory, f"ckpt-{step}")
+        """Writes `ckpt-<step>`, so that a process killed at any point leaves the checkpoint before it usable.
+
+        TensorFlow writes the tensors to a temporary folder, moves them out of it, writes the index, records the
+        checkpoint in the file `checkpoint`, and only then deletes the oldest one. What was not recorded is cleared away
+        by the next run (`deeplab2_kmax.checkpoints.cleanup`).
+        """
+        prefix = files.join(self.directory, f"ckpt-{step}")
         last = self.latest_checkpoint
         try:
-            # A damaged one of this name, say. Its index would be overwritten in place: halfway, it would be taken for
-            # that of the new data, and links to it elsewhere would change with it.
-            remove(f"{prefix}.index")
-            return super().save(checkpoint_number=step, check_interval=False, options=options)
+            # There may be an older checkpoint of this name, a damaged one for example. TensorFlow would overwrite its
+            # index in place: half-way the old index would be taken for that of the new data, and hard links to it in
+            # other folders would change with it.
+            files.remove(f"{prefix}.index")
+            path: str = super().save(checkpoint_number=step, check_interval=False, options=options)
+            return path
         except (tf.errors.OpError, OSError) as error:
             _remove_torn(prefix)
-            reason = storage_fault(error) or _first_line(error)
+            reason = storage_fault(error) or first_line(error)
             sound = f"the last one, {last}, is whole" if last else "none was written before"
             raise CheckpointError(
-                f"cannot write a checkpoint to {os.path.abspath(self.directory)}: {reason} ({sound}). Once this is"
+                f"cannot write a checkpoint to {files.absolute(self.directory)}: {reason} ({sound}). Once this is"
                 " mended, the same command goes on"
             ) from error
 
 
 def step_of(path: str | None) -> int:
-    """The step a checkpoint was written at; 0 for none, and for one that does not say."""
+    """The step a checkpoint was written at; 0 for None, and for a checkpoint that does not hold its step."""
     if path is None:
         return 0
-    reader = tf.train.load_checkpoint(path)
+    reader = open_checkpoint(path)
     return int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
 
 
-def _remove_torn(prefix: str) -> None:
-    """Frees the room that a checkpoint takes which could not be written; one that was written stays."""
-    with contextlib.suppress(tf.errors.OpError, OSError):
-        remove(f"{prefix}_temp")
-        if not can_be_opened(prefix):
-            for path in tf.io.gfile.glob(f"{prefix}.*"):
-                remove(path)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
-
-
-def pretrained_encoder(directory: str, options: model_pb2.ModelOptions) -> str:
-    """The `pretrained_weights` that training in `directory` starts from, or "" where none are needed.
-
-    A checkpoint in the folder comes first, and so does an initial_checkpoint that holds an encoder: it would be loaded
-    over them.
-    """
-    path = options.backbone.pretrained_weights
-    if not path or last_whole_checkpoint(directory):
-        return ""
-    if options.initial_checkpoint:
-        keys = tf.train.load_checkpoint(resolve_checkpoint(options.initial_checkpoint)).get_variable_to_shape_map()
-        if any(key.startswith("encoder/") for key in keys):
-            return ""
-    return path
-
-
-def require_start(directory: str, initial_checkpoint: str, training: bool) -> None:
-    """Checks that a run has weights to start from, before anything is built.
+def require_state(path: str, optimizers: Mapping[str, tf.keras.optimizers.legacy.Optimizer]) -> None:
+    """Checks that a checkpoint holds the state of these optimizers.
 
     Args:
-        directory: the run's folder; a checkpoint in it comes first.
-        initial_checkpoint: a checkpoint or a folder of them, or "".
-        training: whether the run may start from scratch.
+        path: prefix of a checkpoint that was written after the first step.
+        optimizers: by their names in the checkpoint, with their variables created.
 
     Raises:
-        CheckpointError: `initial_checkpoint` is needed and does not exist, or there is nothing to evaluate.
+        CheckpointError: it has no state of an optimizer, or that of an optimizer of another kind.
     """
-    if last_whole_checkpoint(directory):
-        return
-    if initial_checkpoint:
-        try:
-            resolve_checkpoint(initial_checkpoint)
-        except CheckpointError as error:
-            raise CheckpointError(f"model_options.initial_checkpoint: {error}") from error
-    elif not training:
+    keys = open_checkpoint(path).get_variable_to_shape_map()
+    for name, optimizer in optimizers.items():
+        lacking = [slot for slot in optimizer.get_slot_names() if not any(f"{_SLOT}{name}/{slot}/" in k for k in keys)]
+        if not lacking and not _different_settings(name, optimizer, keys):
+            continue
+        kind = type(optimizer).__name__.lstrip("_")
+        what = f"{lacking[0]!r} of `{name}` ({kind})" if lacking else f"state of a {kind} as `{name}`"
         raise CheckpointError(
-            f"no checkpoint to evaluate: {os.path.abspath(directory)} holds none, and"
-            " model_options.initial_checkpoint is not set. Train first (--mode=train), or point --model_dir and"
-            " experiment_name at a trained model"
+            f"{path} holds no {what}, so training cannot go on from it as if it had not stopped; the config's optimizer"
+            " settings may have changed. To start anew from its weights, choose another experiment_name, with this"
+            " checkpoint as model_options.initial_checkpoint"
         )
+
+
+def _different_settings(name: str, optimizer: tf.keras.optimizers.legacy.Optimizer, keys: Iterable[str]) -> set[str]:
+    """Names of the settings that only the optimizer or only the checkpoint has.
+
+    Keras stores the settings of an optimizer (`beta_1`, `momentum`, ...) beside its slots; their names tell kinds of
+    optimizers apart that have the same slots.
+    """
+    own = {setting for setting, value in optimizer._hyper.items() if isinstance(value, tf.Variable)}
+    stored = {key.split("/")[1] for key in keys if key.startswith(f"{name}/")}
+    return (own ^ stored) - _OF_ANY_KIND
+
+
+def _remove_torn(prefix: str) -> None:
+    """Frees the room that a checkpoint takes which could not be written; one that was written stays.
+
+    The write may have succeeded and only the deletion of an older checkpoint failed.
+    """
+    with contextlib.suppress(tf.errors.OpError, OSError):
+        files.remove_tree(f"{prefix}_temp")
+        if not can_be_opened(prefix):
+            for path in files.glob(f"{prefix}.*"):
+                files.remove(path)

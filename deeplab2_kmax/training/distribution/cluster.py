@@ -1,4 +1,4 @@
-"""Which process of several this one is: the environment variable TF_CONFIG.
+"""Which of several processes this one is, read from the environment variable TF_CONFIG.
 
 TF_CONFIG='{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 """
@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from deeplab2_kmax.errors import ConfigError
 
@@ -22,8 +23,8 @@ class Cluster:
     """The processes that train together.
 
     Attributes:
-        addresses: "host:port" of each, the chief's first.
-        number: which of them this process is, from 0, the chief.
+        addresses: "host:port" of each process, the chief's first.
+        number: the place of this process among them; 0 is the chief.
     """
 
     addresses: tuple[str, ...]
@@ -31,15 +32,18 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the one that speaks and writes for all."""
+        """Whether this is the process that reports and writes for all of them."""
         return self.number == 0
 
 
 def cluster_of_environment(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """What TF_CONFIG says; None where this process works alone: no TF_CONFIG, or one that names no other process.
+    """The processes that TF_CONFIG names; None if it is not set or names no other process than this one.
+
+    Args:
+        environment: environment variables.
 
     Raises:
-        ConfigError: it does not make sense.
+        ConfigError: TF_CONFIG is set and makes no sense.
     """
     text = environment.get(ENVIRONMENT_VARIABLE, "").strip()
     if not text:
@@ -60,9 +64,10 @@ def cluster_of_environment(environment: Mapping[str, str] = os.environ) -> Clust
     return Cluster(addresses, number) if len(addresses) > 1 else None
 
 
-def _jobs(cluster) -> dict[str, list[str]]:
+def _jobs(cluster: Any) -> dict[str, list[str]]:
     if not isinstance(cluster, dict) or not all(_is_address_list(addresses) for addresses in cluster.values()):
         raise _wrong('"cluster" is no object of lists of "host:port"', json.dumps(cluster))
+    # An evaluator takes no part in training and is started without TF_CONFIG; other tools list it here.
     if set(cluster) - {_CHIEF, _WORKER, "evaluator"}:
         raise _wrong('"cluster" has other jobs than "chief" and "worker"', ", ".join(cluster))
     if len(cluster.get(_CHIEF, [])) > 1:
@@ -70,15 +75,15 @@ def _jobs(cluster) -> dict[str, list[str]]:
     return {job: list(addresses) for job, addresses in cluster.items()}
 
 
-def _is_address_list(addresses) -> bool:
+def _is_address_list(addresses: Any) -> bool:
     return isinstance(addresses, list) and all(
         isinstance(address, str) and address.rpartition(":")[0] and address.rpartition(":")[2].isdecimal()
         for address in addresses
     )
 
 
-def _number(task, jobs: Mapping[str, list[str]]) -> int:
-    """Place of the task among all addresses, the chief's first."""
+def _number(task: Any, jobs: Mapping[str, list[str]]) -> int:
+    """The place of this process among all addresses, the chief's first."""
     if not isinstance(task, dict) or not {"type", "index"} <= set(task):
         raise _wrong('"task" does not say the "type" and "index" of this process', json.dumps(task))
     kind, index = task["type"], task["index"]
@@ -92,5 +97,5 @@ def _number(task, jobs: Mapping[str, list[str]]) -> int:
     return int(index) + (len(jobs.get(_CHIEF, ())) if kind == _WORKER else 0)
 
 
-def _wrong(what: str, came: str) -> ConfigError:
-    return ConfigError(f"environment variable TF_CONFIG {what}: came {came}; expected e.g. {_EXAMPLE}")
+def _wrong(what: str, got: str) -> ConfigError:
+    return ConfigError(f"environment variable TF_CONFIG {what}: got {got}; expected e.g. {_EXAMPLE}")

@@ -1,4 +1,4 @@
-"""What processes that train together have to agree on: who writes, when to stop, where to begin."""
+"""What processes that train together have to agree on: who writes, when to stop, and at which step to begin."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.distribution import is_alone, sum_over_workers
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.training.distribution.cluster import Cluster
-from deeplab2_kmax.training.run.stop_signals import StopSignals, Terminated
+from deeplab2_kmax.training.stop_signals import StopSignals, Terminated
 
-# Asking makes each process wait for the others and for its devices.
+# Each question makes all processes wait for each other and for their devices.
 _STEPS_BETWEEN_QUESTIONS = 10
 
 
 @contextlib.contextmanager
-def own_place(cluster: Cluster | None, folder: str) -> Iterator[str]:
-    """The folder this process writes to: `folder` for one that works alone and for the chief.
+def own_folder(cluster: Cluster | None, folder: str) -> Iterator[str]:
+    """Yields the folder this process writes to: `folder` for the chief and for a process that works alone.
 
-    The others say nothing, and write to a temporary folder that begins with the latest checkpoint of `folder` and goes
-    when they end: saving takes all processes, since each holds a part of the moving statistics, but only one may write.
-    What goes to stderr is seen from all.
+    The other processes print nothing but one line, and write to a temporary folder, which begins with the latest
+    checkpoint of `folder` and is deleted when they end. They have to save checkpoints, since each process holds a part
+    of the moving statistics, but only one may write to `folder`. What goes to stderr is shown from all processes.
+
+    Args:
+        cluster: the processes that train together; None: this one alone.
+        folder: the run's folder.
     """
     if cluster is None or cluster.is_chief:
         yield folder
@@ -42,10 +46,13 @@ def own_place(cluster: Cluster | None, folder: str) -> Iterator[str]:
 
 
 class CommonStop:
-    """Ends training between the same two steps in all processes of the strategy in scope, since saving takes all.
+    """Ends training after the same step in all processes of the strategy in scope.
+
+    A checkpoint can only be saved by all processes together. If one of them stopped alone, the others would wait for it
+    in the middle of the next step.
 
     Args:
-        stop: what has come to this process.
+        stop: the signals of this process.
     """
 
     def __init__(self, stop: StopSignals):
@@ -54,7 +61,7 @@ class CommonStop:
         self._steps = 0
 
     def __call__(self) -> None:
-        """To be called after each step; raises where a signal has come to this process, or `Terminated` for others."""
+        """To be called after each step; raises the signal of this process, or `Terminated` for that of another one."""
         self._steps += 1
         if self._is_alone:
             self._stop.check()
@@ -64,12 +71,13 @@ class CommonStop:
 
 
 def require_same_step(global_step: tf.Variable) -> None:
-    """Checks that all processes of the strategy in scope begin at one step; all have to ask.
+    """Checks that all processes of the strategy in scope begin at the same step; all of them have to call it.
 
     Raises:
-        CheckpointError: they do not.
+        CheckpointError: they do not, because they do not share the run's folder.
     """
     step = int(global_step.numpy())
+    # By the Cauchy-Schwarz inequality, n times the sum of squares exceeds the square of the sum unless all are equal.
     count, steps, squares = sum_over_workers(np.array([1, step, step * step])).tolist()
     if count * squares != steps * steps:
         raise CheckpointError(

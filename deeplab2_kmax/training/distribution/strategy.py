@@ -1,20 +1,26 @@
-"""Where the computation runs: one CPU, GPUs of this machine, a TPU, or several machines."""
+"""The devices that a run computes on: one CPU, GPUs of this machine, a TPU, or several machines."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.training.distribution.cluster import Cluster
+from deeplab2_kmax.wording import counted, first_line
 
 
 def create_strategy(
     num_gpus: int = 0, master: str | None = None, cluster: Cluster | None = None
 ) -> tf.distribute.Strategy:
-    """Chooses the distribution strategy. With a cluster it has to come before anything else TensorFlow does.
+    """Chooses the distribution strategy.
+
+    With a cluster this has to be called before anything else of TensorFlow, whose devices it configures.
 
     Args:
-        num_gpus: GPUs of this machine to use, of each machine with a cluster; 0 means the CPU. Ignored where `master`
+        num_gpus: GPUs to use of this machine, or, with a cluster, of each machine; 0 means the CPU. Ignored if `master`
             is given.
         master: name or grpc:// address of a Cloud TPU, or "local" for the TPU of this machine.
         cluster: the processes that train together; None: this one alone.
@@ -24,7 +30,8 @@ def create_strategy(
         MultiWorkerMirroredStrategy for a cluster.
 
     Raises:
-        ConfigError: more GPUs than there are, a negative number, a TPU or a cluster that does not answer, or both.
+        ConfigError: there are fewer GPUs, the number is negative, the TPU or the cluster does not answer, or both a TPU
+            and a cluster are given.
     """
     if master is not None:
         if cluster is not None:
@@ -42,15 +49,26 @@ def create_strategy(
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the only one, or the one of several that speaks and writes."""
-    return strategy.extended.should_save_summary
+    """Whether this process is the only one, or the one of several that reports and writes."""
+    return bool(strategy.extended.should_save_summary)
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """The devices of a strategy in words, e.g. "2 replicas on GPU:0, GPU:1"."""
+    devices = sorted({device.split("/")[-1].replace("device:", "") for device in strategy.extended.worker_devices})
+    return f"{counted(strategy.num_replicas_in_sync, 'replica')} on {', '.join(devices)}"
 
 
 def require_batch_size(batch_size: int, strategy: tf.distribute.Strategy, field: str) -> None:
-    """Checks that all replicas can have the same number of images.
+    """Checks that a batch gives all replicas the same number of images.
+
+    Args:
+        batch_size: images in the global batch.
+        strategy: has the replicas.
+        field: of the config, named in the message.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: it does not.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
@@ -61,10 +79,10 @@ def require_batch_size(batch_size: int, strategy: tf.distribute.Strategy, field:
 
 
 def require_compilable(strategy: tf.distribute.Strategy) -> None:
-    """Checks that XLA can compile a step that has to ask other replicas.
+    """Checks that XLA can compile a step in which replicas exchange gradients.
 
     Raises:
-        ConfigError: it cannot: several replicas on CPUs.
+        ConfigError: it cannot, because there are several replicas on CPUs.
     """
     on_cpu = any("CPU" in device for device in strategy.extended.worker_devices)
     if on_cpu and strategy.num_replicas_in_sync > 1:
@@ -74,7 +92,7 @@ def require_compilable(strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def _require_gpus(num_gpus: int, found: list) -> None:
+def _require_gpus(num_gpus: int, found: Sequence[Any]) -> None:
     if num_gpus > len(found):
         there = ", ".join(device.name for device in found) or "none"
         raise ConfigError(
@@ -84,7 +102,7 @@ def _require_gpus(num_gpus: int, found: list) -> None:
 
 
 def _cluster_strategy(num_gpus: int, cluster: Cluster) -> tf.distribute.Strategy:
-    # The strategy takes all GPUs it sees.
+    # MultiWorkerMirroredStrategy takes all GPUs it sees.
     gpus = tf.config.list_physical_devices("GPU")
     _require_gpus(num_gpus, gpus)
     tf.config.set_visible_devices(gpus[:num_gpus], "GPU")
@@ -94,7 +112,7 @@ def _cluster_strategy(num_gpus: int, cluster: Cluster) -> tf.distribute.Strategy
         address = cluster.addresses[cluster.number]
         raise ConfigError(
             f"environment variable TF_CONFIG: worker {cluster.number} cannot join the others from {address}; is its"
-            f" port free, and have they all been started? TensorFlow says: {str(error).splitlines()[0]}"
+            f" port free, and have they all been started? TensorFlow says: {first_line(error)}"
         ) from error
 
 
@@ -105,5 +123,5 @@ def _tpu_strategy(master: str) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, OSError, tf.errors.OpError) as error:
-        raise ConfigError(f"master: cannot reach the TPU {master!r}: {error}") from error
+        raise ConfigError(f"master: cannot reach the TPU {master!r}: {first_line(error)}") from error
     return tf.distribute.TPUStrategy(resolver)

@@ -1,4 +1,5 @@
-"""Evaluation as part of a run: the results it keeps on file, and evaluation of checkpoints that another process writes.
+"""Evaluation as part of a run: its results on file, and evaluation of the checkpoints that another process writes.
 
-The evaluation itself is in `deeplab2_kmax.evaluation`.
+Start with `evaluation_results`, then `continuous_evaluation`. How a checkpoint is evaluated, and the metrics, are in
+`deeplab2_kmax.evaluation`.
 """

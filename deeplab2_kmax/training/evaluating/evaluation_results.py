@@ -1,4 +1,4 @@
-"""What the checkpoints of a run are worth: a line for each in `eval/results.jsonl`, and the best of them kept."""
+"""The evaluation results of a run's checkpoints: a line for each in `eval/results.jsonl`, and the best one kept."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import json
 import math
 import os
 from collections.abc import Collection, Mapping
+from typing import Any
 
-import tensorflow as tf
-
+from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import fingerprint
 from deeplab2_kmax.errors import CheckpointError, ConfigError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.terminal import say
 from deeplab2_kmax.training.checkpoints.best_checkpoint import BestCheckpoint
 
-_RECORD = os.path.join("eval", "results.jsonl")
+# Within the run's folder.
+_RECORD = "eval/results.jsonl"
 _PERCENT = ("PQ", "SQ", "RQ", "IoU")
 _KEYS = {"step", "checkpoint", "fingerprint", "settings", "figures"}
-# Of evaluator_options: what says when to evaluate, and what to write beside the figures.
-_NO_PART_IN_FIGURES = (
+# Fields of evaluator_options that do not change the figures: when to evaluate, and what else to write.
+_WITHOUT_EFFECT = (
     "best_checkpoint_metric",
     "continuous_eval_timeout",
     "convert_raw_to_eval_ids",
@@ -38,23 +39,24 @@ _NO_PART_IN_FIGURES = (
 
 
 def settings_fingerprint(config: config_pb2.ExperimentOptions) -> str:
-    """16 hexadecimal digits that differ where a config evaluates differently: other data, post-processing, weights."""
+    """16 hexadecimal digits that identify how a config evaluates: data, post-processing, choice of weights."""
     options = config_pb2.ExperimentOptions()
     options.evaluator_options.CopyFrom(config.evaluator_options)
     options.eval_dataset_options.CopyFrom(config.eval_dataset_options)
-    for name in _NO_PART_IN_FIGURES:
+    for name in _WITHOUT_EFFECT:
         options.evaluator_options.ClearField(name)
     return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 class EvaluationResults:
-    """The evaluations of a run, also those of the processes before this one.
+    """The evaluation results of a run, also those of the processes before this one.
 
     Args:
         run_folder: the run's folder.
         metric: the figure to choose the best checkpoint by; "" keeps none.
         names: the figures an evaluation yields.
-        settings: what they depend on besides the checkpoint; results under other settings do not count.
+        settings: identifies what the figures depend on besides the checkpoint, see `settings_fingerprint`; results
+            under other settings do not count.
 
     Raises:
         ConfigError: `metric` is none of `names`.
@@ -63,9 +65,9 @@ class EvaluationResults:
     def __init__(self, run_folder: str, metric: str, names: Collection[str], settings: str = ""):
         if metric and names and metric not in names:
             raise ConfigError(
-                f"evaluator_options.best_checkpoint_metric: expected one of {', '.join(sorted(names))}; came {metric!r}"
+                f"evaluator_options.best_checkpoint_metric: expected one of {', '.join(sorted(names))}; got {metric!r}"
             )
-        self._path = os.path.join(run_folder, _RECORD)
+        self._path = files.join(run_folder, _RECORD)
         self._settings = settings
         self._lines = _read(self._path)
         self.best = BestCheckpoint(run_folder, metric, settings) if metric and names else None
@@ -73,7 +75,8 @@ class EvaluationResults:
     def figures_of(self, path: str) -> dict[str, float] | None:
         """The figures of a checkpoint that has been evaluated, or None.
 
-        Checkpoints are told apart by content: one that was written anew after a restart counts as another if it is.
+        Checkpoints are told apart by content: one that was written anew after a restart counts as another one only if
+        its values differ.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
@@ -87,20 +90,24 @@ class EvaluationResults:
         Raises:
             CheckpointError: the result cannot be written, or the checkpoint cannot be kept.
         """
+        # The best first: a process that is killed between the two evaluates the checkpoint again. In the other order,
+        # the checkpoint would have its result and never be kept.
         kept = self.best is not None and self.best.offer(path, step, figures)
+        identity = fingerprint(path)
         line = {
             "step": step,
             "checkpoint": os.path.basename(path),
-            "fingerprint": fingerprint(path),
+            "fingerprint": identity,
             "settings": self._settings,
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            # JSON knows no NaN; classes that do not occur have one.
             "figures": {name: float(value) for name, value in figures.items() if math.isfinite(value)},
         }
         try:
-            _append(self._path, json.dumps(line))
-        except (OSError, tf.errors.OpError) as error:
-            raise CheckpointError(f"cannot write the result of {path} to {self._path}: {error}") from error
-        self._lines[line["fingerprint"], self._settings] = line
+            files.append_line(self._path, json.dumps(line))
+        except OSError as error:
+            raise CheckpointError(f"cannot write the result of {path} to {self._path}: {error.strerror}") from error
+        self._lines[identity, self._settings] = line
         if kept:
             say(f"best so far: {self.best_in_words()}")
 
@@ -108,37 +115,23 @@ class EvaluationResults:
         """E.g. "PQ 41.32 at step 9000, kept as runs/shapes/best/ckpt-9000"; qualities in percent, as in the table."""
         if self.best is None or self.best.path is None:
             return "none"
-        name = self.best.metric.rsplit("/", 1)[-1]
-        value = f"{100 * self.best.value:.2f}" if name in _PERCENT else f"{self.best.value:.4g}"
-        return f"{name} {value} at step {self.best.step}, kept as {self.best.path}"
+        name, value = self.best.metric.rsplit("/", 1)[-1], self.best.value
+        if value is None:
+            return f"step {self.best.step}, kept as {self.best.path}, chosen under other settings"
+        figure = f"{100 * value:.2f}" if name in _PERCENT else f"{value:.4g}"
+        return f"{name} {figure} at step {self.best.step}, kept as {self.best.path}"
 
 
-def _read(path: str) -> dict[tuple[str, str], dict]:
-    """(fingerprint, settings) -> line of the record; a line cut short by the end of its process is left out."""
-    if not tf.io.gfile.exists(path):
+def _read(path: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """(fingerprint, settings) -> line of the record; a line that a killed process has cut short is left out."""
+    if not files.exists(path):
         return {}
     lines = {}
-    with tf.io.gfile.GFile(path) as file:
-        for text in file.read().splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and line.keys() >= _KEYS:
-                lines[line["fingerprint"], line["settings"]] = line
+    for text in files.read_bytes(path).splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and line.keys() >= _KEYS:
+            lines[line["fingerprint"], line["settings"]] = line
     return lines
-
-
-def _append(path: str, text: str) -> None:
-    """Adds a line; the break before it ends one that was cut short, and empty lines do not count."""
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "a") as file:
-        file.write(f"\n{text}\n" if _is_cut_short(path) else f"{text}\n")
-
-
-def _is_cut_short(path: str) -> bool:
-    if not tf.io.gfile.exists(path):
-        return False
-    with tf.io.gfile.GFile(path, "rb") as file:
-        content = file.read()
-    return bool(content) and not content.endswith(b"\n")

@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights, beside the weights that are trained."""
+"""The exponential moving average (EMA) of a model's weights, kept beside the weights that are trained."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import AVERAGED_WEIGHTS, object_tree
+from deeplab2_kmax.checkpoints import AVERAGED_WEIGHTS, object_tree, open_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
 
-# What a checkpoint holds of them beside the averages themselves.
+# Item of a checkpoint that holds the state of averaging; the averages themselves are in AVERAGED_WEIGHTS.
 _STATE = "weight_averaging"
 _DECAY_KEY = f"{_STATE}/decay/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -21,56 +21,61 @@ class WeightAverages:
 
         average <- d * average + (1 - d) * weight,    d = min(decay, (1 + n) / (10 + n))
 
-    with n the updates before this one, so that the weights a run starts from are soon forgotten. The moving statistics
-    of batch norms are averaged like the rest: the averaged weights lag behind the trained ones, and so must the
-    statistics that belong to them.
+    where n counts the updates before this one. The smaller decay at first makes the average soon forget the weights
+    that a run starts from. The moving statistics of batch norms are averaged like the rest: the averaged weights lag
+    behind the trained ones, and so must the statistics that belong to them.
 
     Make it in the strategy's scope. The averages start as copies of the weights; see `start`.
 
     Args:
-        variables: by their checkpoint keys.
-        decay: d, in 0 .. 1 (exclusive).
+        variables: the model's variables by their checkpoint keys.
+        decay: the largest d, in 0 .. 1 (exclusive).
     """
 
     def __init__(self, variables: Mapping[str, tf.Variable], decay: float):
         self.decay = decay
         self._variables = dict(variables)
         self._averages = {key: _copy(variable) for key, variable in variables.items()}
-        # Every replica counts for itself, as it averages for itself: without aggregation no replica waits for others.
+        # Each replica counts the updates of its own averages: without aggregation no replica waits for the others.
         self._updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="averaged_updates")
         self._stored_decay = tf.Variable(decay, trainable=False, dtype=tf.float32, name="average_decay")
 
     @property
     def checkpoint_items(self) -> dict[str, tf.train.Checkpoint]:
-        """What a checkpoint holds: the averages under DeepLab2's keys below `averaged_weights`, and their state."""
+        """What a checkpoint holds: the averages by DeepLab2's keys below `averaged_weights`, and their state."""
         state = tf.train.Checkpoint(updates=self._updates, decay=self._stored_decay)
         return {AVERAGED_WEIGHTS: tf.train.Checkpoint(**object_tree(self._averages)), _STATE: state}
 
     def start(self) -> None:
-        """Makes the averages copies of the weights, as after no update at all."""
+        """Makes the averages copies of the weights, as before the first update."""
         for key, average in self._averages.items():
             average.assign(self._variables[key].read_value())
         self._updates.assign(0)
 
     def update(self) -> None:
-        """Averages once; call it in replica context, after the weights have changed."""
+        """Updates the averages; call it in replica context, after the weights have changed."""
         n = tf.cast(self._updates, tf.float32)
         share = 1 - tf.minimum(self.decay, (1 + n) / (10 + n))
         for key, average in self._averages.items():
+            # One assignment in place, average - (1 - d) * (average - weight), instead of a new tensor for each term.
             average.assign_sub(tf.cast(share, average.dtype) * (average - self._variables[key]))
         self._updates.assign_add(1)
 
     def decay_changed(self, path: str) -> str:
-        """After the checkpoint `path` was restored: a sentence that says so where its averages have another decay."""
+        """To be called after the checkpoint `path` was restored, whose averages may have been made with another decay.
+
+        Returns:
+            A sentence that says so, or "".
+        """
         before = float(self._stored_decay.numpy())
         self._stored_decay.assign(self.decay)
-        if abs(before - self.decay) < 1e-7:
+        if abs(before - self.decay) < 1e-7:  # The checkpoint holds the decay in float32.
             return ""
         return f"weight_average_decay is {self.decay:g} from here on; the averages in {path} were made with {before:g}"
 
     @contextlib.contextmanager
     def in_the_model(self) -> Iterator[None]:
-        """Lends the averages to the model; in the end its variables have their trained values again."""
+        """Gives the model the averages in this block; after it, its variables have their trained values again."""
         trained = {key: variable.numpy() for key, variable in self._variables.items()}
         try:
             for key, variable in self._variables.items():
@@ -82,13 +87,21 @@ class WeightAverages:
 
 
 def build_weight_averages(model: tf.keras.Model, decay: float) -> WeightAverages | None:
-    """The averages of a model from `build_model`; None where `decay` is 0."""
+    """The averages of a model from `build_model`; None if `decay` is 0."""
     return WeightAverages(checkpoint_variables(model), decay) if decay else None
 
 
 def require_same_averaging(path: str, averages: WeightAverages | None) -> None:
-    """Raises CheckpointError where the checkpoint of a run holds averages that going on would throw away."""
-    reader = tf.train.load_checkpoint(path)
+    """Checks that going on from a checkpoint throws away no averages.
+
+    Args:
+        path: prefix of the checkpoint.
+        averages: of the run; None if it keeps none.
+
+    Raises:
+        CheckpointError: the checkpoint holds averages, and the run keeps none.
+    """
+    reader = open_checkpoint(path)
     if averages is None and reader.has_tensor(_DECAY_KEY):
         decay = float(reader.get_tensor(_DECAY_KEY))
         raise CheckpointError(
@@ -99,7 +112,7 @@ def require_same_averaging(path: str, averages: WeightAverages | None) -> None:
 
 
 def _copy(variable: tf.Variable) -> tf.Variable:
-    # Of batch statistics each replica has its own; so has their average.
+    # Each replica has its own batch statistics (ON_READ), and so its own averages of them.
     own = variable.synchronization == tf.VariableSynchronization.ON_READ
     return tf.Variable(
         variable.read_value(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from deeplab2_kmax.training.optimizers.param_groups import DECAYED_VARIABLES
@@ -13,53 +15,63 @@ _NOT_DECAYED = rf"^(?!.*{DECAYED_VARIABLES})"
 
 
 def build_optimizer(settings: SolverSettings, multiplier: float = 1.0) -> tf.keras.optimizers.legacy.Optimizer:
-    """One optimizer whose learning rate is the schedule times `multiplier`.
+    """One optimizer, whose learning rate is the schedule times `multiplier`.
 
     Raises:
-        ConfigError: it is one of tensorflow-addons', which is not installed.
+        ConfigError: the settings need tensorflow-addons, which is not installed.
     """
-    rate = build_schedule(settings.schedule, multiplier)
-    optimizer = _KINDS[settings.optimizer](settings, rate)
+    optimizer = _KINDS[settings.optimizer](settings, build_schedule(settings.schedule, multiplier))
     if not settings.lookahead_sync_period:
         return optimizer
+    # Imported late, here and below: libraries that only some optimizers need; tensorflow-addons may be missing.
     from deeplab2_kmax.training.optimizers.radam_lookahead import lookahead
 
     return lookahead(optimizer, settings.lookahead_sync_period, settings.lookahead_slow_step_size)
 
 
-def _adam(settings: SolverSettings, rate):
+def _adam(
+    settings: SolverSettings, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+) -> tf.keras.optimizers.legacy.Optimizer:
     del settings
     return tf.keras.optimizers.legacy.Adam(rate)
 
 
-def _sgd(settings: SolverSettings, rate):
+def _sgd(
+    settings: SolverSettings, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+) -> tf.keras.optimizers.legacy.Optimizer:
     del settings
     return tf.keras.optimizers.legacy.SGD(rate, momentum=_SGD_MOMENTUM)
 
 
-def _adamw(settings: SolverSettings, rate):
+def _adamw(
+    settings: SolverSettings, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+) -> tf.keras.optimizers.legacy.Optimizer:
     from official.modeling.optimization.legacy_adamw import AdamWeightDecay
 
     return AdamWeightDecay(
         rate,
         weight_decay_rate=settings.weight_decay,
         include_in_weight_decay=[DECAYED_VARIABLES],
-        exclude_from_weight_decay=[""],  # Matches every name, so what is not included stays out.
-        gradient_clip_norm=0.0,
+        exclude_from_weight_decay=[""],  # Matches every name; what is included explicitly decays all the same.
+        gradient_clip_norm=0.0,  # Gradients are clipped by the training step, which sees those of all optimizers.
     )
 
 
-def _radam(settings: SolverSettings, rate):
+def _radam(
+    settings: SolverSettings, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+) -> tf.keras.optimizers.legacy.Optimizer:
     from deeplab2_kmax.training.optimizers.radam_lookahead import rectified_adam
 
     return rectified_adam(rate, settings.weight_decay)
 
 
-def _lamb(settings: SolverSettings, rate):
+def _lamb(
+    settings: SolverSettings, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+) -> tf.keras.optimizers.legacy.Optimizer:
     from deeplab2_kmax.training.optimizers.lamb import LayerwiseAdam
 
-    # Variables that do not decay are not adapted by layer either: that is the paper authors' choice for biases and
-    # normalisation.
+    # The rate of variables that do not decay is not adapted by layer either: the paper's authors chose so for biases
+    # and normalization parameters.
     return LayerwiseAdam(
         rate,
         weight_decay_rate=settings.weight_decay,
@@ -68,4 +80,15 @@ def _lamb(settings: SolverSettings, rate):
     )
 
 
-_KINDS = {"adam": _adam, "sgd": _sgd, "adamw": _adamw, "radam": _radam, "lamb": _lamb}
+_KINDS: dict[
+    str,
+    Callable[
+        [SolverSettings, tf.keras.optimizers.schedules.LearningRateSchedule], tf.keras.optimizers.legacy.Optimizer
+    ],
+] = {
+    "adam": _adam,
+    "sgd": _sgd,
+    "adamw": _adamw,
+    "radam": _radam,
+    "lamb": _lamb,
+}

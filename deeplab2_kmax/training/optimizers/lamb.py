@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 from official.modeling.optimization.lamb import LAMB
 
 
 class LayerwiseAdam(LAMB):
-    """LAMB whose weight decay is always the one it was made with.
+    """LAMB that always uses the weight decay it was made with.
 
-    LAMB keeps it in a variable, so that a checkpoint would bring back the value of the run that wrote it.
+    LAMB itself keeps the decay in a variable, so that a resumed run would go on with the value of the run that wrote
+    the checkpoint, whatever its config says.
     """
 
-    def __init__(self, *args, weight_decay_rate: float = 0.0, name: str = "LAMB", **kwargs):
+    def __init__(self, *args: Any, weight_decay_rate: float = 0.0, name: str = "LAMB", **kwargs: Any):
         super().__init__(*args, weight_decay_rate=weight_decay_rate, name=name, **kwargs)
         self._weight_decay = weight_decay_rate
 
-    def _prepare_local(self, var_device, var_dtype, apply_state):
+    def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict[Any, Any]) -> None:
         super()._prepare_local(var_device, var_dtype, apply_state)
         apply_state[(var_device, var_dtype)]["weight_decay_rate"] = tf.constant(self._weight_decay, var_dtype)

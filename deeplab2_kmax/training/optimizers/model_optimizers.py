@@ -1,9 +1,10 @@
-"""The optimizers of a model: one for all of it, or one more for its pixel encoder."""
+"""The optimizers of a model: one for all of its variables, or a second one for its pixel encoder."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,15 +16,15 @@ from deeplab2_kmax.training.optimizers.settings import SolverSettings
 
 @dataclasses.dataclass(frozen=True)
 class Optimizers:
-    """The optimizer of the model, and one of its own for the pixel encoder where its rate differs.
+    """The optimizers of a model; the pixel encoder has one of its own if its learning rate differs.
 
     Attributes:
         main: updates everything `backbone` does not.
         backbone: updates the pixel encoder's variables, or None.
         groups: each trained variable with the optimizer that updates it.
-        averages: of the weights, updated with them; or None.
+        averages: moving averages of the weights, updated with them; or None.
         clip_norm: limit of the gradients' global norm, or None.
-        clip_sum: whether that is the norm of the gradients summed over replicas, or of each replica's own.
+        clip_sum: whether the limit applies to the gradients summed over replicas; else to each replica's own.
     """
 
     main: tf.keras.optimizers.legacy.Optimizer
@@ -38,13 +39,15 @@ class Optimizers:
         """The optimizers by the names they have in a checkpoint."""
         return {MAIN: self.main} if self.backbone is None else {MAIN: self.main, BACKBONE: self.backbone}
 
-    def learning_rate(self, step) -> tf.Tensor:
-        """Scalar float32: the rate of `main` at `step`."""
+    def learning_rate(self, step: tf.Tensor | int) -> tf.Tensor:
+        """The learning rate of `main` at `step`, scalar float32."""
         return self.main.learning_rate(step)
 
-    def learning_rates(self, step) -> dict[str, tf.Tensor]:
-        """Scalars float32 at `step` by their names in TensorBoard: `learning_rate`, and `backbone_learning_rate` where
-        the pixel encoder has one of its own."""
+    def learning_rates(self, step: tf.Tensor | int) -> dict[str, tf.Tensor]:
+        """The learning rates at `step`, scalars float32, by their names in TensorBoard.
+
+        These are `learning_rate`, and `backbone_learning_rate` if the pixel encoder has an optimizer of its own.
+        """
         rates = {"learning_rate": self.learning_rate(step)}
         if self.backbone is not None:
             rates["backbone_learning_rate"] = self.backbone.learning_rate(step)
@@ -57,15 +60,17 @@ class Optimizers:
 
         Args:
             gradients_and_variables: this replica's gradients, to be summed over replicas.
-            aggregated: the gradients are summed already, and the same on every replica.
+            aggregated: whether the gradients have been summed already, and so are the same on every replica.
         """
         for optimizer, group in self.split(gradients_and_variables):
             optimizer.apply_gradients(group, experimental_aggregate_gradients=not aggregated)
         if self.averages is not None:
             self.averages.update()
 
-    def split(self, pairs):
-        """Yields each optimizer with those of the (gradient, variable) pairs it is for."""
+    def split(
+        self, pairs: Iterable[tuple[Any, tf.Variable]]
+    ) -> Iterator[tuple[tf.keras.optimizers.legacy.Optimizer, list[tuple[Any, tf.Variable]]]]:
+        """Yields each optimizer with the (gradient, variable) pairs whose variables it updates."""
         group_of = {id(variable): group for variable, group in self.groups}
         pairs = list(pairs)
         for name, optimizer in self.checkpoint_items.items():
@@ -80,16 +85,16 @@ def build_optimizers(
     backbone_variables: Sequence[tf.Variable] = (),
     averages: WeightAverages | None = None,
 ) -> Optimizers:
-    """The optimizers of a model, with their state; call it in the strategy's scope.
+    """The optimizers of a model, with their variables created; call it in the strategy's scope.
 
     Args:
         settings: how weights are updated.
         variables: all trainable variables of the model.
         backbone_variables: those of its pixel encoder.
-        averages: updated with the variables.
+        averages: to be updated with the variables.
 
     Raises:
-        ConfigError: an optimizer of tensorflow-addons is asked for, which is not installed.
+        ConfigError: the settings need tensorflow-addons, which is not installed.
     """
     groups = assign_groups(settings, variables, backbone_variables)
     # One optimizer for each rate that occurs.
@@ -98,8 +103,8 @@ def build_optimizers(
     optimizers = Optimizers(
         build_optimizer(settings), backbone, groups, averages, settings.clip_norm, settings.clip_sum
     )
-    # Left to themselves optimizers make their variables in their first step, and a tf.function that makes variables is
-    # traced twice.
+    # By themselves optimizers create their variables in their first step, and a tf.function that creates variables is
+    # traced twice. A checkpoint could not be restored completely either.
     for optimizer, pairs in optimizers.split((None, variable) for variable, _ in groups):
         optimizer._create_all_weights([variable for _, variable in pairs])
     return optimizers

@@ -1,6 +1,7 @@
 """Which optimizer updates a variable, how fast it learns relative to the rest, and whether it decays.
 
-`assign_groups` decides it, once: `build_optimizers` makes optimizers of its answer, and `variable_table` prints it.
+`assign_groups` is the only place that decides it: `build_optimizers` builds the optimizers from its answer, and
+`variable_table` prints it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from deeplab2_kmax.training.optimizers.settings import SolverSettings
 # Names that the optimizers have in a checkpoint.
 MAIN = "optimizer"
 BACKBONE = "backbone_optimizer"
-# Kernels decay; biases, normalisation parameters, positional tables and cluster centers do not. A replica's own copy
-# of a variable is named `<variable>/replica_1:0`; it decays like the first one, or else replicas would drift apart.
+# Kernels decay; biases, normalization parameters, positional tables and cluster centers do not. A replica's copy of a
+# variable is named `<variable>/replica_1:0`; it has to decay like the first copy, or the replicas would drift apart.
 DECAYED_VARIABLES = r"(kernel|weight)(/replica_\d+)?(:0)?$"
 
 
@@ -39,21 +40,21 @@ class Group:
 def assign_groups(
     settings: SolverSettings, variables: Iterable[tf.Variable], backbone_variables: Sequence[tf.Variable] = ()
 ) -> list[tuple[tf.Variable, Group]]:
-    """The group of each trained variable.
+    """How each trained variable is updated.
 
     Args:
         settings: how weights are updated.
         variables: all trained variables of the model.
-        backbone_variables: those of them that pretraining gives.
+        backbone_variables: those of them that pretrained weights contain: the pixel encoder's.
     """
-    of_backbone = set()
-    if settings.backbone_multiplier is not None:
-        of_backbone = {id(variable) for variable in backbone_variables}
+    multiplier = settings.backbone_multiplier
+    # By identity: variables cannot be compared or hashed.
+    of_backbone = {id(variable) for variable in backbone_variables}
     groups = []
     for variable in variables:
         decays = settings.decays and bool(re.search(DECAYED_VARIABLES, variable.name))
-        if id(variable) in of_backbone:
-            groups.append((variable, Group(BACKBONE, settings.backbone_multiplier, decays)))
+        if multiplier is not None and id(variable) in of_backbone:
+            groups.append((variable, Group(BACKBONE, multiplier, decays)))
         else:
             groups.append((variable, Group(MAIN, 1.0, decays)))
     return groups

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,7 +17,7 @@ from deeplab2_kmax.training.optimizers.param_groups import DECAYED_VARIABLES
 
 try:
     with warnings.catch_warnings():
-        # It says that its development has ended, on every import.
+        # On every import it says that its development has ended.
         warnings.simplefilter("ignore")
         from tensorflow_addons.optimizers import Lookahead, RectifiedAdam
 except ImportError as error:
@@ -27,12 +28,14 @@ except ImportError as error:
     ) from error
 
 
-def rectified_adam(rate, weight_decay: float) -> tf.keras.optimizers.legacy.Optimizer:
+def rectified_adam(
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule, weight_decay: float
+) -> tf.keras.optimizers.legacy.Optimizer:
     """RectifiedAdam with decoupled weight decay of kernels.
 
     Args:
-        rate: a learning rate schedule.
-        weight_decay: kernels shrink by `rate * weight_decay` a step.
+        rate: the learning rate.
+        weight_decay: kernels shrink by `rate * weight_decay` in each step.
     """
     return _RectifiedAdam(rate, kernel_decay=weight_decay)
 
@@ -40,36 +43,49 @@ def rectified_adam(rate, weight_decay: float) -> tf.keras.optimizers.legacy.Opti
 def lookahead(
     optimizer: tf.keras.optimizers.legacy.Optimizer, sync_period: int, slow_step_size: float
 ) -> tf.keras.optimizers.legacy.Optimizer:
-    """Lookahead around `optimizer`; the slow weights are its slots `slow`."""
+    """Lookahead around `optimizer`; its slow weights are the slots named `slow`.
+
+    Args:
+        optimizer: updates the weights.
+        sync_period: steps between two updates of the slow weights.
+        slow_step_size: how far the slow weights go towards the others, above 0, at most 1.
+    """
     return _Lookahead(optimizer, sync_period=sync_period, slow_step_size=slow_step_size)
 
 
 class _RectifiedAdam(RectifiedAdam):
-    """RectifiedAdam's own weight decay knows no exceptions; this one is for kernels only, as that of adamw."""
+    """RectifiedAdam with weight decay of kernels only, as with adamw; its own applies to all variables."""
 
-    def __init__(self, *args, kernel_decay: float = 0.0, name: str = "RectifiedAdam", **kwargs):
+    def __init__(self, *args: Any, kernel_decay: float = 0.0, name: str = "RectifiedAdam", **kwargs: Any):
         super().__init__(*args, name=name, **kwargs)
         self._kernel_decay = kernel_decay
 
-    def _resource_apply_dense(self, grad, var, apply_state=None):
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any] | None = None
+    ) -> tf.Operation:
         if not self._kernel_decay or not re.search(DECAYED_VARIABLES, var.name):
             return super()._resource_apply_dense(grad, var, apply_state)
+        assert apply_state is not None  # Keras always passes it; the default is in its signature.
         rate = apply_state[(var.device, var.dtype.base_dtype)]["lr_t"]
         decay = var.assign_sub(rate * self._kernel_decay * var, use_locking=self._use_locking)
         with tf.control_dependencies([decay]):
             return super()._resource_apply_dense(grad, var, apply_state)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as Keras wants them."""
         return {**super().get_config(), "kernel_decay": self._kernel_decay}
 
 
 class _Lookahead(Lookahead):
-    """Hands on what the inner optimizer prepared for a step.
+    """Lookahead that passes on `apply_state`, what the inner optimizer prepared for a step.
 
-    Lookahead drops it, so that the inner optimizer computes it again for every variable, and AdamWeightDecay fails.
+    Lookahead itself drops it, so that the inner optimizer computes it again for every variable, and AdamWeightDecay,
+    which counts on it, fails.
     """
 
-    def _resource_apply_dense(self, grad, var, apply_state=None):
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any] | None = None
+    ) -> tf.Operation:
         step = self._optimizer._resource_apply_dense(grad, var, apply_state=apply_state)
         with tf.control_dependencies([step]):
             return tf.group(step, self._look_ahead_op(var))

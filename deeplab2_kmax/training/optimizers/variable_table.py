@@ -1,4 +1,4 @@
-"""Every variable of a model with how it is updated, as `--print_variables` shows it."""
+"""A table of all variables of a model and how each is updated, as `--print_variables` shows it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.training.optimizers.param_groups import Group, assign_groups
-from deeplab2_kmax.training.optimizers.settings import SolverSettings, solver_settings
+from deeplab2_kmax.training.optimizers.settings import SolverSettings
 
-# What is short comes first, so that lines stay readable where the terminal breaks them.
+# The short columns come first, so that lines stay readable where the terminal breaks them.
 _HEAD = ("optimizer", "rate", "decays", "shape", "checkpoint key", "variable")
 _NOT_TRAINED = ("not trained", "", "")
 
 
 @dataclasses.dataclass(frozen=True)
 class VariableRow:
-    """One variable.
+    """One variable of a model.
 
     Attributes:
         key: its key in DeepLab2's checkpoints.
         name: its name in TensorFlow.
         shape: its shape.
-        group: the optimizer that updates it, and how; None: it is not trained.
+        group: how it is updated; None: it is not trained.
     """
 
     key: str
@@ -52,12 +52,14 @@ def variable_table(model: tf.keras.Model, settings: SolverSettings) -> list[Vari
 
 
 def variable_listing(config: config_pb2.ExperimentOptions) -> str:
-    """The variables of an experiment and their totals, to be read.
+    """The variables of an experiment and their totals, as text.
 
     Raises:
         ConfigError: the config cannot be built.
     """
-    settings = solver_settings(config.trainer_options.solver_options, config.train_dataset_options.batch_size)
+    settings = SolverSettings.from_options(
+        config.trainer_options.solver_options, config.train_dataset_options.batch_size
+    )
     rows = variable_table(build_model(config), settings)
     return "\n".join([*_aligned([_HEAD, *map(_cells, rows)]), "", _solver(settings), *_totals(rows)])
 

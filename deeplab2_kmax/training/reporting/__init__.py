@@ -1,4 +1,4 @@
-"""What a run says while it trains: lines on the terminal, TensorBoard's curves and pictures.
+"""What a run reports while it trains: lines on the terminal, TensorBoard's curves and pictures.
 
-Start with `progress`. `step_clock` measures the times that the others report.
+Start with `progress`. `summaries` writes for TensorBoard; `step_clock` measures the times that both report.
 """

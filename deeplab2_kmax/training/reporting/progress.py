@@ -1,4 +1,4 @@
-"""What a run says on the terminal or in its log file."""
+"""The lines that a run prints on the terminal or to its log file while it trains."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import datetime
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import orbit.controller
 import tensorflow as tf
 
+from deeplab2_kmax.losses.total import TOTAL
 from deeplab2_kmax.terminal import ERASE_LINE, say
 from deeplab2_kmax.training.reporting.step_clock import LoopTimes, StepClock
-from deeplab2_kmax.training.step.step import TOTAL_LOSS
+from deeplab2_kmax.wording import counted, some_of
 
 _LOSS_PREFIX = "losses/train_"
 SKIPPED_STEPS = "skipped_steps"
@@ -37,7 +39,7 @@ _INDENT = "    "
 
 @contextlib.contextmanager
 def quiet_orbit() -> Iterator[None]:
-    """Silences the lines orbit's controller prints for itself; this module says the same, shorter."""
+    """Silences the lines that orbit's controller prints; this module says the same, shorter."""
     original = orbit.controller._log
     orbit.controller._log = lambda message: None
     try:
@@ -47,7 +49,7 @@ def quiet_orbit() -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people write them: 42 s, 3 min 20 s, 5 h 12 min, 2 d 3 h."""
+    """Seconds as people write them: "42 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
     seconds = max(0, round(seconds))
     for unit, name, smaller_unit, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if seconds >= unit:
@@ -57,7 +59,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(steps_per_second: float) -> str:
-    """Speed with three significant digits; slow steps as seconds a step."""
+    """Speed with three significant digits, e.g. "2.12 step/s"; of slow steps the seconds per step, e.g. "4 s/step"."""
     if steps_per_second >= 0.5:
         return f"{_three_digits(steps_per_second)} step/s"
     return f"{1 / max(steps_per_second, 1e-9):.3g} s/step"
@@ -68,7 +70,7 @@ def _three_digits(value: float) -> str:
 
 
 def in_columns(parts: Sequence[str], width: int, separator: str = " | ", indent: str = _INDENT) -> str:
-    """The parts in one line, or, where that is longer than `width`, broken between parts and indented."""
+    """The parts in one line; if that is longer than `width`, in several lines, the later ones indented."""
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}{separator}{part}" if lines[-1].strip() else f"{lines[-1]}{part}"
@@ -79,18 +81,18 @@ def in_columns(parts: Sequence[str], width: int, separator: str = " | ", indent:
     return "\n".join(lines)
 
 
-def main_terms(names) -> list[str]:
-    """The loss terms worth a place on the line: those of the final output, without auxiliary ones and the total."""
-    return [name for name in names if name != TOTAL_LOSS and not name.startswith("aux_")]
+def main_terms(names: Iterable[str]) -> list[str]:
+    """The loss terms to be printed: those of the final output, without auxiliary ones and the total."""
+    return [name for name in names if name != TOTAL and not name.startswith("aux_")]
 
 
 class Progress:
-    """Prints a line or two for each training loop, and signs of life within it.
+    """Prints a line or two for each training loop, and within long loops now and then the current step.
 
     Args:
-        global_step: the variable that counts steps.
+        global_step: int64 scalar variable that counts steps.
         total_steps: the step at which training ends.
-        clock: measures the times; it is told of steps and loops by this object.
+        clock: measures the times; this object tells it of steps and loops.
     """
 
     def __init__(self, global_step: tf.Variable, total_steps: int, clock: StepClock | None = None):
@@ -103,12 +105,12 @@ class Progress:
         self.start()
 
     def start(self) -> None:
-        """Starts the clock; call it before each block of loops, so that evaluations in between do not count."""
+        """Starts the clock; call it before each series of loops, so that evaluations in between do not count."""
         self.clock.start()
         self._begin_loop()
 
     def pause(self) -> None:
-        """Stops the clock; call it after each block of loops, so that the checkpoint at its end counts."""
+        """Stops the clock; call it after each series of loops, so that the checkpoint at its end counts."""
         self.clock.pause()
 
     def _begin_loop(self) -> None:
@@ -117,28 +119,35 @@ class Progress:
         self._shown = time.monotonic()
 
     def on_traced(self, seconds: float, without_gradient: Sequence[str]) -> None:
-        """Says how long tracing took, and keeps it out of the speed; names weights that are not trained."""
+        """Says how long tracing took, and names weights that are not trained. The speed is counted from here on.
+
+        Args:
+            seconds: spent on tracing.
+            without_gradient: names of the trainable variables that the loss does not depend on.
+        """
         say(f"training graph built in {duration(seconds)}")
         if without_gradient:
-            more = ", ..." if len(without_gradient) > _NAMED_AT_MOST else ""
-            named = ", ".join(without_gradient[:_NAMED_AT_MOST]) + more
-            say(f"{len(without_gradient)} weights have no part in the loss and are not trained: {named}")
+            named = some_of(without_gradient, _NAMED_AT_MOST)
+            weights = counted(len(without_gradient), "weight")
+            have, are = ("has", "is") if len(without_gradient) == 1 else ("have", "are")
+            say(f"{weights} {have} no part in the loss and {are} not trained: {named}")
         self.clock.restart()
         self._begin_loop()
 
     def __call__(self, logs: Mapping[str, tf.Tensor]) -> None:
-        """orbit's train action: prints the lines of the loop that has just ended."""
+        """An action of orbit's, called with the logs of a loop that has just ended: prints its lines."""
         step = int(self._global_step.numpy())
         times = self.clock.end_loop(step - self._step)
         say(self._lines(step, times, logs))
         bottleneck = times.bottleneck()
+        # Once for as long as it lasts.
         if bottleneck and not self._bottleneck_told:
             say(bottleneck)
         self._bottleneck_told = bool(bottleneck)
         self._begin_loop()
 
     def on_step(self) -> None:
-        """Counts a step, and within long loops shows step and speed now and then."""
+        """Counts a step; prints step and speed if nothing has been printed for a while."""
         self.clock.on_step()
         self._steps += 1
         now = time.monotonic()
@@ -151,17 +160,19 @@ class Progress:
         step = self._step + self._steps
         text = f"{self._where(step)} | {rate(times.steps_per_second)} | {self._left(step, times)}"
         if self._terminal:
-            # Overwritten by whatever comes next, which only works for less than a line.
+            # The next line overwrites it, which works only if it is shorter than the terminal is wide.
             print(f"{ERASE_LINE}{text[: self._width()]}", end="", flush=True)
         else:
             say(text)
 
     def _lines(self, step: int, times: LoopTimes, logs: Mapping[str, tf.Tensor]) -> str:
-        """All in one line if there is room, else the loss terms in a second one; in three variants, the first that fits
-        counts."""
+        """All in one line if there is room, else the loss terms in a second one.
+
+        There are three variants of the rest, from long to short; the first one that fits is taken.
+        """
         width = self._width()
         losses = {name[len(_LOSS_PREFIX) :]: v for name, v in logs.items() if name.startswith(_LOSS_PREFIX)}
-        total = f"loss {float(losses[TOTAL_LOSS]):.4g}"
+        total = f"loss {float(losses[TOTAL]):.4g}"
         terms = [f"{_short(name)} {float(losses[name]):.4g}" for name in main_terms(losses)]
         variants = [self._parts(step, times, logs, **more) for more in ({"until": True}, {}, {"brief": True})]
         for parts in variants[:2]:
@@ -175,7 +186,9 @@ class Progress:
             lines.append(_INDENT + in_columns(terms, width - len(_INDENT)))
         return "\n".join(lines)
 
-    def _parts(self, step: int, times: LoopTimes, logs, *, until: bool = False, brief: bool = False) -> list[str]:
+    def _parts(
+        self, step: int, times: LoopTimes, logs: Mapping[str, Any], *, until: bool = False, brief: bool = False
+    ) -> list[str]:
         parts = [self._where(step), f"lr {float(logs['learning_rate']):.3g}", rate(times.steps_per_second)]
         if times.images_per_second is not None:
             parts.append(f"{_three_digits(times.images_per_second)} images/s")
@@ -183,7 +196,7 @@ class Progress:
             share = f"{100 * times.waiting_share:.0f} %"
             parts.append(f"input {share}" if brief else f"{share} waiting for input")
         if skipped := int(logs.get(SKIPPED_STEPS, 0)):
-            parts.append(f"{skipped} step(s) skipped")
+            parts.append(f"{counted(skipped, 'step')} skipped")
         return [*parts, self._left(step, times, until)]
 
     def _where(self, step: int) -> str:

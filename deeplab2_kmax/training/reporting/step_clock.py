@@ -1,27 +1,31 @@
-"""Where the time of training goes: waiting for input, steps, and what happens between loops."""
+"""How much time training spends waiting for input, in steps, and between loops."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Iterator
+from typing import TypeVar
 
-# Shares of the time from which on a cause is worth a sentence, and the steps and seconds it takes to tell.
+# A cause that takes this share of the time is worth a sentence; shorter loops than these are no basis for one.
 _MUCH = 0.3
 _STEPS_TO_JUDGE = 10
 _SECONDS_TO_JUDGE = 10.0
+_SHORTEST = 1e-9  # Seconds; so that nothing is divided by zero.
+
+_Batch = TypeVar("_Batch")
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopTimes:
-    """The times of one loop of training, and of what happened since the loop before it.
+    """The times of one loop of training and of the break before it.
 
     Attributes:
-        steps: how many were made.
-        seconds: all of the time.
-        images_per_step: in the global batch; None where it is not known.
-        waiting: seconds spent waiting for batches; None where batches are taken inside the graph.
-        between: seconds spent between loops on checkpoints, summaries and the like; None where `waiting` is.
+        steps: how many steps the loop had.
+        seconds: the time from the end of the loop before to the end of this one.
+        images_per_step: size of the global batch; None if it is not known.
+        waiting: seconds spent waiting for batches; None if batches are taken inside the graph.
+        between: seconds spent between the two loops on checkpoints, summaries and the like; None if `waiting` is.
     """
 
     steps: int
@@ -32,39 +36,39 @@ class LoopTimes:
 
     @property
     def steps_per_second(self) -> float:
-        """Steps by all of the time."""
-        return self.steps / max(self.seconds, 1e-9)
+        """Steps by `seconds`."""
+        return self.steps / max(self.seconds, _SHORTEST)
 
     @property
     def images_per_second(self) -> float | None:
-        """Images by all of the time."""
+        """Images by `seconds`; None if their number is not known."""
         return None if self.images_per_step is None else self.images_per_step * self.steps_per_second
 
     @property
     def waiting_share(self) -> float | None:
-        """Part of the time spent waiting for input, 0..1."""
-        return None if self.waiting is None else self.waiting / max(self.seconds, 1e-9)
+        """Share of the time spent waiting for input, in 0 .. 1; None if batches are taken inside the graph."""
+        return None if self.waiting is None else self.waiting / max(self.seconds, _SHORTEST)
 
     def as_scalars(self) -> dict[str, float]:
-        """`steps_per_second`, `images_per_second`, and seconds a step under `seconds_per_step/`."""
+        """TensorBoard's scalars: `steps_per_second`, `images_per_second`, and `seconds_per_step/...` for each part."""
         scalars = {"steps_per_second": self.steps_per_second}
         if self.images_per_second is not None:
             scalars["images_per_second"] = self.images_per_second
-        if self.waiting is not None:
+        if self.waiting is not None and self.between is not None:
             parts = {"input": self.waiting, "between_loops": self.between}
             parts["step"] = self.seconds - sum(parts.values())
             scalars.update({f"seconds_per_step/{name}": seconds / self.steps for name, seconds in parts.items()})
         return scalars
 
     def bottleneck(self) -> str | None:
-        """What slows training down other than its steps, in words; None where nothing much does."""
-        if self.waiting is None or self.steps < _STEPS_TO_JUDGE or self.seconds < _SECONDS_TO_JUDGE:
+        """What slows training down besides its steps, in words; None if nothing much does."""
+        if self.waiting is None or self.between is None:
             return None
-        if self.waiting_share >= _MUCH:
-            return (
-                f"input-bound: {100 * self.waiting_share:.0f} % of the time waiting for data;"
-                " see deeplab2-kmax benchmark input"
-            )
+        if self.steps < _STEPS_TO_JUDGE or self.seconds < _SECONDS_TO_JUDGE:
+            return None
+        share = self.waiting / self.seconds
+        if share >= _MUCH:
+            return f"input-bound: {100 * share:.0f} % of the time waiting for data; see deeplab2-kmax benchmark input"
         share = self.between / self.seconds
         if share >= _MUCH:
             return (
@@ -75,13 +79,16 @@ class LoopTimes:
 
 
 class StepClock:
-    """Measures on the host, by looking at the clock before and after a batch is taken; nothing waits for it.
+    """Measures on the host, by looking at the clock before and after a batch is taken; it delays nothing.
 
-    Where a device computes while the host takes the next batch, waiting counts all the same: it is the time for which
-    the next step could not be given out.
+    If a device still computes while the host waits for the next batch, that counts as waiting all the same: it is time
+    in which the next step could not be handed to the device.
 
     Args:
-        images_per_step: in the global batch; None where it is not known.
+        images_per_step: size of the global batch; None if it is not known.
+
+    Attributes:
+        last: the times of the loop that ended last; None before.
     """
 
     def __init__(self, images_per_step: int | None = None):
@@ -92,16 +99,16 @@ class StepClock:
         self.start()
 
     def start(self) -> None:
-        """Starts counting; what has passed since `pause` does not count."""
+        """Starts measuring; the time since `pause` does not count."""
         self._begin(carried=self._between)
 
     def pause(self) -> None:
-        """Stops counting, after a loop: what has passed since its end counts, as time between loops."""
+        """Stops measuring, after a loop; the time since the end of the loop counts as time between loops."""
         if self._first_batch_pending:
             self._between += time.monotonic() - self._mark
 
     def restart(self) -> None:
-        """Forgets what has been counted of this loop."""
+        """Forgets what has been measured of this loop."""
         self._begin(carried=0.0)
 
     def _begin(self, carried: float) -> None:
@@ -110,7 +117,7 @@ class StepClock:
         self._first_batch_pending = True
         self._waiting, self._fetched, self._steps = 0.0, 0, 0
 
-    def fetch(self, iterator: Iterator):
+    def fetch(self, iterator: Iterator[_Batch]) -> _Batch:
         """`next(iterator)`, timed."""
         before = time.monotonic()
         if self._first_batch_pending:
@@ -122,7 +129,8 @@ class StepClock:
         return batch
 
     def on_step(self) -> None:
-        """Counts a step. The very first, in which TensorFlow optimizes the graph, says nothing about the others."""
+        """Counts a step."""
+        # Not the very first, in which TensorFlow optimizes the graph: it says nothing about the others.
         if self._first_step is None:
             self._first_step = time.monotonic() - self._mark
             self._begin(carried=0.0)
@@ -131,19 +139,20 @@ class StepClock:
             self._steps += 1
 
     def so_far(self) -> LoopTimes:
-        """Steps and seconds of the loop that is going on, without what happened before it."""
+        """Steps and seconds of the loop that is going on, without the break before it."""
         return LoopTimes(self._steps, self._seconds() - self._between, self._images_per_step)
 
     def _seconds(self) -> float:
         return self._carried + time.monotonic() - self._mark
 
     def end_loop(self, steps: int) -> LoopTimes:
-        """The times of the loop that ends now, also kept as `last`.
+        """Ends a loop; returns its times and keeps them as `last`.
 
         Args:
-            steps: how many it had; needed where `on_step` is not called.
+            steps: how many steps it had, for loops inside the graph, which do not call `on_step`.
         """
         times = LoopTimes(self._steps, self._seconds(), self._images_per_step)
+        # With `_fetched` at 0, either the steps are made inside the graph, or the loop had only the very first step.
         if self._fetched:
             times = dataclasses.replace(times, waiting=self._waiting, between=self._between)
         elif self._first_step is None:

@@ -1,4 +1,7 @@
-"""Gradients of a batch from its parts, one after the other, so that memory is that of one part."""
+"""Gradient accumulation: the gradients of a large batch from its parts, worked through one after the other.
+
+Memory is then that of one part.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,46 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.wording import counted
+
+_FIELD = "trainer_options.gradient_accumulation_steps"
 
 
 def require_equal_parts(batch_size: int, replicas: int, parts: int) -> None:
-    """Raises ConfigError where a batch cannot be cut into `parts` equal micro-batches on each replica."""
+    """Checks that each replica can cut its share of a batch into equal micro-batches.
+
+    Args:
+        batch_size: images in the global batch.
+        replicas: how many replicas share the batch.
+        parts: micro-batches of each replica.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     if parts < 1:
-        raise ConfigError(f"gradient_accumulation_steps: expected 1 (off) or more, came {parts}")
+        raise ConfigError(f"{_FIELD}: expected 1 (off) or more, got {parts}")
     if batch_size % (replicas * parts):
         raise ConfigError(
-            f"gradient_accumulation_steps: {parts} parts on {replicas} replica(s) need a"
-            f" train_dataset_options.batch_size that is a multiple of {replicas * parts}, came {batch_size}"
+            f"{_FIELD}: {parts} parts on {counted(replicas, 'replica')} need a train_dataset_options.batch_size that is"
+            f" a multiple of {replicas * parts}, got {batch_size}"
         )
 
 
 def micro_batch(batch: Mapping[str, tf.Tensor], index: tf.Tensor, parts: int) -> dict[str, tf.Tensor]:
-    """The images `index * B / parts` and following of a batch of [B, ...] tensors: B / parts of them."""
+    """One of `parts` equal parts of a batch.
+
+    Args:
+        batch: tensors of shape [B, ...], B static and a multiple of `parts`.
+        index: scalar int32 in 0 .. parts - 1.
+        parts: how many parts there are.
+
+    Returns:
+        The images `index * B / parts` and following, B / parts of them, under the same names.
+    """
 
     def part(values: tf.Tensor) -> tf.Tensor:
+        # Reshaping keeps the shape of a part static, which a slice from a position known only in the graph would not;
+        # XLA and the model need static shapes.
         images, *rest = values.shape
         return tf.reshape(values, [parts, images // parts, *rest])[index]
 
@@ -31,37 +57,42 @@ def micro_batch(batch: Mapping[str, tf.Tensor], index: tf.Tensor, parts: int) ->
 
 
 class Accumulator:
-    """Sums of each replica's own gradients and loss terms; made in the strategy's scope, used in replica context.
+    """Sums of each replica's own gradients and loss terms.
 
-    They are variables, not values that a loop hands on, because replicas that wait for each other inside a step (batch
-    statistics over all of them) can only be repeated together, from outside.
+    Make it in the strategy's scope and use it in replica context.
+
+    The sums are variables rather than loop variables of a `tf.while_loop`: with batch statistics gathered over all
+    replicas, the replicas wait for each other inside a forward pass, so the loop over parts has to be outside of
+    `strategy.run`, where a replica's own tensors cannot be carried along.
 
     Args:
-        variables: those that may have a gradient.
+        variables: the variables that may have a gradient.
         num_terms: the number of loss terms.
     """
 
     def __init__(self, variables: Sequence[tf.Variable], num_terms: int):
-        self._gradients = [_replicas_own(variable.shape, variable.dtype) for variable in variables]
-        self._terms = _replicas_own([num_terms], tf.float32)
+        self._gradients = [_variable_per_replica(variable.shape, variable.dtype) for variable in variables]
+        self._terms = _variable_per_replica([num_terms], tf.float32)
 
     def reset(self) -> None:
+        """Sets all sums to zero."""
         for total in (*self._gradients, self._terms):
             total.assign(tf.zeros_like(total))
 
     def add(self, gradients: Sequence[tf.Tensor | None], terms: tf.Tensor) -> None:
-        """Adds to the sums; None for variables without gradient."""
+        """Adds the gradients of a part, None for variables without one, and its loss terms [num_terms]."""
         for total, gradient in zip(self._gradients, gradients):
             if gradient is not None:
                 total.assign_add(gradient)
         self._terms.assign_add(terms)
 
     def sums(self) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The gradients, zeros for variables without, and the terms."""
+        """The summed gradients, zeros for variables without one, and the summed loss terms."""
         return [total.read_value() for total in self._gradients], self._terms.read_value()
 
 
-def _replicas_own(shape, dtype) -> tf.Variable:
+def _variable_per_replica(shape: Sequence[int] | tf.TensorShape, dtype: tf.DType) -> tf.Variable:
+    """A variable of which each replica updates its own copy, without waiting for the others (ON_READ)."""
     return tf.Variable(
         tf.zeros(shape, dtype),
         trainable=False,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
-import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import save_checkpoint
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.training.run.run_folder import write_config
+from deeplab2_kmax.training.run_folder import write_config
 from deeplab2_kmax.training.step.non_finite import RECORD_NAMES, NonFinite, without_record_names
+from deeplab2_kmax.wording import first_line
 
 # A run that is started again and again and fails each time must not fill the disk.
 _BUNDLES_AT_MOST = 5
@@ -44,11 +45,11 @@ Dropped paths are drawn anew, and batch statistics are those of this batch as a 
 
 @dataclasses.dataclass(frozen=True)
 class DebugBundles:
-    """Writes folders `debug/step-<n>` into a run's folder: never over an older one, and a handful at most.
+    """Writes folders `debug/step-<n>` into a run's folder: never over an older one, and at most five.
 
     Attributes:
-        folder: of the run.
-        config: of the run, complete.
+        folder: the run's folder.
+        config: the run's config, complete.
         model: with the weights that the step started from.
     """
 
@@ -57,36 +58,31 @@ class DebugBundles:
     model: tf.keras.Model
 
     def save(self, found: NonFinite) -> str:
-        """Saves what there is; returns a sentence that says where, or why not."""
-        parent = os.path.join(self.folder, "debug")
+        """Saves a bundle; returns a sentence that says where it is, or why there is none."""
+        parent = files.join(self.folder, "debug")
         try:
-            tf.io.gfile.makedirs(parent)
-            there = len(tf.io.gfile.listdir(parent))
+            files.make_folder(parent)
+            there = len(files.list_folder(parent))
             if there >= _BUNDLES_AT_MOST:
                 return f"No debug bundle was saved: {parent} holds {there} already"
-            folder = _new_folder(os.path.join(parent, f"step-{found.step}"))
+            folder = _new_folder(files.join(parent, f"step-{found.step}"))
             self._write(found, folder)
         except Exception as error:  # Whatever it is, the message about the step matters more.
-            reason = str(error).strip().split("\n")[0]
-            return f"The debug bundle could not be saved to {parent}: {reason}"
+            return f"The debug bundle could not be saved to {parent}: {first_line(error)}"
         return f"The batch and how to replay it are in {folder}"
 
     def _write(self, found: NonFinite, folder: str) -> None:
-        with tf.io.gfile.GFile(os.path.join(folder, "report.json"), "w") as file:
-            json.dump(_report(found, self.model), file, indent=2)
+        files.write_json(files.join(folder, "report.json"), _report(found, self.model))
         write_config(self.config, folder)
-        with tf.io.gfile.GFile(os.path.join(folder, "README.txt"), "w") as file:
-            file.write(self._readme(found))
+        files.write_text(files.join(folder, "README.txt"), self._readme(found))
         arrays = without_record_names(found.batch)
         if found.records:
             arrays[RECORD_NAMES] = np.asarray(found.records)
-        with tf.io.gfile.GFile(os.path.join(folder, "batch.npz"), "wb") as file:
-            # numpy wants to seek in what it writes to; remote files cannot.
-            packed = io.BytesIO()
-            np.savez_compressed(packed, **arrays)
-            file.write(packed.getvalue())
+        packed = io.BytesIO()  # In memory first: NumPy seeks in what it writes to, and remote files cannot.
+        np.savez_compressed(packed, **arrays)
+        files.write_bytes(files.join(folder, "batch.npz"), packed.getvalue())
         if not _several_workers():
-            save_checkpoint(self.model, os.path.join(folder, "weights"))
+            save_checkpoint(self.model, files.join(folder, "weights"))
 
     def _readme(self, found: NonFinite) -> str:
         several = _several_workers()
@@ -94,15 +90,16 @@ class DebugBundles:
             step=found.step,
             culprits=found.culprits,
             share=" of this worker" if several else "",
-            # Workers would have to write them together, and some may not have come this far.
+            # Workers would have to write the weights together, and some of them may not have come to this point.
             weights="(weights: those of the last checkpoint)" if several else "weights.*         the model's weights",
             checkpoint=tf.train.latest_checkpoint(self.folder) or "CHECKPOINT" if several else "weights",
         )
 
 
-def _report(found: NonFinite, model: tf.keras.Model) -> dict:
+def _report(found: NonFinite, model: tf.keras.Model) -> dict[str, Any]:
     return {
         "step": found.step,
+        # JSON knows neither NaN nor infinity.
         "loss_terms": {name: value if math.isfinite(value) else str(value) for name, value in found.terms.items()},
         "gradients_not_finite": list(found.gradients),
         "variables_not_finite": [v.name for v in model.variables if not np.isfinite(_value(v)).all()],
@@ -111,8 +108,9 @@ def _report(found: NonFinite, model: tf.keras.Model) -> dict:
 
 
 def _value(variable: tf.Variable) -> np.ndarray:
-    """The first replica's; reading the mean of all would wait for other workers."""
-    return tf.distribute.get_strategy().experimental_local_results(variable)[0].numpy()
+    """The first replica's value; reading the mean of all replicas would wait for other workers."""
+    value: np.ndarray = tf.distribute.get_strategy().experimental_local_results(variable)[0].numpy()
+    return value
 
 
 def _several_workers() -> bool:
@@ -120,13 +118,12 @@ def _several_workers() -> bool:
 
 
 def _new_folder(path: str) -> str:
-    """Makes the folder `path`, or `path`-2, -3, ..., whichever is not there yet."""
+    """Makes the folder `path`, or `path`-2, -3, ..., the first that is not there yet."""
     for number in range(1, 1000):
         folder = path if number == 1 else f"{path}-{number}"
-        if not tf.io.gfile.exists(folder):
-            try:
-                tf.io.gfile.mkdir(folder)
-            except tf.errors.AlreadyExistsError:
-                continue  # Another worker was faster.
-            return folder
+        try:
+            files.make_folder(folder, exist_ok=False)
+        except FileExistsError:
+            continue  # An older bundle's, or another worker's that was faster.
+        return folder
     raise OSError(f"no name left beside {path}")

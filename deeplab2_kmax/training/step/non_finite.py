@@ -1,4 +1,4 @@
-"""What happens where a loss or a gradient is not finite."""
+"""What happens where a loss or a gradient is not finite: when training stops, and what the user is told."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ import numpy as np
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.training.step.step import StepReport, TrainStep
+from deeplab2_kmax.wording import some_of
 
-# Entry of a training batch: [B] strings, which no device can take.
+# Entry of a training batch: [B] strings.
 RECORD_NAMES = "image_name"
 _NAMED_AT_MOST = 5
 _RECORDS_AT_MOST = 32
 
 
 def without_record_names(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch as devices take it."""
+    """A batch without the names of its records: strings cannot go to GPUs or TPUs, nor through XLA."""
     return {name: values for name, values in batch.items() if name != RECORD_NAMES}
 
 
 @dataclasses.dataclass(frozen=True)
 class NonFinitePolicy:
-    """When training stops.
+    """When training stops because of steps that are not finite.
 
     Attributes:
-        in_a_row: so many steps in a row that are not finite; those before the last are skipped.
-        skips: whether steps may be skipped at all; False: `in_a_row` is 1.
+        in_a_row: training stops at this many such steps in a row; those before the last one are skipped.
+        skips: whether steps may be skipped at all; if not, `in_a_row` is 1.
     """
 
     in_a_row: int = 1
@@ -38,15 +39,17 @@ class NonFinitePolicy:
 
     @classmethod
     def from_options(cls, options: config_pb2.TrainerOptions) -> NonFinitePolicy:
-        """The policy a config's `trainer_options` ask for.
+        """The policy that a config's `trainer_options` ask for.
 
         Raises:
-            ConfigError: a limit below 1.
+            ConfigError: the limit is below 1.
         """
         if options.non_finite_policy == options.STOP:
             return cls()
         if options.max_skipped_in_a_row < 1:
-            raise ConfigError(f"max_skipped_in_a_row: expected 1 or more, came {options.max_skipped_in_a_row}")
+            raise ConfigError(
+                f"trainer_options.max_skipped_in_a_row: expected 1 or more, got {options.max_skipped_in_a_row}"
+            )
         return cls(options.max_skipped_in_a_row, skips=True)
 
 
@@ -55,14 +58,14 @@ STOP = NonFinitePolicy()
 
 @dataclasses.dataclass(frozen=True)
 class NonFinite:
-    """A step that could not be made.
+    """A step at which training stops because it is not finite.
 
     Attributes:
         step: its number, counted from 1.
         terms: mean of each loss term over the global batch.
         gradients: names of the weights whose gradient is not finite.
         weights: how many weights have a gradient.
-        batch: this process' share of the batch, [B, ...] arrays.
+        batch: this process's share of the batch, [B, ...] arrays.
     """
 
     step: int
@@ -72,8 +75,17 @@ class NonFinite:
     batch: Mapping[str, np.ndarray]
 
     @classmethod
-    def from_report(cls, number: int, step: TrainStep, report: StepReport, batch: Mapping[str, np.ndarray]):
-        """What `report` says of the step with this number."""
+    def from_report(
+        cls, number: int, step: TrainStep, report: StepReport, batch: Mapping[str, np.ndarray]
+    ) -> NonFinite:
+        """What the report of a step says.
+
+        Args:
+            number: the number of the step, counted from 1.
+            step: made the report.
+            report: of a step that is not finite.
+            batch: this process's share of the batch.
+        """
         variables = step.model.trainable_variables
         return cls(
             step=number,
@@ -85,29 +97,25 @@ class NonFinite:
 
     @property
     def records(self) -> list[str]:
-        """Names of the batch's images, where it has them."""
+        """Names of the batch's images; empty if the batch has none."""
         return [name.decode(errors="replace") for name in self.batch.get(RECORD_NAMES, [])]
 
     @property
     def culprits(self) -> str:
-        """The terms that are not finite; where all are, the gradients."""
+        """The loss terms that are not finite; if all are finite, the gradients that are not."""
         terms = [name for name, value in self.terms.items() if not math.isfinite(value)]
         if terms:
             return ", ".join(terms)
-        named = f" of {_some(self.gradients, _NAMED_AT_MOST)}" if self.gradients else ""
+        # The squares of finite gradients may overflow in their sum; then no single gradient is to blame.
+        named = f" of {some_of(self.gradients, _NAMED_AT_MOST)}" if self.gradients else ""
         return f"the gradient ({len(self.gradients)} of {self.weights} weights){named}"
 
     def message(self, policy: NonFinitePolicy) -> str:
-        """For the user: what happened, and what helps."""
+        """Tells the user what happened and what usually helps."""
         in_a_row = f" after {policy.in_a_row} such steps in a row" if policy.skips else ""
-        records = f" Records: {_some(self.records, _RECORDS_AT_MOST)}." if self.records else ""
+        records = f" Records: {some_of(self.records, _RECORDS_AT_MOST)}." if self.records else ""
         return (
             f"training stopped at step {self.step}{in_a_row}: not finite: {self.culprits}.{records} No weight was"
             " updated with it; the checkpoints written before are sound. A lower base_learning_rate, a longer warm-up"
             " or use_gradient_clipping usually help"
         )
-
-
-def _some(names: Sequence[str], at_most: int) -> str:
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more

@@ -1,20 +1,20 @@
-"""One training step: batch -> loss terms -> gradients -> summed over replicas -> clipped -> applied."""
+"""One training step: batch -> loss terms -> gradients -> summed over replicas, clipped -> applied."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from deeplab2_kmax.errors import TrainingError
+from deeplab2_kmax.losses.total import TOTAL
 from deeplab2_kmax.training.optimizers import Optimizers
 from deeplab2_kmax.training.step.accumulation import Accumulator, micro_batch
 from deeplab2_kmax.training.step.loss_scale import LossScale
 
-TOTAL_LOSS = "total_loss"
-IMAGE = "image"
+_IMAGE = "image"
 
 Loss = Callable[[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 Batch = Mapping[str, tf.Tensor]
@@ -24,13 +24,14 @@ class StepReport(NamedTuple):
     """What a step found; the same on all replicas.
 
     Attributes:
-        terms: [loss names] float32, each term's mean over the global batch.
-        norm: scalar float32, norm of the gradient before clipping: of the sum over replicas with
-            `Optimizers.clip_sum`, else the mean of the replicas' own.
-        squares: [trainable weights] float32, half the squared norm of each weight's gradient, likewise; 0 where the
-            loss does not depend on the weight.
-        finite: scalar bool; False: something of the above is not finite, and nothing was changed.
-        overflowed: scalar bool; not finite only because the loss scale was too large. It is smaller now.
+        terms: [loss names] float32, the mean of each loss term over the global batch.
+        norm: scalar float32, global norm of the gradients before clipping: of the gradients summed over replicas with
+            `Optimizers.clip_sum`, else the mean of the replicas' own norms.
+        squares: [trainable weights] float32, half the squared norm of each weight's gradient, summed or averaged like
+            `norm`; 0 where the loss does not depend on the weight.
+        finite: scalar bool; False if any of the above is not finite. Such a step changes nothing.
+        overflowed: scalar bool; True if the step is not finite only because the loss scale was too large. The scale
+            has then been made smaller.
     """
 
     terms: tf.Tensor
@@ -40,12 +41,12 @@ class StepReport(NamedTuple):
     overflowed: tf.Tensor
 
 
-class Pending(NamedTuple):
-    """What a step has found out and not done yet, on each replica.
+class PendingUpdate(NamedTuple):
+    """What each replica needs to complete a step after its backward pass.
 
     Attributes:
         gradients: of the weights that have one, clipped and summed over replicas.
-        statistics: what the forward pass has changed, as it was before.
+        statistics: the values that the model's non-trainable variables (moving statistics) had before the forward pass.
     """
 
     gradients: list[tf.Tensor]
@@ -53,32 +54,34 @@ class Pending(NamedTuple):
 
 
 class TrainStep:
-    """Updates a model's weights once a call.
+    """Updates a model's weights, one batch at a time.
 
-    Called, it does all of a step in one graph, for loops in a graph. A loop on the host calls `look`, reads whether
-    what came out is finite, and calls `apply` or `put_back`: a condition in the graph around all optimizers would take
-    longer to trace and to optimize than the optimizers themselves.
+    A step minimizes the mean of `total_loss` over the global batch. There are two ways to make one:
 
-    A step minimises the mean of `total_loss` over the global batch. A loss or gradient that is not finite on any
-    replica is found before anything is changed: the replicas agree on it, and none of them touches a weight, an
-    optimizer's state or a moving statistic. That is decided by a value in the graph, not by an assertion, so that it
-    works where XLA compiles the step.
+    - Calling the object makes the whole step in one graph; for loops inside a graph, as on TPUs.
+    - A loop on the host calls `forward_backward`, reads from the report whether all values are finite, and then calls
+      either `apply_gradients` or `restore_statistics`, each a graph of its own. One graph would need a `tf.cond` around
+      all optimizers, which takes longer to trace and to optimize than the optimizers themselves.
 
-    Nothing in here runs Python on the host, and all shapes are static.
+    A loss or gradient that is not finite on any replica is found before anything is changed for good: the replicas
+    agree on it, and none of them changes a weight, an optimizer's state or a moving statistic. The graph returns this
+    as a value instead of asserting it, because XLA drops assertions.
 
-    With `micro_batches` each replica cuts its batch into so many equal parts and works on one after the other; the
-    gradients' mean is what updates the weights. Batch statistics are then each part's own.
+    No part of a step runs Python code on the host, and all shapes are static, so that XLA can compile it.
+
+    With `micro_batches` above 1 each replica cuts its batch into that many equal parts and works on one after the
+    other; the mean of their gradients updates the weights. Batch norms then use the statistics of one part at a time.
 
     Args:
-        model: `model(images [B, H, W, 3], training=True)` -> dict of outputs; float32, made in the strategy's scope.
-        loss: `loss(targets, outputs)` -> dict of [B] float32 terms including `total_loss`.
+        model: `model(images [B, H, W, 3], training=True)` -> dict of outputs; made in the strategy's scope.
+        loss: `loss(batch, outputs)` -> dict of [B] float32 terms, `total_loss` among them.
         loss_names: the terms to report, `total_loss` among them.
         optimizers: made in the strategy's scope.
-        draws: gives the context in which model and loss draw random numbers for a part of a batch, counted from 0; see
-            `random_draws`.
-        compiled: XLA compiles what a replica does; TPUs always do.
-        micro_batches: see above; a replica's batch is a multiple of it.
-        loss_scale: of a model with float16 inside.
+        draws: maps the number of a micro-batch, from 0, to the context in which the model and the loss draw their
+            random numbers for it; see `deeplab2_kmax.random_draws`.
+        compiled: whether XLA compiles what a replica does; on TPUs it always does.
+        micro_batches: the number of parts, see above; has to divide a replica's batch.
+        loss_scale: for a model that computes in float16.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class TrainStep:
         loss: Loss,
         loss_names: Sequence[str],
         optimizers: Optimizers,
-        draws: Callable[[tf.Tensor | int], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        draws: Callable[[tf.Tensor | int], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         compiled: bool = False,
         micro_batches: int = 1,
         loss_scale: LossScale | None = None,
@@ -96,15 +99,16 @@ class TrainStep:
         self.loss_names = tuple(loss_names)
         self.model = model
         self.optimizers = optimizers
+        self.loss_scale = loss_scale
         self._strategy = tf.distribute.get_strategy()
         self._loss = loss
         self._draws = draws
         self._compiled = compiled
         self._micro_batches = micro_batches
-        self.loss_scale = loss_scale
-        self._accumulator = None
+        self._accumulator: Accumulator | None = None
         if micro_batches > 1:
             self._accumulator = Accumulator(model.trainable_variables, len(self.loss_names))
+        # Whether the loss depends on each trainable variable; filled in while the step is traced.
         self._has_gradient: list[bool] = []
 
     @property
@@ -113,85 +117,112 @@ class TrainStep:
         return [v.name for v, has in zip(self.model.trainable_variables, self._has_gradient) if not has]
 
     def __call__(self, batch: Batch) -> StepReport:
-        """Runs on all replicas; `batch` is what the distributed data set gives. Call it in a tf.function."""
-        return self._scaling(self._of_first_replica(self._begun(batch, self._update_if_finite)))
+        """Makes a whole step on all replicas; call it in a tf.function.
 
-    def look(self, batch: Batch) -> tuple[StepReport, Pending]:
-        """The first half of a step: it changes moving statistics, and no weight. Call it in a tf.function."""
-        report, pending = self._begun(batch, lambda *found: found)
-        return self._scaling(self._of_first_replica(report)), pending
+        Args:
+            batch: what the distributed data set yields.
+        """
+        return self._with_loss_scale(self._of_first_replica(self._on_replicas(batch, self._update_if_finite)))
 
-    def _scaling(self, report: StepReport) -> StepReport:
-        """Tells an overflow from a fault, and the loss scale of both."""
+    def forward_backward(self, batch: Batch) -> tuple[StepReport, PendingUpdate]:
+        """The first half of a step: loss and gradients. Call it in a tf.function.
+
+        It changes moving statistics, as every forward pass in training does, but no weight. `apply_gradients` or
+        `restore_statistics` has to follow.
+        """
+
+        def unchanged(report: StepReport, pending: PendingUpdate) -> tuple[StepReport, PendingUpdate]:
+            return report, pending
+
+        report, pending = self._on_replicas(batch, unchanged)
+        return self._with_loss_scale(self._of_first_replica(report)), pending
+
+    def apply_gradients(self, pending: PendingUpdate) -> None:
+        """The second half of a step that is finite: updates the weights. Call it in a tf.function."""
+        self._run(self._apply_gradients, pending)
+
+    def restore_statistics(self, pending: PendingUpdate) -> None:
+        """The second half of a step that is not finite: moving statistics become what they were before the step.
+
+        Call it in a tf.function.
+        """
+        self._run(self._restore_statistics, pending)
+
+    def _with_loss_scale(self, report: StepReport) -> StepReport:
+        """Marks a step that only a smaller loss scale can mend, and adjusts the scale."""
         if self.loss_scale is None:
             return report
         report = report._replace(overflowed=self.loss_scale.overflowed(report.terms, report.finite))
         self.loss_scale.update(report.finite, report.overflowed)
         return report
 
-    def apply(self, pending: Pending) -> None:
-        """Updates the weights. Call it in a tf.function."""
-        self._run(self._apply, pending)
+    def _on_replicas(self, batch: Batch, finish: Callable[[StepReport, PendingUpdate], Any]) -> Any:
+        """Runs forward and backward pass and then `finish(report, pending)` on every replica; returns its result."""
+        accumulator = self._accumulator
+        if accumulator is None:
+            return self._run(lambda batch: finish(*self._whole_batch(batch)), batch)
 
-    def put_back(self, pending: Pending) -> None:
-        """Makes moving statistics what they were before `look`. Call it in a tf.function."""
-        self._run(self._put_back, pending)
+        def begin() -> list[tf.Tensor]:
+            accumulator.reset()
+            return self._statistics()
 
-    def _begun(self, batch: Batch, end: Callable[[StepReport, Pending], NamedTuple]):
-        """What `end` makes of report and gradients, on every replica."""
-        if self._accumulator is None:
-            return self._run(lambda batch: end(*self._whole(batch)), batch)
-        statistics = self._run(self._begin)
+        def add(batch: Batch, index: tf.Tensor) -> None:
+            accumulator.add(*self._gradients(micro_batch(batch, index, self._micro_batches), index))
 
-        def add(index):
-            self._run(self._add, batch, index)
+        def end(statistics: list[tf.Tensor]) -> Any:
+            sums, terms = accumulator.sums()
+            gradients = [gradient if has else None for gradient, has in zip(sums, self._has_gradient)]
+            return finish(*self._reduced(gradients, terms, statistics))
+
+        def next_part(index: tf.Tensor) -> tf.Tensor:
+            self._run(add, batch, index)
             return index + 1
 
-        tf.while_loop(lambda index: index < self._micro_batches, add, [tf.constant(0)], parallel_iterations=1)
-        return self._run(lambda statistics: end(*self._sums(statistics)), statistics)
+        statistics = self._run(begin)
+        # One part after the other: parts side by side would need the memory of the whole batch.
+        tf.while_loop(lambda index: index < self._micro_batches, next_part, [tf.constant(0)], parallel_iterations=1)
+        return self._run(end, statistics)
 
-    def _run(self, function: Callable, *args):
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         if self._compiled:
             function = tf.function(function, jit_compile=True, autograph=False)
         return self._strategy.run(function, args=args)
 
     def _of_first_replica(self, report: StepReport) -> StepReport:
-        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], report)
+        first: StepReport = tf.nest.map_structure(
+            lambda value: self._strategy.experimental_local_results(value)[0], report
+        )
+        return first
 
-    # From here on in replica context ---------------------------------------------------------------------------------
+    # The methods below run in replica context. ------------------------------------------------------------------------
 
-    def _whole(self, batch: Batch) -> tuple[StepReport, Pending]:
-        statistics = self._statistics()
-        return self._found(*self._gradients(batch, 0), statistics)
-
-    def _begin(self) -> list[tf.Tensor]:
-        self._accumulator.reset()
-        return self._statistics()
-
-    def _add(self, batch: Batch, index: tf.Tensor) -> None:
-        self._accumulator.add(*self._gradients(micro_batch(batch, index, self._micro_batches), index))
-
-    def _sums(self, statistics: list[tf.Tensor]) -> tuple[StepReport, Pending]:
-        gradients, terms = self._accumulator.sums()
-        gradients = [gradient if has else None for gradient, has in zip(gradients, self._has_gradient)]
-        return self._found(gradients, terms, statistics)
+    def _whole_batch(self, batch: Batch) -> tuple[StepReport, PendingUpdate]:
+        statistics = self._statistics()  # Before the forward pass changes them.
+        return self._reduced(*self._gradients(batch, 0), statistics)
 
     def _statistics(self) -> list[tf.Tensor]:
-        """What a forward pass changes, as it was before: to be put back where the pass turns out not to be finite."""
+        """The present values of all variables that a forward pass may change."""
         return [variable.read_value() for variable in self.model.non_trainable_variables]
 
     def _gradients(self, batch: Batch, index: tf.Tensor | int) -> tuple[list[tf.Tensor | None], tf.Tensor]:
-        """Of part `index` of a replica's batch: gradients of its share of the loss, and its mean terms [loss names].
+        """Gradients and loss terms of one micro-batch.
 
-        Gradients are summed over parts and replicas, so each contributes its share of the mean; so do the terms of the
-        parts.
+        Both are divided by the number of micro-batches, and gradients by the number of replicas as well: summed over
+        micro-batches and replicas they become means over the global batch.
+
+        Args:
+            batch: the images and targets of the micro-batch.
+            index: its number.
+
+        Returns:
+            A gradient for each trainable variable, None where there is none, and the loss terms [loss names].
         """
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape, self._draws(index):
-            outputs = self.model(batch[IMAGE], training=True)
+            outputs = self.model(batch[_IMAGE], training=True)
             terms = self._loss(batch, outputs)
             terms = {name: tf.reduce_mean(term) / self._micro_batches for name, term in terms.items()}
-            share = terms[TOTAL_LOSS] / self._strategy.num_replicas_in_sync
+            share = terms[TOTAL] / self._strategy.num_replicas_in_sync
             if self.loss_scale is not None:
                 share = self.loss_scale.scaled(share)
         gradients = tape.gradient(share, variables)
@@ -202,66 +233,87 @@ class TrainStep:
             raise TrainingError("the loss does not depend on any weight of the model")
         return gradients, tf.stack([terms[name] for name in self.loss_names])
 
-    def _found(
+    def _reduced(
         self, gradients: list[tf.Tensor | None], terms: tf.Tensor, statistics: list[tf.Tensor]
-    ) -> tuple[StepReport, Pending]:
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
+    ) -> tuple[StepReport, PendingUpdate]:
+        """Clips this replica's gradients and sums them over replicas; reports what it found."""
+        # Lookups in a table, as of relative positions, have sparse gradients with an entry for each use. Converting
+        # them adds these up, so that the norm is that of the gradient itself; DeepLab2 counts each use on its own.
+        present = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
         if self.optimizers.clip_sum:
-            gradients = self._sum_over_replicas(gradients)
-        squares = [tf.nn.l2_loss(gradient) for gradient in gradients]
+            present = self._sum_over_replicas(present)
+        # The norm is made of the same squares that tell which weight's gradient is not finite, so each gradient is read
+        # once for both.
+        squares = [tf.nn.l2_loss(gradient) for gradient in present]
         norm = tf.sqrt(2.0 * tf.add_n(squares))
-        gradients = self._clipped(gradients, norm)
+        present = self._clipped(present, norm)
         if not self.optimizers.clip_sum:
-            gradients = self._sum_over_replicas(gradients)
-        return self._report(terms, norm, squares), Pending(gradients, statistics)
+            # DeepLab2's order: each replica clips its own share, 1/replicas of the mean, and then they are summed. The
+            # result depends on how many replicas share the batch; `clip_sum` does not.
+            present = self._sum_over_replicas(present)
+        return self._report(terms, norm, squares), PendingUpdate(present, statistics)
 
     def _clipped(self, gradients: list[tf.Tensor], norm: tf.Tensor) -> list[tf.Tensor]:
         limit = self.optimizers.clip_norm
-        return gradients if limit is None else tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0]
+        if limit is None:
+            return gradients
+        clipped: list[tf.Tensor] = tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0]
+        return clipped
 
     def _sum_over_replicas(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         if self._strategy.num_replicas_in_sync == 1:
             return tensors
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+        sums: list[tf.Tensor] = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+        return sums
 
     def _report(self, terms: tf.Tensor, norm: tf.Tensor, squares: list[tf.Tensor]) -> StepReport:
-        """The same on every replica; what is not finite on one of them is not finite anywhere."""
-        squares = iter(squares)
-        of_all = [next(squares) if has else tf.zeros([]) for has in self._has_gradient]
-        values = tf.concat([terms, [norm], of_all], 0)
+        """The report of all replicas together; what is not finite on one of them is not finite in it."""
+        of_gradients = iter(squares)
+        of_weights = [next(of_gradients) if has else tf.zeros([]) for has in self._has_gradient]
+        # One tensor, so that the replicas exchange all figures at once.
+        values = tf.concat([terms, [norm], of_weights], 0)
         replicas = self._strategy.num_replicas_in_sync
         if replicas > 1:
+            # NaN and infinity survive the sum, so all replicas come to the same decision.
             (values,) = self._sum_over_replicas([values / replicas])
         finite = tf.reduce_all(tf.math.is_finite(values))
-        terms, norm, squares = tf.split(values, [len(self.loss_names), 1, len(of_all)])
-        return StepReport(terms, norm[0], squares, finite, overflowed=tf.constant(False))
+        terms, norm, all_squares = tf.split(values, [len(self.loss_names), 1, len(of_weights)])
+        return StepReport(terms, norm[0], all_squares, finite, overflowed=tf.constant(False))
 
-    def _update_if_finite(self, report: StepReport, pending: Pending) -> StepReport:
-        _cond_on_replicas(report.finite, self._apply, self._put_back, (pending,))
+    def _update_if_finite(self, report: StepReport, pending: PendingUpdate) -> StepReport:
+        _cond_on_replicas(report.finite, self._apply_gradients, self._restore_statistics, (pending,))
         return report
 
-    def _apply(self, pending: Pending) -> None:
+    def _apply_gradients(self, pending: PendingUpdate) -> None:
         trained = [v for v, has in zip(self.model.trainable_variables, self._has_gradient) if has]
         self.optimizers.apply(zip(pending.gradients, trained), aggregated=True)
 
-    def _put_back(self, pending: Pending) -> None:
+    def _restore_statistics(self, pending: PendingUpdate) -> None:
         for variable, value in zip(self.model.non_trainable_variables, pending.statistics):
             variable.assign(value)
 
 
-def _cond_on_replicas(condition: tf.Tensor, if_true: Callable, if_false: Callable, args: tuple) -> None:
-    """Calls `if_true(*args)` or `if_false(*args)` in replica context; the condition is the same on all replicas.
+def _cond_on_replicas(
+    condition: tf.Tensor, if_true: Callable[..., None], if_false: Callable[..., None], args: tuple[Any, ...]
+) -> None:
+    """Calls `if_true(*args)` or `if_false(*args)` in replica context.
 
-    Where replicas meet in one thread to update variables (`merge_call`), they cannot do so inside a condition of their
-    own; there one condition is put around all of them.
+    Some strategies update variables in a `merge_call`, where all replicas meet in one thread. That is not allowed
+    inside a `tf.cond` of a single replica; there one `tf.cond` is put around the calls of all replicas.
+
+    Args:
+        condition: scalar bool, the same on all replicas.
+        if_true: called where it is True.
+        if_false: called where it is False.
+        args: this replica's arguments of both.
     """
 
-    def choose(strategy, condition, *args):
-        def each(function):
+    def choose(strategy: tf.distribute.Strategy, condition: Any, *args: Any) -> None:
+        def on_each(function: Callable[..., None]) -> None:
             strategy.extended.call_for_each_replica(function, args=args)
 
-        one = strategy.experimental_local_results(condition)[0]
-        tf.cond(one, _without_result(lambda: each(if_true)), _without_result(lambda: each(if_false)))
+        of_first = strategy.experimental_local_results(condition)[0]
+        tf.cond(of_first, _without_result(lambda: on_each(if_true)), _without_result(lambda: on_each(if_false)))
 
     if tf.__internal__.distribute.strategy_supports_no_merge_call():
         tf.cond(condition, _without_result(lambda: if_true(*args)), _without_result(lambda: if_false(*args)))
@@ -269,8 +321,10 @@ def _cond_on_replicas(condition: tf.Tensor, if_true: Callable, if_false: Callabl
         tf.distribute.get_replica_context().merge_call(choose, args=(condition, *args))
 
 
-def _without_result(function: Callable) -> Callable:
-    def call():
+def _without_result(function: Callable[[], None]) -> Callable[[], tf.Operation]:
+    """A branch for `tf.cond`, whose branches have to return the same structure."""
+
+    def call() -> tf.Operation:
         function()
         return tf.no_op()
 

@@ -1,4 +1,4 @@
-"""How long it takes until the first step: what Python and TensorFlow leave out while a training graph is built."""
+"""Starting sooner: work that Python and TensorFlow can do without while a training graph is built."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Turns Python's garbage collector off in this block; where it was off before, it stays off.
+    """Turns Python's garbage collector off in this block; if it was off before, it stays off afterwards.
 
-    Importing TensorFlow, building a model and tracing a graph make millions of objects that stay. The collector looks
-    through all of them again and again and finds nothing to free, which takes a fifth of the time.
+    Importing TensorFlow, building a model and tracing a graph create millions of objects that stay alive. The collector
+    looks through all of them again and again and finds nothing to free, which takes a fifth of the time.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -25,13 +25,13 @@ def no_garbage_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def training_graph_passes() -> Iterator[None]:
-    """Graphs that run for the first time in this block are not optimized by TensorFlow, unless there is a GPU.
+    """Turns TensorFlow's graph optimizer off for graphs that run for the first time in this block; not with a GPU.
 
-    On a CPU a training graph's steps are not faster for it (benchmarks/train_step.py); kMaX-R50 starts three seconds
-    earlier without and takes a tenth more memory. Evaluation's graphs, which run outside, keep all passes: there
-    convolutions are fused with what follows.
+    On a CPU it makes training steps no faster (benchmarks/train_step.py). Without it kMaX-R50 starts three seconds
+    earlier and takes a tenth more memory. Graphs of an evaluation run outside of this block and keep all optimizations:
+    there, fusing convolutions with what follows them pays.
     """
-    # Imported here, since `no_garbage_collection` has to be in force while TensorFlow is imported.
+    # Imported here, because `no_garbage_collection` has to be in force while TensorFlow is imported.
     import tensorflow as tf
 
     if tf.config.list_logical_devices("GPU"):

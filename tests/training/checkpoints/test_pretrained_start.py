@@ -10,7 +10,7 @@ from deeplab2_kmax.config import load_config
 from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import CheckpointError, ConfigError
 from deeplab2_kmax.model import build_model
-from deeplab2_kmax.training.checkpoints.checkpointing import pretrained_encoder
+from deeplab2_kmax.training.checkpoints.initial_weights import pretrained_encoder
 from deeplab2_kmax.training.mode import Mode
 from deeplab2_kmax.training.run.run import Run
 from deeplab2_kmax.training.run.run_checks import check_run
@@ -20,7 +20,7 @@ FIELD = "model_options.backbone.pretrained_weights"
 
 @pytest.fixture(scope="module")
 def make_config(configs, tiny_overrides, tmp_path_factory):
-    """pretrained weights -> config of a very small experiment with two records."""
+    """pretrained weights -> config of a very small run with two records."""
     folder = tmp_path_factory.mktemp("shapes")
     convert_shapes(str(folder), num_train=1, num_val=1, size=33, num_processes=1)
     patterns = [f"{part}_dataset_options.file_pattern={folder}/*" for part in ("train", "eval")]
@@ -48,15 +48,15 @@ def build(config, mode, folder):
 
 def test_a_new_run_starts_from_them_and_a_resumed_one_does_not_need_them(make_config, pretrained, tmp_path, capsys):
     source, path = pretrained
-    experiment = build(make_config(path), "train", tmp_path)
+    run = build(make_config(path), "train", tmp_path)
     assert f"pretrained encoder from {path}: " in capsys.readouterr().out
-    loaded, given = checkpoint_variables(experiment.model), checkpoint_variables(source)
+    loaded, given = checkpoint_variables(run.model), checkpoint_variables(source)
     for key in given:
         if key.startswith("encoder/"):
             np.testing.assert_array_equal(loaded[key], given[key])
     assert (loaded["transformer_decoder/cluster_centers"] != given["transformer_decoder/cluster_centers"]).numpy().any()
-    experiment.global_step.assign(1)
-    experiment.checkpoints.save(check_interval=False)
+    run.global_step.assign(1)
+    run.checkpoints.save(check_interval=False)
     gone = make_config("no/such/checkpoint")
     check_run(gone, "eval", str(tmp_path))
     build(gone, "train", tmp_path)

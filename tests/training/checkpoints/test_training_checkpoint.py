@@ -9,7 +9,7 @@ import tensorflow as tf
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints
-from deeplab2_kmax.training.optimizers import build_optimizers, solver_settings
+from deeplab2_kmax.training.optimizers import SolverSettings, build_optimizers
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -18,7 +18,7 @@ _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 def test_keys_equal_deeplab2s_after_two_steps(tmp_path):
     config = load_config(str(_ROOT / "configs/coco/kmax_r50.textproto"))
     model = build_model(config)
-    settings = solver_settings(config.trainer_options.solver_options)
+    settings = SolverSettings.from_options(config.trainer_options.solver_options)
     variables = model.trainable_variables
     optimizers = build_optimizers(settings, variables, model.pixel_encoder.trainable_variables)
     step = orbit.utils.create_global_step()

@@ -46,7 +46,7 @@ def test_a_chief_comes_before_the_workers():
         ({"cluster": ["a:1"]}, '"cluster" is no object of lists'),
         ({"cluster": {"worker": "a:1"}}, '"cluster" is no object of lists'),
         ({"cluster": {"worker": ["host0", "host1:1"]}}, '"host:port"'),
-        ({"cluster": {**TWO, "ps": ["p:1"]}}, 'other jobs than "chief" and "worker": came worker, ps'),
+        ({"cluster": {**TWO, "ps": ["p:1"]}}, 'other jobs than "chief" and "worker": got worker, ps'),
         ({"cluster": {"chief": ["a:1", "b:1"]}}, "more than one chief"),
         ({"cluster": TWO}, '"task" does not say'),
         ({"cluster": TWO, "task": {"type": "worker"}}, '"task" does not say'),

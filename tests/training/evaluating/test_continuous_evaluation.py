@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints import files as checkpoint_files
+from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import fingerprint, link_checkpoint
 from deeplab2_kmax.errors import CheckpointError, ConfigError
 from deeplab2_kmax.folder_lock import hold_lock
@@ -87,7 +87,7 @@ def test_each_checkpoint_is_evaluated_once_and_the_best_is_kept(a_run, capsys):
         (10, "ckpt-10", 0.25), (20, "ckpt-20", 0.75), (30, "ckpt-30", 0.5)
     ]  # fmt: skip
     said = capsys.readouterr().out
-    assert "step 30 is the last one\n3 checkpoint(s) evaluated; best: PQ 75.00 at step 20, kept as " in said
+    assert "step 30 is the last one\n3 checkpoints evaluated; best: PQ 75.00 at step 20, kept as " in said
     # Nothing of the others is left, and the trainer's folder is as it was.
     assert sorted(os.listdir(os.path.join(a_run.folder, "best"))) == [
         "best.json", "checkpoint", "ckpt-20.data-00000-of-00001", "ckpt-20.index"
@@ -108,7 +108,7 @@ def test_another_process_goes_on_where_one_stopped(a_run, capsys):
     third = Run(a_run.folder)
     assert third.evaluate_all(last_step=20)[PQ] == 0.25
     assert third.evaluated == []
-    assert "0 checkpoint(s) evaluated, 2 had their results; best: PQ 50.00 at step 10" in capsys.readouterr().out
+    assert "0 checkpoints evaluated, 2 had their results; best: PQ 50.00 at step 10" in capsys.readouterr().out
 
 
 def test_a_checkpoint_written_anew_counts_as_another_only_if_it_differs(a_run):
@@ -126,7 +126,7 @@ def test_a_checkpoint_written_anew_counts_as_another_only_if_it_differs(a_run):
 
 def test_no_new_checkpoint_ends_it_in_time(a_run, no_pause, capsys):
     assert a_run.evaluate_all(timeout=0.02) == {}
-    assert "no new checkpoint within 0 s\n0 checkpoint(s) evaluated; best: none" in capsys.readouterr().out
+    assert "no new checkpoint within 0 s\n0 checkpoints evaluated; best: none" in capsys.readouterr().out
 
 
 def test_checkpoints_that_appear_during_an_evaluation_come_next(a_run, no_pause):
@@ -171,15 +171,15 @@ def test_a_checkpoint_deleted_before_it_is_read_is_skipped(a_run, gone, capsys):
 def test_a_checkpoint_deleted_between_its_two_files_is_skipped(a_run, monkeypatch, capsys):
     a_run.write(10, 0.5)
     a_run.write(20, 0.5)
-    bring = checkpoint_files._bring
+    link_or_copy = files.link_or_copy
 
     def and_then_delete(source, target):
-        bring(source, target)
+        link_or_copy(source, target)
         if "ckpt-10.data" in source:
             os.unlink(source)
             os.unlink(os.path.join(a_run.folder, "ckpt-10.index"))
 
-    monkeypatch.setattr(checkpoint_files, "_bring", and_then_delete)
+    monkeypatch.setattr(files, "link_or_copy", and_then_delete)
     a_run.evaluate_all(last_step=20)
     assert a_run.evaluated == [20]
     assert "ckpt-10 skipped: deleted before it could be read\n" in capsys.readouterr().out
@@ -237,6 +237,15 @@ def test_results_under_other_settings_do_not_count(a_run):
     results.add(a_run.write(20, 0.25), 20, {PQ: 0.25})
     assert results.best.step == 20  # but has nothing to be compared with.
     assert a_run.results(settings="two images").figures_of(path) == {PQ: 0.9}
+
+
+def test_a_best_checkpoint_under_other_settings_is_told_without_a_figure(a_run, capsys):
+    a_run.results(settings="two images").add(a_run.write(10, 0.5), 10, {PQ: 0.9})
+    for index in pathlib.Path(a_run.folder).glob("ckpt-10.*"):
+        index.unlink()
+    pathlib.Path(a_run.folder, "checkpoint").unlink()
+    a_run.evaluate_all()
+    assert f"; best: step 10, kept as {a_run.folder}/best/ckpt-10, chosen under other" in capsys.readouterr().out
 
 
 def test_settings_are_what_figures_depend_on(tiny_config):
@@ -299,7 +308,7 @@ def test_a_file_that_is_none_of_ours_is_not_overwritten(a_run):
 
 
 def test_unknown_metrics_are_refused_with_the_known_ones(a_run):
-    with pytest.raises(ConfigError, match=r"best_checkpoint_metric: expected one of evaluation/pq/PQ, .*; came 'PQ'"):
+    with pytest.raises(ConfigError, match=r"best_checkpoint_metric: expected one of evaluation/pq/PQ, .*; got 'PQ'"):
         a_run.results("PQ")
     assert a_run.results("").best is None
 
@@ -310,7 +319,7 @@ def test_without_hard_links_checkpoints_are_copied(a_run, tmp_path, monkeypatch)
     def none_here(source, target):
         raise OSError("not supported")
 
-    monkeypatch.setattr(checkpoint_files.os, "link", none_here)
+    monkeypatch.setattr(os, "link", none_here)
     copy = link_checkpoint(path, str(tmp_path / "copies"))
     assert fingerprint(copy) == fingerprint(path)
     np.testing.assert_array_equal(a_run.evaluate(copy)[PQ], 0.5)

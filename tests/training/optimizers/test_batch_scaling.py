@@ -4,7 +4,7 @@ import pytest
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import trainer_pb2
-from deeplab2_kmax.training.optimizers import solver_settings
+from deeplab2_kmax.training.optimizers import SolverSettings
 
 
 def options(**fields):
@@ -21,11 +21,11 @@ def options(**fields):
     ],
 )
 def test_rates_follow_the_batch_size_where_a_reference_is_given(fields, factor):
-    schedule = solver_settings(options(**fields), batch_size=16).schedule
+    schedule = SolverSettings.from_options(options(**fields), batch_size=16).schedule
     assert schedule.base_learning_rate == pytest.approx(0.5 * factor)
     assert schedule.poly_end_learning_rate == pytest.approx(0.1 * factor)
 
 
 def test_a_negative_reference_is_refused():
     with pytest.raises(ConfigError, match="learning_rate_reference_batch_size: .*-1"):
-        solver_settings(options(learning_rate_reference_batch_size=-1), batch_size=16)
+        SolverSettings.from_options(options(learning_rate_reference_batch_size=-1), batch_size=16)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints
-from deeplab2_kmax.training.optimizers import build_optimizers, solver_settings
+from deeplab2_kmax.training.optimizers import SolverSettings, build_optimizers
 
 MULTIPLIER = "trainer_options.solver_options.backbone_learning_rate_multiplier=0.1"
 
@@ -13,7 +13,7 @@ MULTIPLIER = "trainer_options.solver_options.backbone_learning_rate_multiplier=0
 def test_slots_in_a_training_checkpoint(tiny_max_config, tmp_path):
     config = tiny_max_config(MULTIPLIER)
     model = build_model(config)
-    settings = solver_settings(config.trainer_options.solver_options)
+    settings = SolverSettings.from_options(config.trainer_options.solver_options)
     optimizers = build_optimizers(settings, model.trainable_variables, model.backbone_variables)
     step = orbit.utils.create_global_step()
     step.assign(1)

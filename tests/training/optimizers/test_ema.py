@@ -170,12 +170,11 @@ def test_training_with_evaluation_evaluates_the_averages_and_goes_on_with_the_we
     monkeypatch.setattr(modes, "train_until", lambda *_: None)
     monkeypatch.setattr(modes, "evaluate", lambda _: evaluated.append(kernel.numpy()))
     monkeypatch.setattr(modes, "_evaluation_results", lambda _: SimpleNamespace(add=lambda *_: None))
-    config = config_pb2.ExperimentOptions()
-    config.trainer_options.solver_options.training_number_of_steps = 3
     modes.train_and_evaluate(
         SimpleNamespace(
-            config=config,
+            config=config_pb2.ExperimentOptions(),
             folder="",
+            total_steps=3,
             global_step=run.step,
             checkpoints=run.checkpoints,
             evaluated_averages=run.averages,

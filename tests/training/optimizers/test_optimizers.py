@@ -14,7 +14,6 @@ from deeplab2_kmax.training.optimizers import (
     build_optimizer,
     build_optimizers,
     build_schedule,
-    solver_settings,
 )
 
 
@@ -113,7 +112,7 @@ def test_settings_come_from_the_solver_options():
     options.base_learning_rate = 0.25
     options.warmup_steps = 7
     options.clip_gradient_norm = 3.0
-    settings = solver_settings(options)
+    settings = SolverSettings.from_options(options)
     assert (settings.optimizer, settings.schedule.base_learning_rate, settings.schedule.warmup_steps) == (
         "sgd",
         0.25,
@@ -123,7 +122,7 @@ def test_settings_come_from_the_solver_options():
     assert settings.clip_norm is None and settings.backbone_multiplier is None
     options.use_gradient_clipping = True
     options.backbone_learning_rate_multiplier = 1.0
-    settings = solver_settings(options)
+    settings = SolverSettings.from_options(options)
     assert settings.clip_norm == 3.0 and settings.backbone_multiplier == 1.0
 
 

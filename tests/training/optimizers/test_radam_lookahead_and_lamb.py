@@ -9,14 +9,13 @@ import tensorflow as tf
 
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import CheckpointError, ConfigError
+from deeplab2_kmax.training.checkpoints.checkpointing import require_state
 from deeplab2_kmax.training.optimizers import (
     Schedule,
     SolverSettings,
     build_optimizer,
     build_optimizers,
-    solver_settings,
 )
-from deeplab2_kmax.training.optimizers.checkpoint_state import require_state
 
 RATE = 0.01
 # Every kind, and Lookahead around those that prepare their steps in different ways.
@@ -107,7 +106,7 @@ def test_a_config_asks_for_them(kind, configs):
     solver = "trainer_options.solver_options"
     changes = [f"{solver}.optimizer={kind}", f"{solver}.lookahead_sync_period=5", f"{solver}.adamw_weight_decay=0.25"]
     config = load_config(str(configs / "shapes/kmax_tiny.textproto"), changes)
-    settings = solver_settings(config.trainer_options.solver_options)
+    settings = SolverSettings.from_options(config.trainer_options.solver_options)
     variables = toy_variables()
     optimizers = build_optimizers(settings, variables)
     assert type(optimizers.main).__name__ == "_Lookahead" and optimizers.main.get_slot(variables[0], "slow") is not None

@@ -1,29 +1,18 @@
-"""Where the time goes, with a clock that goes when it is told to."""
-
-import time
+"""Times of training, measured with a clock that tests put forward."""
 
 import pytest
 
 from deeplab2_kmax.training.reporting.step_clock import LoopTimes, StepClock
+from helpers.still_clock import StillClock
 
 
-@pytest.fixture
-def now(monkeypatch):
-    class Now:
-        seconds = 1000.0
-
-    monkeypatch.setattr(time, "monotonic", lambda: Now.seconds)
-    return Now
-
-
-def batches(now, seconds):
-    while True:
-        now.seconds += seconds
-        yield "batch"
+@pytest.fixture(name="now")
+def now_fixture(monkeypatch):
+    return StillClock(monkeypatch)
 
 
 def loop(clock, now, steps, waiting=1.0, computing=2.0):
-    iterator = batches(now, waiting)
+    iterator = now.batches(waiting)
     for _ in range(steps):
         assert clock.fetch(iterator) == "batch"
         now.seconds += computing

@@ -4,9 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.training.reporting.pictures import TrainingPictures
 from deeplab2_kmax.training.reporting.step_clock import StepClock
-from deeplab2_kmax.training.reporting.summaries import TrainingSummaries
+from deeplab2_kmax.training.reporting.summaries import TrainingPictures, TrainingSummaries
 
 SHAPES = load_dataset("shapes")
 CIRCLE, SKY = (next(c.id for c in SHAPES.classes if c.name == name) for name in ("circle", "sky"))

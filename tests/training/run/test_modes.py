@@ -15,9 +15,9 @@ def what_happens(monkeypatch):
     config = config_pb2.ExperimentOptions()
     config.evaluator_options.eval_interval = 10
 
-    def run(step, has_result):
+    def from_step(step, has_result):
         done = []
-        experiment = SimpleNamespace(
+        state = SimpleNamespace(
             config=config,
             folder="",
             total_steps=25,
@@ -26,10 +26,10 @@ def what_happens(monkeypatch):
             evaluated_averages=None,
         )
 
-        def train_until(experiment, to):
+        def train_until(run, to):
             done.append(f"train to {to}")
-            experiment.global_step.assign(to)
-            experiment.checkpoints.latest_checkpoint = f"ckpt-{to}"
+            run.global_step.assign(to)
+            run.checkpoints.latest_checkpoint = f"ckpt-{to}"
 
         def add(path, step, figures):
             assert path == f"ckpt-{step}"
@@ -40,12 +40,12 @@ def what_happens(monkeypatch):
         filed.figures_of = lambda path: {} if path in filed.results else None
         monkeypatch.setattr(modes, "write_config", lambda config, folder: None)
         monkeypatch.setattr(modes, "train_until", train_until)
-        monkeypatch.setattr(modes, "evaluate", lambda experiment: {})
-        monkeypatch.setattr(modes, "_evaluation_results", lambda experiment: filed)
-        modes.train_and_evaluate(experiment)
+        monkeypatch.setattr(modes, "evaluate", lambda run: {})
+        monkeypatch.setattr(modes, "_evaluation_results", lambda run: filed)
+        modes.train_and_evaluate(state)
         return done
 
-    return run
+    return from_step
 
 
 WHOLE = ["train to 10", "evaluate 10", "train to 20", "evaluate 20", "train to 25", "evaluate 25"]

@@ -12,38 +12,27 @@ import tensorflow as tf
 from deeplab2_kmax.checkpoints import resolve_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import load_config
-from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.mode import Mode
 from deeplab2_kmax.training.run.modes import evaluate
 from deeplab2_kmax.training.run.run import Run
-from deeplab2_kmax.training.run.stop_signals import StopSignals
-
-_CONFIG = str(pathlib.Path(__file__).parents[3] / "configs/shapes/kmax_tiny.textproto")
+from deeplab2_kmax.training.stop_signals import StopSignals
+from helpers.survival_runs import CONFIG, small_runs, write_records
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    convert_shapes(str(folder), num_train=4, num_val=3, size=33, num_processes=1)
-    return folder
+    return write_records(tmp_path_factory.mktemp("shapes"), train=4, val=3)
 
 
 def tiny_config(records, *overrides):
-    """kMaX with little more than a stem, 33 x 33 pixels."""
-    decoder = "model_options.max_deeplab.transformer_decoder."
+    """kMaX with a single decoder layer at 33 x 33 pixels, and an optimizer of its own for the pixel encoder."""
     return load_config(
-        _CONFIG,
+        str(CONFIG),
         [
-            f"train_dataset_options.file_pattern={records}/train-*",
-            f"eval_dataset_options.file_pattern={records}/val-*",
-            "train_dataset_options.batch_size=2",
-            "eval_dataset_options.batch_size=2",
-            "train_dataset_options.crop_size=33,33",
-            "eval_dataset_options.crop_size=33,33",
-            f"{decoder}num_blocks=0,0,1",
+            *small_runs(records),
             "trainer_options.steps_per_loop=2",
             "trainer_options.save_checkpoints_steps=2",
             "trainer_options.solver_options.training_number_of_steps=3",
@@ -98,7 +87,7 @@ def test_continuous_evaluation_leaves_out_what_has_a_result(trained, records, ca
     again = run(tiny_config(records), "continuous_eval", str(folder))
     said = capsys.readouterr().out
     assert re.search(r"evaluating \S+/ckpt-2 at step 2\n", said)
-    assert "ckpt-3 has its result already\nstep 3 is the last one\n1 checkpoint(s) evaluated, 1 had their" in said
+    assert "ckpt-3 has its result already\nstep 3 is the last one\n1 checkpoint evaluated, 1 had their" in said
     assert again["evaluation/pq/PQ"] == pytest.approx(results["evaluation/pq/PQ"])
 
 
@@ -108,22 +97,22 @@ def test_a_resumed_run_goes_on_with_the_same_state(trained, records, capsys):
     config = tiny_config(records, *changes)
     strategy = tf.distribute.OneDeviceStrategy("device:CPU:0")
     with strategy.scope():
-        experiment = Run(config, Mode.TRAIN, str(folder), strategy)
+        resumed = Run(config, Mode.TRAIN, str(folder), strategy)
     assert "resumed from" in capsys.readouterr().out
-    assert int(experiment.global_step) == 3
+    assert int(resumed.global_step) == 3
     reader = tf.train.load_checkpoint(str(folder / "ckpt-3"))
-    optimizers = experiment.controller.trainer._step.optimizers
+    optimizers = resumed.controller.trainer._step.optimizers
     for name, optimizer, key in (
         ("optimizer", optimizers.main, "transformer_decoder/cluster_centers"),
         ("backbone_optimizer", optimizers.backbone, "encoder/_stem/_conv/kernel"),
     ):
         assert int(optimizer.iterations) == 3
-        slot = optimizer.get_slot(checkpoint_variables(experiment.model)[key], "m").numpy()
+        slot = optimizer.get_slot(checkpoint_variables(resumed.model)[key], "m").numpy()
         stored = reader.get_tensor(f"{key}/.OPTIMIZER_SLOT/{name}/m/.ATTRIBUTES/VARIABLE_VALUE")
         assert np.abs(stored).max() > 0
         np.testing.assert_array_equal(slot, stored)
     # The fourth batch of the seed's order comes next.
-    batch = next(iter(experiment.controller.trainer.train_dataset))
+    batch = next(iter(resumed.controller.trainer.train_dataset))
     whole = [each["image"].numpy() for each in build_dataset(config.train_dataset_options, is_training=True).take(4)]
     np.testing.assert_array_equal(batch["image"], whole[3])
     assert (whole[3] != whole[0]).any()

@@ -7,19 +7,16 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.config import load_config
-from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.training import run_experiment as run
-from helpers.survival_runs import CONFIG, NAME, Process, overrides, require_same
+from helpers.survival_runs import CONFIG, NAME, Process, overrides, require_same, write_records
 
 STEPS, INTERVAL = 20, 4
 
 
 @pytest.fixture(scope="module", name="records")
 def records_fixture(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    convert_shapes(str(folder), num_train=12, num_val=2, size=33, num_processes=1)
-    return folder
+    return write_records(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(scope="module", name="fields")

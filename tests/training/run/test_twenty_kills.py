@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from deeplab2_kmax.converters.shapes import convert_shapes
 from helpers.dying_run import MOMENTS
-from helpers.survival_runs import NAME, Process, overrides, require_same
+from helpers.survival_runs import NAME, Process, overrides, require_same, write_records
 
 STEPS, INTERVAL, KILLS, SEED = 600, 5, 20, 20261125
 # Seconds between the first step of a process and its end.
@@ -17,8 +16,7 @@ LONGEST = 2.0
 
 @pytest.mark.slow
 def test_each_restart_resumes_and_the_weights_are_those_of_an_uninterrupted_run(tmp_path, tiny_overrides):
-    convert_shapes(str(tmp_path / "records"), num_train=12, num_val=2, size=33, num_processes=1)
-    fields = overrides(tmp_path / "records", tiny_overrides, STEPS, INTERVAL)
+    fields = overrides(write_records(tmp_path), tiny_overrides, STEPS, INTERVAL)
     undisturbed = Process(tmp_path / "undisturbed", fields)
     assert undisturbed.end() == 0, undisturbed.output
 

@@ -51,7 +51,7 @@ def test_the_command_ends_with_one_message(failed):
     assert message.endswith(f"usually help. The batch and how to replay it are in {bundle}")
     assert "total_loss" in message
     # Where lines break depends on how fast the machine is.
-    assert "1 step(s) skipped" in printed
+    assert "1 step skipped" in printed
 
 
 def test_the_bundle_says_what_was_not_finite(failed):

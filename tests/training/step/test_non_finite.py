@@ -160,7 +160,7 @@ def test_the_policy_of_a_config():
     options.non_finite_policy = options.SKIP
     assert NonFinitePolicy.from_options(options) == NonFinitePolicy(in_a_row=10, skips=True)
     options.max_skipped_in_a_row = 0
-    with pytest.raises(ConfigError, match="max_skipped_in_a_row: expected 1 or more, came 0"):
+    with pytest.raises(ConfigError, match="max_skipped_in_a_row: expected 1 or more, got 0"):
         NonFinitePolicy.from_options(options)
 
 

@@ -28,5 +28,5 @@ def test_seed_zero_goes_with_a_seeded_order_of_records(tmp_path, unseeded):
 
 @pytest.mark.parametrize("seed", [-1, 2**32 - 1])
 def test_a_seed_outside_its_range_is_refused(seed):
-    with pytest.raises(ConfigError, match=f"expected 0 to 4294967294, came {seed}"):
+    with pytest.raises(ConfigError, match=f"expected 0 to 4294967294, got {seed}"):
         Seeding(seed)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import StorageError
 
 _CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -21,8 +22,8 @@ def storage_errors(folder: str) -> Iterator[None]:
     """Wraps a run whose results go to `folder`.
 
     Raises:
-        StorageError: in place of an error of the operating system, direct or by way of TensorFlow, about space or
-            permission. Other errors pass unchanged.
+        StorageError: in place of an error about space or permission that comes from the operating system, directly or
+            through TensorFlow. Other errors pass unchanged.
     """
     try:
         yield
@@ -31,17 +32,22 @@ def storage_errors(folder: str) -> Iterator[None]:
         if reason is None:
             raise
         raise StorageError(
-            f"cannot go on writing to {os.path.abspath(folder)}: {reason}. The checkpoints there are whole; once this"
+            f"cannot go on writing to {files.absolute(folder)}: {reason}. The checkpoints there are whole; once this"
             " is mended, the same command goes on from the last one"
         ) from error
 
 
 def storage_fault(error: BaseException) -> str | None:
-    """What the operating system says about a disk, in one line; None where the error is about something else."""
+    """What the operating system says about a disk, in one line; None if the error is about something else.
+
+    TensorFlow writes checkpoints and event files itself and reports the operating system's errors as its own, with
+    various types and numbers; only the text of the message tells them.
+    """
     if isinstance(error, OSError):
         if error.errno not in _CODES:
             return None
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    # Without the names TensorFlow gives its own operations.
+        reason = error.strerror or os.strerror(error.errno)
+        return f"{error.filename}: {reason}" if error.filename else reason
+    # Without the names that TensorFlow gives its own operations.
     message = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(getattr(error, "message", error)))
     return next((line for line in message.split("\n") if any(reason in line for reason in _REASONS)), None)

@@ -7,15 +7,17 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOTICE = "\n{}: the run saves and stops as soon as it can; a second one ends it at once\n"
 
 
 class Terminated(SystemExit):
-    """SIGTERM came. Where nobody catches it, the process ends with status 143, as the shell's convention has it."""
+    """SIGTERM has come. If nobody catches it, the process ends with status 143 (128 + 15), the shell's convention."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
@@ -25,15 +27,22 @@ STOPPED = (KeyboardInterrupt, Terminated)
 class StopSignals:
     """Turns SIGTERM into `Terminated` and SIGINT into KeyboardInterrupt, at once or at a moment that suits.
 
-    As a context manager it takes over both signals, and gives them back at the end. In a thread other than the main
-    one, which Python tells of no signals, it does nothing; a signal that is ignored stays so.
+    Python runs signal handlers between two of its instructions. A signal that comes during a long call into TensorFlow
+    therefore waits for that call, and one that comes while TensorFlow calls back into Python raises its exception
+    there, from where TensorFlow reports it as an error of its own. So training does not let the handler raise during
+    steps: the handler makes a note, which is looked at after each step.
+
+    As a context manager it takes over both signals, and gives them back at the end. Outside of the main thread, where
+    Python receives no signals, it does nothing; a signal that is ignored (as after `nohup`) stays ignored.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._received: int | None = None
+        # How many contexts hold signals back now.
         self._held = 0
         self._traced = False
-        self._previous: dict[int, object] = {}
+        # What `signal.signal` returned: a handler, or one of the module's constants.
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -42,7 +51,9 @@ class StopSignals:
                     self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(self, error_type, error, traceback) -> None:
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
@@ -58,13 +69,16 @@ class StopSignals:
         return self._received is not None
 
     def check(self) -> None:
-        """Raises `Terminated` or KeyboardInterrupt where a signal has come."""
+        """Raises `Terminated` or KeyboardInterrupt if a signal has come."""
         if self._received is not None:
             raise _error(self._received)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Signals wait for `check`, or for the end of the outermost of these contexts, which raises them."""
+        """Holds signals back: they are raised by `check`, or at the end of the outermost of these contexts.
+
+        An exception that leaves the context takes precedence over the signal.
+        """
         self._held += 1
         try:
             yield
@@ -75,7 +89,10 @@ class StopSignals:
 
     @contextlib.contextmanager
     def instead_of_errors(self) -> Iterator[None]:
-        """A signal that met Python code called by TensorFlow comes out as an error of TensorFlow's; here as itself."""
+        """Raises the signal in place of an error that it caused.
+
+        A signal that arrives while TensorFlow runs Python code comes out of TensorFlow as one of its errors.
+        """
         try:
             yield
         except Exception:
@@ -84,7 +101,10 @@ class StopSignals:
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[None]:
-        """Training: signals wait for the end of a step (`check`) once there are any; tracing does not hold them up."""
+        """Training: signals wait for the end of a step (`check`), but not for the graph to be traced.
+
+        Tracing takes long, runs Python code and has nothing to save; there a signal is raised at once. See `on_traced`.
+        """
         self._held += self._traced
         try:
             yield
@@ -93,26 +113,27 @@ class StopSignals:
         self.check()
 
     def on_traced(self) -> None:
-        """Within `steps`: from here on there are steps."""
+        """Tells, within `steps`, that the graph has been traced: signals wait from here on."""
         if not self._traced:
             self._traced = True
             self._held += 1
 
-    def _on_signal(self, number: int, frame) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
+            # The second signal: as if nobody had taken it over.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         self._received = number
         if not self._held:
             raise _error(number)
-        # Not print: the signal may have come in the middle of one.
+        # Not print: the signal may have come in the middle of one, and its buffer cannot be entered twice.
         with contextlib.suppress(OSError):
             os.write(2, _NOTICE.format(_name(number)).encode())
 
 
 def name_of(error: BaseException) -> str:
-    """What the user knows the signal by that raised `error`, one of STOPPED."""
+    """The name that users know a signal by; `error` is what it raised, one of STOPPED."""
     return _name(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
 
 

@@ -12,12 +12,11 @@ import tensorflow as tf
 
 from deeplab2_kmax.checkpoints.integrity import fault_of
 from deeplab2_kmax.config import load_config
-from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.errors import CheckpointError, DataError, StorageError
 from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints
-from deeplab2_kmax.training.run.storage_errors import storage_errors
-from helpers.survival_runs import CONFIG, NAME, overrides
+from deeplab2_kmax.training.storage_errors import storage_errors
+from helpers.survival_runs import CONFIG, NAME, overrides, write_records
 
 # Longer than the input reads ahead.
 STEPS, INTERVAL = 80, 10
@@ -35,8 +34,7 @@ def no_file_longer_than(limit):
 
 
 def test_a_run_goes_on_after_a_full_disk_and_after_a_vanished_shard(tmp_path, tiny_overrides, monkeypatch):
-    records, folder = tmp_path / "records", tmp_path / "runs" / NAME
-    convert_shapes(str(records), num_train=12, num_val=2, size=33, num_processes=1)
+    records, folder = write_records(tmp_path), tmp_path / "runs" / NAME
     config = load_config(str(CONFIG), overrides(records, tiny_overrides, STEPS, INTERVAL))
     shard, away = next(records.glob("train-*")), tmp_path / "away"
     write = RunCheckpoints._write

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from deeplab2_kmax.training.run.stop_signals import STOPPED, StopSignals, Terminated, name_of
+from deeplab2_kmax.training.stop_signals import STOPPED, StopSignals, Terminated, name_of
 
 SIGNALS = {signal.SIGTERM: (Terminated, "SIGTERM"), signal.SIGINT: (KeyboardInterrupt, "Ctrl-C")}
 
@@ -94,7 +94,7 @@ def test_other_threads_leave_the_handlers_alone():
 def test_a_second_signal_ends_the_process_at_once():
     program = (
         "import os, signal, time\n"
-        "from deeplab2_kmax.training.run.stop_signals import StopSignals\n"
+        "from deeplab2_kmax.training.stop_signals import StopSignals\n"
         "with StopSignals() as stop, stop.held():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
