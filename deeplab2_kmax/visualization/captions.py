@@ -1,7 +1,8 @@
-"""Text on segments: where it stands, that texts do not cover each other, and that it can be read."""
+"""Writes text on segments, where it is readable and no two texts cover each other."""
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 
@@ -9,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-# Words that COCO appends to stuff classes to tell them from things; they say nothing to a reader of a picture.
+from deeplab2_kmax.visualization.borders import border_pixels
+
+# Words that COCO appends to the names of stuff classes to tell them from things; in a picture they are only noise.
 _SUFFIX = re.compile(r"-(other-merged|merged|other|stuff)$")
 _SMALLEST_FONT, _LARGEST_FONT = 10, 28
 # A segment gets a label only if it has at least this share of the label's pixels.
@@ -17,6 +20,7 @@ _SMALLEST_SHARE = 0.6
 
 # Left, top, right, bottom; the last two exclusive.
 _Box = tuple[int, int, int, int]
+_Font = ImageFont.FreeTypeFont
 
 
 def readable_class_name(name: str) -> str:
@@ -25,14 +29,18 @@ def readable_class_name(name: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def load_font(size: int) -> ImageFont.ImageFont:
-    """A scalable sans-serif font of `size` pixels: Pillow's own, or matplotlib's where Pillow is older than 10.1."""
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """A scalable sans-serif font of `size` pixels: Pillow's own, or matplotlib's if Pillow is older than 10.1."""
     try:
-        return ImageFont.load_default(size)
-    except TypeError:
-        from matplotlib import font_manager
+        font = ImageFont.load_default(size)
+        # Pillow without FreeType has only a bitmap font, which has no size.
+        if isinstance(font, ImageFont.FreeTypeFont):
+            return font
+    except TypeError:  # Before 10.1, load_default takes no size.
+        pass
+    from matplotlib import font_manager
 
-        return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
 def draw_captions(
@@ -40,18 +48,18 @@ def draw_captions(
 ) -> np.ndarray:
     """Writes `texts[i]` on the pixels where `index == i`, the largest segments first.
 
-    A text stands where the segment is widest. One that would cover an earlier text moves up or down by a line or two
-    within its segment; it is left out where that does not help, or where it would hide more than it tells.
+    A text is placed where its segment is widest. If it would cover an earlier text, it moves up or down by a line or
+    two within its segment. It is left out if that does not help, or if it would hide too much of its segment.
 
     Args:
-      image: [H, W, 3] uint8.
-      index: [H, W] integers in 0..len(texts)-1.
-      texts: one a segment; nothing is drawn for empty ones.
-      smallest: segments of fewer pixels get no text.
-      font_size: in pixels; 0 chooses one that suits the picture.
+        image: [H, W, 3] uint8.
+        index: [H, W] integers in 0..len(texts)-1.
+        texts: one for each segment; nothing is drawn for empty ones.
+        smallest: number of pixels below which a segment gets no text.
+        font_size: in pixels; 0 chooses one by the size of the picture.
 
     Returns:
-      a new [H, W, 3] uint8 picture.
+        a new [H, W, 3] uint8 picture, or `image` itself if there is nothing to write.
     """
     height, width = index.shape
     font = load_font(font_size or int(np.clip(round(min(height, width) * 0.032), _SMALLEST_FONT, _LARGEST_FONT)))
@@ -72,22 +80,33 @@ def draw_captions(
 
 
 def _widest_points(index: np.ndarray, wanted: list[int]) -> list[tuple[int, int]]:
-    """For each segment the (row, column) farthest from its border: unlike the centroid, always inside the segment."""
+    """For each wanted segment the (row, column) farthest from its border; unlike the centroid, it is always inside."""
+    # Padded, so that the edge of the picture counts as a border.
     inside = np.zeros((index.shape[0] + 2, index.shape[1] + 2), bool)
-    inside[1:-1, 1:-1] = True
-    across, down = index[:, 1:] == index[:, :-1], index[1:] == index[:-1]
-    inside[1:-1, 2:-1] &= across
-    inside[2:-1, 1:-1] &= down
+    inside[1:-1, 1:-1] = ~border_pixels(index, both_sides=False)
     distance = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
     return [(int(row), int(column)) for row, column in ndimage.maximum_position(distance, index, wanted)]
 
 
-def _boxes_around(draw, text, font, center, size) -> list[_Box]:
-    """Places for a label in the picture: around `center` (row, column), or one or two lines above or below it."""
+def _boxes_around(
+    draw: ImageDraw.ImageDraw, text: str, font: _Font, center: tuple[int, int], size: tuple[int, int]
+) -> list[_Box]:
+    """Possible places for a text, the best first.
+
+    Args:
+        draw: knows how large texts are.
+        text: to be placed.
+        font: of the text.
+        center: row and column of the best place.
+        size: height and width of the picture.
+
+    Returns:
+        Boxes around `center` and one or two lines above and below it; none if the text is larger than the picture.
+    """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    padding = max(2, font.size // 5)
-    width = right - left + 2 * padding
-    # All labels of a picture are equally high, whatever letters they hold.
+    padding = max(2, int(font.size) // 5)
+    width = math.ceil(right - left) + 2 * padding  # Pillow gives whole numbers, but as floats.
+    # By the font, not by the letters of this text, so that all texts of a picture are equally high.
     height = sum(font.getmetrics()) + padding // 2
     if width > size[1] or height > size[0]:
         return []
@@ -98,7 +117,7 @@ def _boxes_around(draw, text, font, center, size) -> list[_Box]:
 
 
 def _fits(box: _Box, index: np.ndarray, segment: int, area: int, taken: list[_Box]) -> bool:
-    """Whether a label here is centred on its segment, not far larger than it and clear of the others."""
+    """Whether the box is centered on its segment, not much larger than it, and clear of the boxes that are taken."""
     left, top, right, bottom = box
     if index[(top + bottom) // 2, (left + right) // 2] != segment:
         return False
@@ -107,8 +126,8 @@ def _fits(box: _Box, index: np.ndarray, segment: int, area: int, taken: list[_Bo
     return not any(left < other[2] and other[0] < right and top < other[3] and other[1] < bottom for other in taken)
 
 
-def _draw_text(draw, text, font, box) -> None:
-    """White text on a dark, rounded, half transparent plate."""
+def _draw_text(draw: ImageDraw.ImageDraw, text: str, font: _Font, box: _Box) -> None:
+    """Draws white text on a dark, rounded, half transparent plate."""
     draw.rounded_rectangle(
         (box[0], box[1], box[2] - 1, box[3] - 1), radius=max(2, font.size // 4), fill=(16, 18, 24, 165)
     )

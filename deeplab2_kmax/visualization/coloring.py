@@ -1,4 +1,4 @@
-"""Colours of panoptic segments: the class's own colour for stuff, a shade of it for every thing instance."""
+"""Colors of panoptic segments: the class color for stuff, and a different shade of it for each thing instance."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from deeplab2_kmax.errors import DataError
 if TYPE_CHECKING:
     from deeplab2_kmax.datasets import DatasetDescriptor
 
-# Instances of one class walk through hue and lightness by steps that never repeat (fractions of a turn given by the
-# plastic number, which spreads points evenly over a square), so neighbours in the walk look different.
+# From one instance of a class to the next, hue and lightness move by these fractions of their range. They are powers of
+# 1 / 1.3247 (the plastic number): such steps never repeat and spread evenly over the square of hue and lightness, so
+# that instances which follow each other look different.
 _HUE_STEP, _LIGHTNESS_STEP = 0.7548776662, 0.5698402910
 _HUE_RANGE, _LIGHTNESS_RANGE = 0.2, 0.36
 
 
 def segment_colors(segment_ids: np.ndarray, descriptor: DatasetDescriptor) -> np.ndarray:
-    """One colour for each panoptic id.
+    """Chooses a color for each panoptic id.
 
-    The n-th instance of a thing class (in the order of `segment_ids`) gets the n-th shade of the class colour, so the
-    instances of one picture always differ.
+    The n-th instance of a thing class, in the order of `segment_ids`, gets the n-th shade of the class color, so that
+    the instances of one picture always differ.
 
     Args:
-      segment_ids: [K] integers `class id * label_divisor + instance id`, sorted and unique.
-      descriptor: the data set the ids belong to.
+        segment_ids: [K] integers `class id * label_divisor + instance id`, sorted and unique.
+        descriptor: the data set the ids belong to.
 
     Returns:
-      [K, 3] uint8 RGB; black for void.
+        [K, 3] uint8 RGB; black for void.
 
     Raises:
-      DataError: an id belongs to no class of the data set.
+        DataError: an id belongs to no class of the data set.
     """
     classes = descriptor.by_id
     colors = np.zeros((len(segment_ids), 3), np.uint8)
@@ -52,29 +53,30 @@ def segment_colors(segment_ids: np.ndarray, descriptor: DatasetDescriptor) -> np
 
 
 def panoptic_to_color(panoptic: np.ndarray, descriptor: DatasetDescriptor) -> np.ndarray:
-    """Paints each segment in its colour.
+    """Paints each segment in its color.
 
     Args:
-      panoptic: [H, W] integers `class id * label_divisor + instance id`.
-      descriptor: the data set the ids belong to.
+        panoptic: [H, W] integers `class id * label_divisor + instance id`.
+        descriptor: the data set the ids belong to.
 
     Returns:
-      [H, W, 3] uint8 RGB, void black.
+        [H, W, 3] uint8 RGB, void black.
 
     Raises:
-      DataError: an id belongs to no class of the data set.
+        DataError: an id belongs to no class of the data set.
     """
     segment_ids, index = np.unique(panoptic, return_inverse=True)
     return segment_colors(segment_ids, descriptor)[index.reshape(panoptic.shape)]
 
 
 def _shade(color: tuple[int, int, int], rank: int) -> tuple[int, int, int]:
-    """The `rank`-th variation of a class colour; rank 0 is the colour itself."""
+    """The `rank`-th variation of a class color; rank 0 is the color itself."""
     if rank == 0:
-        return tuple(color)
+        return color
     hue, lightness, saturation = colorsys.rgb_to_hls(*(value / 255 for value in color))
     hue += _HUE_RANGE * ((rank * _HUE_STEP + 0.5) % 1 - 0.5)
-    # Keep away from black and white: there, hues can no longer be told apart.
+    # Not close to black or white, where hues cannot be told apart.
     low = min(max(lightness - _LIGHTNESS_RANGE / 2, 0.2), 0.8 - _LIGHTNESS_RANGE)
     lightness = low + _LIGHTNESS_RANGE * ((rank * _LIGHTNESS_STEP + 0.5) % 1)
-    return tuple(round(255 * value) for value in colorsys.hls_to_rgb(hue % 1, lightness, saturation))
+    red, green, blue = colorsys.hls_to_rgb(hue % 1, lightness, saturation)
+    return round(255 * red), round(255 * green), round(255 * blue)

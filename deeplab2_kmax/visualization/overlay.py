@@ -1,4 +1,4 @@
-"""A picture with its panoptic map laid over it."""
+"""Draws a panoptic map over its picture."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image
 
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.visualization.borders import border_pixels
 from deeplab2_kmax.visualization.captions import draw_captions, readable_class_name
 from deeplab2_kmax.visualization.coloring import segment_colors
 
 if TYPE_CHECKING:
     from deeplab2_kmax.datasets import DatasetDescriptor
 
-# Segments that take up less of the picture than this get no name: it would hide them.
+# Segments that take up a smaller share of the picture get no name, because it would hide them.
 _SMALLEST_NAMED_FRACTION = 0.002
 
 
@@ -35,23 +36,23 @@ def overlay(
     scale: int = 1,
     captions: Mapping[int, str] | None = None,
 ) -> np.ndarray:
-    """Tints each segment in its colour, draws its outline and writes its class name on it. Void stays untinted.
+    """Tints each segment in its color, draws its outline and writes its class name on it. Void is not tinted.
 
     Args:
-      image: [H, W, 3] uint8 RGB.
-      panoptic: [H, W] integers `class id * label_divisor + instance id`.
-      descriptor: the data set the ids belong to.
-      opacity: share of the segment's colour in the result, 0..1.
-      outlines: whether to draw a thin line between segments.
-      names: whether to write class names on segments that are large enough.
-      scale: whole factor to enlarge the picture by, see `display_scale`; lines and text keep their size.
-      captions: texts to write in place of the class name, by panoptic id.
+        image: [H, W, 3] uint8 RGB.
+        panoptic: [H, W] integers `class id * label_divisor + instance id`.
+        descriptor: the data set the ids belong to.
+        opacity: share of the segment's color in the result, 0..1.
+        outlines: whether to draw a thin line between segments.
+        names: whether to write class names on segments that are large enough.
+        scale: whole factor to enlarge the picture by, see `display_scale`; lines and text keep their size.
+        captions: texts to write in place of the class name, by panoptic id.
 
     Returns:
-      [H * scale, W * scale, 3] uint8 RGB.
+        [H * scale, W * scale, 3] uint8 RGB.
 
     Raises:
-      DataError: sizes differ, or an id belongs to no class of the data set.
+        DataError: the sizes differ, or an id belongs to no class of the data set.
     """
     _check(image, panoptic)
     segment_ids, index = np.unique(panoptic, return_inverse=True)
@@ -79,21 +80,17 @@ def _check(image: np.ndarray, panoptic: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image [H, W, 3] of uint8, got shape {image.shape} of {image.dtype}")
     if panoptic.shape != image.shape[:2]:
-        raise DataError(f"the panoptic map has shape {panoptic.shape}, its image {image.shape[:2]}")
+        raise DataError(f"expected a panoptic map of the image's size {image.shape[:2]}, got shape {panoptic.shape}")
 
 
 def _texts(segment_ids: np.ndarray, descriptor: DatasetDescriptor, captions: Mapping[int, str]) -> list[str]:
-    """What to write on each segment; an empty text for void."""
+    """The text to write on each segment; empty for void."""
     names = {segment_class.id: readable_class_name(segment_class.name) for segment_class in descriptor.classes}
     names[descriptor.ignore_label] = ""
     return [captions.get(i, names[i // descriptor.label_divisor]) for i in segment_ids.tolist()]
 
 
 def _draw_outlines(canvas: np.ndarray, index: np.ndarray, colors: np.ndarray, void: np.ndarray) -> None:
-    """Draws the border pixels of each segment, on its own side of the border, in a light tone of its colour."""
-    border = np.zeros(index.shape, bool)
-    across, down = index[:, 1:] != index[:, :-1], index[1:] != index[:-1]
-    border[:, 1:] |= across
-    border[1:] |= down
-    rows, columns = np.nonzero(border & ~void[index])
+    """Draws a line one pixel wide between segments, in a light tone of the segment's color; none in void."""
+    rows, columns = np.nonzero(border_pixels(index, both_sides=False) & ~void[index])
     canvas[rows, columns] = 0.25 * colors[index[rows, columns]] + 0.75 * 255

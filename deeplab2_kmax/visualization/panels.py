@@ -1,4 +1,4 @@
-"""Several pictures in one: panels with titles, side by side and in rows."""
+"""Puts several pictures into one: panels with titles, side by side and in rows."""
 
 from __future__ import annotations
 
@@ -17,20 +17,29 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     """Puts titled pictures next to each other, e.g. image, truth and prediction.
 
     Args:
-      panels: (title, [H, W, 3] uint8 RGB) pairs, at least one. Pictures of another height than the first are resized to
-        its height.
+        panels: (title, [H, W, 3] uint8 RGB) pairs, at least one. All pictures are resized to the height of the first.
 
     Returns:
-      [H', W', 3] uint8 RGB on white paper.
+        [H', W', 3] uint8 RGB on white paper.
 
     Raises:
-      DataError: no panels, or one that is not an RGB picture.
+        DataError: there are no panels, or one is not an RGB picture.
     """
     return contact_sheet([panels])
 
 
 def contact_sheet(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:
-    """Puts rows of titled pictures below each other; see `side_by_side`. Rows may differ in length."""
+    """Puts rows of titled pictures below each other.
+
+    Args:
+        rows: each as in `side_by_side`; they may differ in length.
+
+    Returns:
+        [H', W', 3] uint8 RGB on white paper.
+
+    Raises:
+        DataError: there are no rows, a row has no panels, or a panel is not an RGB picture.
+    """
     strips = [_strip(row) for row in rows]
     if not strips:
         raise DataError("expected at least one row of pictures, got none")
@@ -44,6 +53,7 @@ def contact_sheet(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarra
 
 
 def _strip(panels: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """One row of titled pictures."""
     pictures = [_picture(title, picture) for title, picture in panels]
     if not pictures:
         raise DataError("expected at least one picture in a row, got none")

@@ -1,7 +1,9 @@
-"""Pictures of what a transformer decoder clusters: which pixel belongs to which center, layer by layer.
+"""Draws how a transformer decoder clusters a picture: which pixel belongs to which center, layer by layer.
 
-Start with `figure`: the page (`cluster_page`) and the single pictures (`cluster_panels`). `layer_views` holds what a
-model says about each layer; `numbers` and `convergence` what is counted from it; the other files draw.
+Start reading at `figure`, which sets the page (`cluster_page`) and the single pictures (`cluster_panels`).
+`layer_views` holds the model's intermediate results, and `numbers` what is computed from them, with the formulas of
+`convergence`. `grid` lays out the page; `page`, `charts`, `colors` and `assignment_panel` draw. Running the model is
+the task of `serving.cluster_viewer`.
 """
 
 from deeplab2_kmax.visualization.clusters.figure import cluster_page, cluster_panels

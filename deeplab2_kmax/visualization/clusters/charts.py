@@ -1,6 +1,9 @@
-"""Charts of a clustering: where pixels go, how far centers turn, which way they travel."""
+"""Draws the charts of a clustering: where pixels go, how far centers turn, which way they travel."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -10,21 +13,26 @@ from matplotlib.colors import to_rgb
 
 from deeplab2_kmax.visualization.clusters.page import HAIRLINE, INK, PAPER, plain_axes, points
 
+# For centers that own no pixel.
 _UNUSED = "#c3c7ce"
-# Width of a column of the flow chart; the distance between columns is one.
+# Half the width of a column of the flow chart; the distance between columns is one.
 _BAR = 0.035
+# The border of a ribbon: points from one column to the next, and the part of its way down that it has gone there; it is
+# level at both ends.
 _STEPS = np.linspace(0, 1, 24)
 _EASE = _STEPS**2 * (3 - 2 * _STEPS)
 
 
 def draw_flows(axes: Axes, shares: list[np.ndarray], flows: list[np.ndarray], colors: np.ndarray) -> None:
-    """Columns of clusters, one a layer, and between them ribbons: the pixels that stay and those that change cluster.
+    """Draws a column of clusters for each layer, and between columns a ribbon for each group of pixels that goes along.
+
+    A ribbon is more opaque if its pixels stay in their cluster.
 
     Args:
-      axes: to draw on.
-      shares: K arrays [N], share of the pixels that each cluster owns.
-      flows: K - 1 arrays [N, N], from row to column.
-      colors: [N, 3] float 0..1.
+        axes: to draw on.
+        shares: K arrays [N], share of the pixels that each cluster owns.
+        flows: K - 1 arrays [N, N], share of the pixels that go from the row's cluster to the column's.
+        colors: [N, 3] float 0..1.
     """
     # White space between clusters takes up at most a sixth of the height.
     gap = min(0.008, 1 / 6 / max((share > 0).sum() for share in shares))
@@ -48,23 +56,36 @@ def draw_flows(axes: Axes, shares: list[np.ndarray], flows: list[np.ndarray], co
 
 
 def column_position(column: int, num_columns: int) -> float:
-    """Where a column of the flow chart stands, 0..1 of its width: left end of the first, right end of the last."""
+    """The x of a column of the flow chart as a share of the chart's width; of the outer columns, their outer end."""
     if column in (0, num_columns - 1):
         return float(column > 0)
     return (column + _BAR) / (num_columns - 1 + 2 * _BAR)
 
 
 def _stack(share: np.ndarray, order: np.ndarray, gap: float) -> np.ndarray:
-    """[N] upper end of each cluster in a column, in the given order."""
+    """[N] y of the upper end of each cluster in a column, stacked in the given order with a gap between two."""
     heights = np.where(share > 0, share + gap, 0)[order]
     tops = np.empty(len(share))
     tops[order] = np.cumsum(heights) - heights
     return tops
 
 
-def _ribbons(flow: np.ndarray, order: np.ndarray, start: np.ndarray, end: np.ndarray):
-    """Outlines of the ribbons between two columns, and for each (cluster it comes from, whether it stays there)."""
+def _ribbons(
+    flow: np.ndarray, order: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[tuple[int, bool]]]:
+    """The ribbons between two columns.
+
+    Args:
+        flow: [N, N] share of the pixels that go from the row's cluster to the column's.
+        order: [N] clusters from top to bottom.
+        start: [N] upper ends of the clusters in the left column.
+        end: [N] upper ends of the clusters in the right column.
+
+    Returns:
+        For each ribbon the x (0..1) and y of its outline; and the cluster it comes from, with whether it stays there.
+    """
     sorted_flow = flow[np.ix_(order, order)]
+    # Ribbons leave and enter a cluster in the order of the clusters at their other end, so that few of them cross.
     leaving = start[order][:, None] + np.cumsum(sorted_flow, 1) - sorted_flow
     arriving = end[order][None] + np.cumsum(sorted_flow, 0) - sorted_flow
     outlines, tints = [], []
@@ -72,19 +93,19 @@ def _ribbons(flow: np.ndarray, order: np.ndarray, start: np.ndarray, end: np.nda
         upper = leaving[i, j] + _EASE * (arriving[i, j] - leaving[i, j])
         lower = upper[::-1] + sorted_flow[i, j]
         outlines.append((np.concatenate([_STEPS, _STEPS[::-1]]), np.concatenate([upper, lower])))
-        tints.append((order[i], i == j))
+        tints.append((int(order[i]), bool(i == j)))
     return outlines, tints
 
 
 def draw_changes(axes: Axes, changes: np.ndarray, colors: np.ndarray, shares: np.ndarray, ticks: list[str]) -> None:
-    """One line a center: how far it turned in each layer.
+    """Draws a line for each center: how far it turned in each layer.
 
     Args:
-      axes: to draw on.
-      changes: [layers, N], 1 - cosine.
-      colors: [N, 3] float 0..1.
-      shares: [N], the final share of pixels: large ones in front; negative for centers to draw in grey, behind.
-      ticks: a name for each layer.
+        axes: to draw on.
+        changes: [layers, N], 1 - cosine.
+        colors: [N, 3] float 0..1.
+        shares: [N], the final share of pixels, larger ones in front; negative for centers to draw in grey, behind.
+        ticks: a name for each layer.
     """
     plain_axes(axes)
     steps = np.arange(len(changes))
@@ -102,21 +123,26 @@ def draw_changes(axes: Axes, changes: np.ndarray, colors: np.ndarray, shares: np
     axes.set_axisbelow(True)
 
 
-def _lines(steps, values, colors, width, alpha) -> LineCollection:
+def _lines(
+    steps: np.ndarray, values: np.ndarray, colors: Any, width: float | np.ndarray, alpha: float
+) -> LineCollection:
+    """A line for each column of `values` [K, N] over `steps` [K]."""
     segments = [np.stack([steps, column], -1) for column in values.T]
     return LineCollection(segments, colors=colors, linewidths=width, alpha=alpha)
 
 
-def draw_paths(axes: Axes, paths: np.ndarray, colors: np.ndarray, shares: np.ndarray, used: np.ndarray, names) -> None:
-    """The way of each center through a plane, from an open dot to a full one.
+def draw_paths(
+    axes: Axes, paths: np.ndarray, colors: np.ndarray, shares: np.ndarray, used: np.ndarray, names: Sequence[str]
+) -> None:
+    """Draws the path of each center through a plane, from an open dot to a full one.
 
     Args:
-      axes: to draw on.
-      paths: [steps, N, 2] coordinates.
-      colors: [N, 3] float 0..1.
-      shares: [N], the final share of pixels: the size of the full dot.
-      used: [N] bool; other centers are drawn in grey, behind.
-      names: N texts for the ends of the paths; empty ones are not written.
+        axes: to draw on.
+        paths: [steps, N, 2] coordinates.
+        colors: [N, 3] float 0..1.
+        shares: [N], the final share of pixels, which is the size of the full dot.
+        used: [N] bool; the other centers are drawn in grey behind.
+        names: N texts for the ends of the paths; "" for none.
     """
     plain_axes(axes)
     axes.set_xticks([])
@@ -124,25 +150,28 @@ def draw_paths(axes: Axes, paths: np.ndarray, colors: np.ndarray, shares: np.nda
     _draw_group(axes, paths[:, ~used], np.repeat([to_rgb(_UNUSED)], (~used).sum(), 0), np.full((~used).sum(), 6.0), 0.7)
     _draw_group(axes, paths[:, used], colors[used], 14 + 420 * shares[used], 1.6)
     axes.margins(0.08)
-    # Equal units on both axes: distances can be compared.
+    # Equal units on both axes, so that distances can be compared.
     axes.set_aspect("equal", adjustable="datalim")
     axes.autoscale_view()
+    # Otherwise the aspect takes effect when the page is drawn, and the names below would be placed by a wrong scale.
     axes.apply_aspect()
     _write_names(axes, paths[-1], shares, names)
 
 
-def _draw_group(axes, paths, colors, sizes, width) -> None:
+def _draw_group(axes: Axes, paths: np.ndarray, colors: np.ndarray, sizes: np.ndarray, width: float) -> None:
+    """Draws paths [steps, N, 2] with dots at each step; `sizes` are areas of the last dots in square points."""
     lines = [paths[:, n] for n in range(paths.shape[1])]
     axes.add_collection(LineCollection(lines, colors=colors, linewidths=width, alpha=0.75))
     first, last = paths[0], paths[-1]
-    axes.scatter(first[:, 0], first[:, 1], s=10 * width, facecolors=PAPER, edgecolors=colors, linewidths=0.8, zorder=2)
+    edges = [tuple(color) for color in colors]
+    axes.scatter(first[:, 0], first[:, 1], s=10 * width, facecolors=PAPER, edgecolors=edges, linewidths=0.8, zorder=2)
     for middle in paths[1:-1]:
         axes.scatter(middle[:, 0], middle[:, 1], s=5 * width, c=colors, linewidths=0, zorder=2)
     axes.scatter(last[:, 0], last[:, 1], s=sizes, c=colors, edgecolors=PAPER, linewidths=0.8, zorder=3)
 
 
-def _write_names(axes, ends, shares, names) -> None:
-    """Names of the largest clusters first; one that would cover another is left out."""
+def _write_names(axes: Axes, ends: np.ndarray, shares: np.ndarray, names: Sequence[str]) -> None:
+    """Writes names at the ends [N, 2] of the paths, the largest clusters first; leaves out what would cover another."""
     taken: list[tuple[float, float]] = []
     pixels = axes.transData.transform(ends)
     for n in np.argsort(-shares, kind="stable"):

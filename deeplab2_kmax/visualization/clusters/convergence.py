@@ -1,9 +1,10 @@
-"""How a clustering settles, in numbers: what moved, who owns how much, how far centers went. Pure NumPy."""
+"""Formulas for how a clustering converges: who owns how much, what moved, how far centers turned. Pure NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 
+# Against division by zero.
 _TINY = 1e-12
 
 
@@ -11,22 +12,25 @@ def cluster_shares(labels: np.ndarray, num_clusters: int) -> np.ndarray:
     """Share of the pixels that each cluster owns.
 
     Args:
-      labels: integers in 0..num_clusters-1, any shape but empty.
+        labels: integers in 0..num_clusters-1, of any shape, not empty.
+        num_clusters: number of clusters.
 
     Returns:
-      [num_clusters] float64, sums to one.
+        [num_clusters] float64, sums to one.
     """
     return np.bincount(labels.ravel(), minlength=num_clusters) / labels.size
 
 
 def flows(before: np.ndarray, after: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Share of the pixels that went from each cluster to each other.
+    """Share of the pixels that moved from each cluster to each other one.
 
     Args:
-      before, after: labels of the same pixels, integers in 0..num_clusters-1.
+        before: labels of the pixels, integers in 0..num_clusters-1.
+        after: later labels of the same pixels.
+        num_clusters: number of clusters.
 
     Returns:
-      [num_clusters, num_clusters] float64, from row to column; sums to one. The diagonal holds those that stayed.
+        [num_clusters, num_clusters] float64, from row to column; sums to one. The diagonal is what stayed.
     """
     pairs = before.ravel().astype(np.int64) * num_clusters + after.ravel()
     return np.bincount(pairs, minlength=num_clusters**2).reshape(num_clusters, num_clusters) / pairs.size
@@ -38,16 +42,17 @@ def moved_share(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def effective_count(weights: np.ndarray, axis: int = -1) -> np.ndarray:
-    """How many entries share the weight: exp of the entropy along `axis`.
+    """How many entries share the weight: the exponential of the entropy along `axis`.
 
-    k equal weights among zeros give k. Over the pixels of each cluster it says how many pixels the cluster really looks
-    at; over the clusters of each pixel, between how many the pixel is torn.
+    k equal weights among zeros give k. Along the pixels of a cluster, it is the number of pixels that the cluster
+    effectively attends to; along the clusters of a pixel, the number of clusters that effectively share the pixel.
 
     Args:
-      weights: non-negative, in any unit; normalized here.
+        weights: non-negative; need not sum to one.
+        axis: along which to count.
 
     Returns:
-      `weights`' shape without `axis`, float64: 1 .. length of the axis, and 0 where all weights are zero.
+        `weights`' shape without `axis`, float64: 1 .. length of the axis, and 0 where all weights are zero.
     """
     weights = np.asarray(weights, np.float64)
     total = weights.sum(axis, keepdims=True)
@@ -60,10 +65,11 @@ def center_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """By how much each center turned: 1 - cosine of the angle between old and new.
 
     Args:
-      before, after: [N, C] float.
+        before: [N, C] float, old centers.
+        after: [N, C] float, new centers.
 
     Returns:
-      [N] float64: 0 (same direction) .. 1 (at right angles) .. 2 (opposite); 0 where both are zero, 1 where one is.
+        [N] float64: 0 (same direction) .. 1 (right angle) .. 2 (opposite); 0 where both are zero, 1 where one is.
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     lengths = np.linalg.norm(before, axis=-1), np.linalg.norm(after, axis=-1)
@@ -73,15 +79,15 @@ def center_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def principal_plane(paths: np.ndarray, fitted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The two directions in which centers differ most, and the centers in them (principal component analysis).
+    """Projects centers on the two directions in which they differ most (principal component analysis).
 
     Args:
-      paths: [steps, N, C] float, centers before the first and after each layer.
-      fitted: [N] bool, the centers that choose the plane; all of them where None or none.
+        paths: [steps, N, C] float, centers before the first and after each layer.
+        fitted: [N] bool, the centers that determine the plane; all of them if this is None or all False.
 
     Returns:
-      [steps, N, 2] float64, coordinates in the plane, zero at the mean of the fitted centers; and [2], the share of
-      the fitted centers' variance along each axis. Each axis points to where its largest coordinate is.
+        [steps, N, 2] float64, coordinates in the plane, zero at the mean of the fitted centers; and [2], the share of
+        the fitted centers' variance along each axis. The coordinate of largest magnitude is positive on each axis.
     """
     paths = np.asarray(paths, np.float64)
     chosen = paths if fitted is None or not np.any(fitted) else paths[:, np.asarray(fitted)]
@@ -93,5 +99,6 @@ def principal_plane(paths: np.ndarray, fitted: np.ndarray | None = None) -> tupl
     plane[:kept], variances[:kept] = axes[:kept], scales[:kept] ** 2
     coordinates = (paths - mean) @ plane.T
     flat = coordinates.reshape(-1, 2)
+    # The sign of a principal axis is arbitrary; without this rule it could differ between machines.
     signs = np.sign(flat[np.abs(flat).argmax(0), [0, 1]])
     return coordinates * np.where(signs == 0, 1, signs), variances / max((scales**2).sum(), _TINY)

@@ -1,4 +1,4 @@
-"""The clusters of a picture on one page: photo and segments, every decoder layer, and how the clustering settles."""
+"""Sets the page of clusters: photo and segments, every decoder layer, and charts of how the clustering converges."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from deeplab2_kmax.visualization.clusters.layer_views import ClusterViews, Layer
 from deeplab2_kmax.visualization.clusters.numbers import ClusterNumbers
 from deeplab2_kmax.visualization.clusters.page import GREY, HAIRLINE, INK, Page
 from deeplab2_kmax.visualization.overlay import overlay
+from deeplab2_kmax.wording import counted
 
-# More layers than this have short names below the charts.
+# More layers than this get short names below the charts.
 _MOST_LONG_TICKS = 7
-# Width of a letter in their type size, in pixels.
+# Width of a letter below the charts, in pixels.
 _TICK_LETTER = 7
-# Smaller clusters get no name in pictures and charts.
+# Clusters with a smaller share of the pixels get no name in pictures and charts.
 _NAMED_SHARE = 0.01
+# Height of a row and largest width of the table, in pixels.
 _TABLE_ROW, _TABLE_WIDEST = 25, 620
 
 
-def cluster_panels(views: ClusterViews, size: tuple[int, int], numbers: ClusterNumbers | None = None):
-    """The picture of each view alone: a list of [*size, 3] uint8 RGB, coloured alike; the last one with class names.
+def cluster_panels(
+    views: ClusterViews, size: tuple[int, int], numbers: ClusterNumbers | None = None
+) -> list[np.ndarray]:
+    """Draws each view alone, in the colors of the page.
 
     Args:
-      views: the picture and its layers.
-      size: height and width wanted.
-      numbers: of these views, where they are counted already.
+        views: the picture and its layers.
+        size: height and width wanted.
+        numbers: of these views, if they have been computed already.
+
+    Returns:
+        For each view [*size, 3] uint8 RGB; the last one has class names.
     """
     shares = (numbers or ClusterNumbers.from_views(views)).shares
     return _panels(views, cluster_colors(shares, views.class_colors), shares[-1], size)
@@ -39,12 +46,12 @@ def cluster_panels(views: ClusterViews, size: tuple[int, int], numbers: ClusterN
 
 @matplotlib.style.context("default")
 def cluster_page(views: ClusterViews, title: str, numbers: ClusterNumbers | None = None) -> Page:
-    """Sets the whole page, 1600 pixels wide.
+    """Draws the whole page, 1600 pixels wide.
 
     Args:
-      views: the picture and its layers.
-      title: headline.
-      numbers: of these views, where they are counted already.
+        views: the picture and its layers.
+        title: headline.
+        numbers: of these views, if they have been computed already.
     """
     numbers = numbers or ClusterNumbers.from_views(views)
     colors = cluster_colors(numbers.shares, views.class_colors)
@@ -59,7 +66,10 @@ def cluster_page(views: ClusterViews, title: str, numbers: ClusterNumbers | None
     return page
 
 
-def _panels(views, colors, final_shares, size, font_size: int = 0) -> list[np.ndarray]:
+def _panels(
+    views: ClusterViews, colors: np.ndarray, final_shares: np.ndarray, size: tuple[int, int], font_size: int = 0
+) -> list[np.ndarray]:
+    """The picture of each view; class names only on the last, on which the classes are predicted."""
     panels = [assignment_panel(views, i, colors, size) for i in range(len(views.layers))]
     names = _names(views, final_shares)
     panels[-1] = draw_captions(panels[-1], views.labels(size)[-1], names, smallest=1, font_size=font_size)
@@ -67,10 +77,12 @@ def _panels(views, colors, final_shares, size, font_size: int = 0) -> list[np.nd
 
 
 def _names(views: ClusterViews, shares: np.ndarray) -> list[str]:
+    """The class name of each cluster that is large enough to be named, else ""."""
     return [readable_class_name(name) if s >= _NAMED_SHARE else "" for name, s in zip(views.class_names, shares)]
 
 
 def _set_top(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:
+    """The photo, its segments and the table of clusters."""
     photo = np.asarray(Image.fromarray(views.image).resize(grid.top_size[::-1], Image.Resampling.LANCZOS))
     segments = overlay(photo, resample(views.panoptic, grid.top_size), views.dataset)
     for (x, y), picture, name in zip(grid.top, (photo, segments), ("Picture", "Segments")):
@@ -87,7 +99,7 @@ def _set_top(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumber
 
 
 def _set_table(page: Page, grid: Grid, views: ClusterViews, shares: np.ndarray, colors: np.ndarray) -> None:
-    """The largest clusters: colour, index, class with its probability, share of the picture as a bar."""
+    """The largest clusters: color, index, class with its probability, share of the picture as a bar."""
     x, y = grid.table
     width = min(_TABLE_WIDEST, WIDTH - MARGIN - x)
     for at, head, side in (
@@ -120,6 +132,7 @@ def _set_table(page: Page, grid: Grid, views: ClusterViews, shares: np.ndarray, 
 
 
 def _set_layers(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:
+    """The picture of each layer with its title and caption."""
     explanation = "a colour is a cluster, the same one in every picture; pale where several clusters share a pixel"
     _headline(page, MARGIN, grid.panels[0][1] - 34, "Which cluster owns which pixel", explanation)
     panels = _panels(views, colors, numbers.shares[-1], grid.panel_size, font_size=13)
@@ -131,7 +144,7 @@ def _set_layers(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNum
 
 def _caption(numbers: ClusterNumbers, layer: int) -> str:
     used = int(numbers.in_use[layer])
-    parts = [f"{used} cluster{'s' if used != 1 else ''}"]
+    parts = [counted(used, "cluster")]
     if layer:
         parts.append(f"{_percent(numbers.moved[layer - 1])} moved")
     if numbers.sharing[layer] >= 1.05:
@@ -140,6 +153,7 @@ def _caption(numbers: ClusterNumbers, layer: int) -> str:
 
 
 def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:
+    """The three charts with their headlines; colors in 0..1."""
     used = (numbers.shares > 0).any(0)
     names = _names(views, numbers.shares[-1])
     x, y, width, height = grid.flow
@@ -166,7 +180,10 @@ def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNum
 
 
 def _ticks(layers: tuple[LayerView, ...], width: float) -> list[str]:
-    """Names of the layers below a chart of that width; where there are many, numbers and now and then the place."""
+    """Names of the layers below a chart of this width.
+
+    Many layers get their number only, and the name of their place where it changes and there is room for it.
+    """
     if len(layers) <= _MOST_LONG_TICKS:
         return [view.title for view in layers]
     ticks, before, free_from = [], None, -width
@@ -191,6 +208,6 @@ def _shortened(name: str, longest: int) -> str:
 
 
 def _percent(share: float) -> str:
-    """12.3 % below ten percent with a decimal, whole percents above."""
+    """A share as text: with a decimal below ten percent ("3.2 %"), without above ("12 %")."""
     percent = 100 * float(share)
     return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"

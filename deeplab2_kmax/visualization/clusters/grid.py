@@ -1,17 +1,18 @@
-"""Where things stand on the page of clusters, for pictures of any shape and any number of layers."""
+"""Lays out the page of clusters for pictures of any shape and any number of layers."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
+# All lengths are in pixels.
 WIDTH, MARGIN = 1600, 48
 _GAP = 24
 _HEADER = 140
 _TABLE_WIDTH, _TABLE_HEIGHT = 400, 310
 _TOP_HEIGHT = 500
 _SMALLEST_PANEL, _HIGHEST_PANEL, _HIGHEST_ROWS = 262, 485, 900
-# Above a panel its title, below it its caption.
+# Heights of the title above a panel and of the caption below it.
 _TITLE, _CAPTION = 34, 30
 _SECTION = 84
 _FLOW_HEIGHT, _CHART_HEIGHT = 300, 340
@@ -22,14 +23,19 @@ _Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Places in pixels from the upper left corner: points are (x, y), sizes (height, width), boxes (x, y, w, h).
+    """Places on the page: points are (x, y) from the upper left corner, sizes (height, width), boxes (x, y, w, h).
 
     Attributes:
-      height: of the page.
-      top, top_size: the photo and the segments.
-      table, table_height: the list of clusters, which reaches to the right margin.
-      panels, panel_size: one for each layer.
-      flow, changes, paths: the charts.
+        height: of the page.
+        top: upper left corners of the photo and of the picture of segments.
+        top_size: their size.
+        table: upper left corner of the list of clusters, which reaches to the right margin.
+        table_height: its height.
+        panels: upper left corners of the pictures of the layers.
+        panel_size: their size.
+        flow: box of the chart of where pixels go.
+        changes: box of the chart of how far centers turn.
+        paths: box of the chart of which way centers travel.
     """
 
     height: int
@@ -45,7 +51,12 @@ class Grid:
 
 
 def fit_grid(aspect: float, num_panels: int) -> Grid:
-    """Lays out the page for pictures of `aspect` = width / height and that many layers."""
+    """Lays out the page.
+
+    Args:
+        aspect: width / height of the picture.
+        num_panels: number of layers, the final masks included.
+    """
     top, top_size, table, top_end = _fit_top(aspect)
     panel_size, columns = _fit_panels(aspect, num_panels)
     first = top_end + _SECTION
@@ -64,8 +75,12 @@ def fit_grid(aspect: float, num_panels: int) -> Grid:
     return Grid(bottom, top, top_size, table, top_end - table[1], panels, panel_size, flow, changes, paths)
 
 
-def _fit_top(aspect: float):
-    """Photo and segments beside each other, or, where they are very wide, one below the other."""
+def _fit_top(aspect: float) -> tuple[tuple[_Point, _Point], _Size, _Point, int]:
+    """Places photo and segments beside each other, or one below the other if that makes them larger.
+
+    Returns:
+        The corners of both, their size, the corner of the table, and the y at which this part of the page ends.
+    """
     room = WIDTH - 2 * MARGIN - _TABLE_WIDTH - 2 * _GAP
     beside = _size(aspect, room / 2, _TOP_HEIGHT)
     below = _size(aspect, room + _GAP, (_TOP_HEIGHT - _TITLE - 12) / 2)
@@ -79,14 +94,15 @@ def _fit_top(aspect: float):
 
 
 def _fit_panels(aspect: float, count: int) -> tuple[_Size, int]:
-    """The number of columns that gives large panels and full rows within a bounded height."""
+    """The size of a panel, and the number of columns that gives large panels and full rows within a bounded height."""
     room = WIDTH - 2 * MARGIN + _GAP
-    best, best_score = None, -1.0
+    best, best_score = (_size(aspect, room - _GAP, _HIGHEST_PANEL), 1), -1.0
     for columns in range(1, min(count, room // (_SMALLEST_PANEL + _GAP)) + 1):
         size = _size(aspect, room / columns - _GAP, _HIGHEST_PANEL)
         rows = math.ceil(count / columns)
         fullness = count / (rows * columns)
         excess = max(1.0, rows * (size[0] + _TITLE + _CAPTION) / _HIGHEST_ROWS)
+        # Found by trial: area counts, half-empty last rows count against it, and so does a page that gets too long.
         score = size[0] * size[1] * fullness**4 / excess**3
         if score > best_score:
             best, best_score = (size, columns), score

@@ -1,4 +1,4 @@
-"""What the layers of a transformer decoder make of one picture: the input of every cluster picture."""
+"""The assignments that the layers of a transformer decoder compute for one picture: the input of all drawing here."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deeplab2_kmax.errors import DataError
 if TYPE_CHECKING:
     from deeplab2_kmax.datasets import DatasetDescriptor
 
-# Name of the view that is no decoder layer.
+# Name of the one view that is not a decoder layer.
 FINAL = "final_masks"
-# Such as "stride32_layer1", "backbone_decoder1_layer2".
+# Names such as "stride32_layer1", "backbone_decoder1_layer2".
 _LAYER_NAME = re.compile(r"(\D+)(\d*)_layer(\d+)")
 
 
@@ -24,11 +24,11 @@ class LayerView:
     """One decoder layer, or the final masks, on one picture.
 
     Attributes:
-      name: of the layer among the model's intermediates, e.g. "stride32_layer1"; FINAL for the final masks.
-      stride: pixels of the network's input between two points of its grid.
-      assignment: [h, w, N] float, share of each pixel that each cluster gets; sums to one over the clusters. It covers
-        the whole input of the network, padding included.
-      centers: [N, C] float, the cluster centers as the layer leaves them; None for the final masks.
+        name: of the layer among the model's intermediates, e.g. "stride32_layer1"; FINAL for the final masks.
+        stride: pixels of the network's input between two points of its grid.
+        assignment: [h, w, N] float, share of each pixel that each cluster gets; sums to one over the clusters. It
+            covers the whole input of the network, padding included.
+        centers: [N, C] float, the cluster centers after the layer; None for the final masks.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LayerView:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Where the layer stands and which it is there, for people: "Stride 32" and "1"; "" where the name has none."""
+        """Where the layer stands and its number there, such as "Stride 32" and "1"; the number may be ""."""
         if self.name == FINAL:
             return "Final masks", ""
         words = _LAYER_NAME.fullmatch(self.name)
@@ -51,27 +51,27 @@ class LayerView:
 
     @property
     def title(self) -> str:
-        """A name for people."""
+        """The name that is shown, such as "Stride 32, layer 1"."""
         where, number = self.place
         return f"{where}, layer {number}" if number else f"{where}, stride {self.stride}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterViews:
-    """One picture, seen through all decoder layers.
+    """One picture with the assignments of all decoder layers.
 
     Attributes:
-      image: [H, W, 3] uint8 RGB.
-      panoptic: [H, W] integers, the panoptic map the network ends with.
-      dataset: the classes in that map.
-      layers: the decoder layers in their order, then the final masks.
-      initial_centers: [N, C] float, the learned centers before the first layer.
-      class_names: N names, empty for clusters that the network calls void.
-      class_scores: [N] float, probability of that class.
-      class_colors: [N, 3] uint8 RGB, colours that the clusters' own ones should recall; None leaves them free.
-      extent: height and width of the picture within the network's input (between the centers of corner pixels), as a
-        share of that of the whole input; the rest is padding.
-      subtitle: a line on model and rule.
+        image: [H, W, 3] uint8 RGB.
+        panoptic: [H, W] integers, the panoptic map that the network predicts.
+        dataset: the classes in that map.
+        layers: the decoder layers in their order, then the final masks.
+        initial_centers: [N, C] float, the learned centers before the first layer.
+        class_names: N names, empty for clusters that the network classifies as void.
+        class_scores: [N] float, probability of that class.
+        class_colors: [N, 3] uint8 RGB, wished colors of the clusters, see `cluster_colors`; None for no wishes.
+        extent: height and width of the picture within the network's input (between the centers of corner pixels), as a
+            share of that of the whole input; the rest is padding.
+        subtitle: a line about the model and its update rule.
     """
 
     image: np.ndarray
@@ -94,23 +94,24 @@ class ClusterViews:
 
     @property
     def num_clusters(self) -> int:
+        """N, the number of clusters."""
         return len(self.class_names)
 
     def labels(self, size: tuple[int, int]) -> list[np.ndarray]:
-        """For each view the cluster with the largest share at each pixel of the picture, [*size] int."""
+        """For each view the cluster with the largest share of each pixel, [*size] int."""
         return [resample(view.assignment.argmax(-1), size, self.extent) for view in self.layers]
 
 
 def resample(maps: np.ndarray, size: tuple[int, int], extent: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """The picture's part of maps on the network's grid, by the nearest grid point, corners aligned.
+    """Samples maps on the network's grid at the pixels of the picture, by the nearest grid point, corners aligned.
 
     Args:
-      maps: [h, w, ...] on the whole input.
-      size: height and width wanted.
-      extent: see `ClusterViews`.
+        maps: [h, w, ...] on the whole input.
+        size: height and width wanted.
+        extent: see `ClusterViews`.
 
     Returns:
-      [*size, ...] of the same dtype.
+        [*size, ...] of the same dtype.
     """
     rows, columns = (
         np.rint(np.linspace(0, share * (length - 1), wanted)).astype(int)

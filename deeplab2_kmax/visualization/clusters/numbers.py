@@ -1,4 +1,4 @@
-"""What the page of clusters shows of a picture, in numbers."""
+"""Computes all numbers that the page of clusters shows."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from deeplab2_kmax.visualization.clusters import convergence
 from deeplab2_kmax.visualization.clusters.layer_views import ClusterViews, LayerView, resample
 
-# Pixels of a picture are counted on a grid with at most this many on the longer side.
+# Larger pictures are sampled with this many points on the longer side: enough for shares, and fast.
 _COUNTED_SIDE = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterNumbers:
-    """What is counted on a picture; K views (decoder layers, then final masks), N clusters.
+    """The numbers of one picture, for K views (decoder layers, then final masks) and N clusters.
 
     Attributes:
-      shares: [K, N] share of the pixels that each cluster owns in each view.
-      flows: [K - 1, N, N] share of the pixels that go from a cluster to another, from view to view.
-      moved: [K - 1] share of the pixels that changed cluster.
-      sharing: [K] number of clusters that share a pixel, mean over the pixels; 1 where each belongs to one.
-      changes: [K - 1, N] 1 - cosine between each center after a layer and one step earlier (at first: as learned).
-      paths: [K, N, 2] centers in their principal plane: learned ones, then as each layer leaves them.
-      explained: [2] share of the variance along each axis of that plane.
+        shares: [K, N] share of the pixels that each cluster owns in each view.
+        flows: [K - 1, N, N] share of the pixels that go from each cluster to each other from one view to the next.
+        moved: [K - 1] share of the pixels that changed cluster.
+        sharing: [K] number of clusters that share a pixel, on average over the pixels; 1 if each belongs to one alone.
+        changes: [K - 1, N] 1 - cosine between each center after a layer and before it.
+        paths: [K, N, 2] centers in their principal plane, first as learned, then after each layer.
+        explained: [2] share of the variance along each axis of that plane.
     """
 
     shares: np.ndarray
@@ -37,6 +37,7 @@ class ClusterNumbers:
 
     @classmethod
     def from_views(cls, views: ClusterViews) -> ClusterNumbers:
+        """Computes the numbers of a picture."""
         height, width = views.image.shape[:2]
         scale = min(1, _COUNTED_SIDE / max(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))
@@ -44,7 +45,9 @@ class ClusterNumbers:
         labels = views.labels(size)
         pairs = list(zip(labels[:-1], labels[1:]))
         shares = np.stack([convergence.cluster_shares(label, count) for label in labels])
-        centers = np.stack([views.initial_centers, *(view.centers for view in views.layers[:-1])])
+        # The last view, the final masks, leaves the centers as they are.
+        after = [view.centers for view in views.layers if view.centers is not None]
+        centers = np.stack([views.initial_centers, *after])
         paths, explained = convergence.principal_plane(centers, shares[-1] > 0)
         return cls(
             shares=shares,
@@ -58,7 +61,7 @@ class ClusterNumbers:
 
     @property
     def in_use(self) -> np.ndarray:
-        """[K] number of clusters that own a pixel."""
+        """[K] number of clusters that own at least one pixel."""
         return (self.shares > 0).sum(1)
 
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.visualization import border_pixels
 from deeplab2_kmax.visualization.clusters import cluster_page, cluster_panels
 from deeplab2_kmax.visualization.clusters.assignment_panel import (
     assignment_panel,
-    border_pixels,
     certainty,
     paint_clusters,
 )
@@ -63,6 +63,12 @@ def test_border_pixels_lie_on_both_sides():
     expected = np.array([[0, 1, 1], [0, 1, 1], [0, 0, 1]], bool)
     np.testing.assert_array_equal(border_pixels(labels), expected)
     assert not border_pixels(np.zeros((1, 1), int)).any()
+
+
+def test_border_pixels_on_one_side_are_those_to_the_right_and_below():
+    labels = np.array([[1, 1, 2], [1, 1, 2], [3, 3, 3]])
+    expected = [[False, False, True], [False, False, True], [True, True, True]]
+    np.testing.assert_array_equal(border_pixels(labels, both_sides=False), expected)
 
 
 def test_painting_shows_cluster_photo_and_confidence():
