@@ -9,17 +9,16 @@ import tensorflow as tf
 
 from deeplab2_kmax.postprocessing import segments
 from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
-from deeplab2_kmax.postprocessing.upsampled_top2.peaks import SlotPeaks
-from deeplab2_kmax.postprocessing.upsampled_top2.slot_peaks import slot_peaks
+from deeplab2_kmax.postprocessing.upsampled_top2 import PeakMaps, two_strongest_slots
 
-# Takes a slot out of the softmax; finite, so that interpolation between such logits stays finite.
+# The logit of slots that are taken out of the softmax. Finite, as interpolation between infinities would give NaN.
 _NEVER = -99999.0
 
 
 def pixelwise_maps(
     mask_logits: tf.Tensor, classes: segments.SlotClasses, settings: PostprocessingSettings
 ) -> dict[str, tf.Tensor]:
-    """Panoptic, instance, semantic and score maps by an argmax over slots.
+    """Panoptic, instance, semantic and score maps by an argmax over slots at each pixel.
 
     Args:
         mask_logits: float32 [B,h,w,N].
@@ -31,13 +30,15 @@ def pixelwise_maps(
         all [B,H,W].
     """
     slots = mask_logits.shape[-1]
+    # `semantic_pred` is of the best of all slots; the other maps are of the best of the detected ones, whose softmax is
+    # among themselves. So there are two searches.
     best = _best_slots(mask_logits, settings).pair // (slots + 2)
     detected = classes.confidence >= settings.class_confidence
     kept = tf.cast(detected, tf.float32)[:, tf.newaxis, tf.newaxis, :]
     peaks = _best_slots(mask_logits * kept + _NEVER * (1.0 - kept), settings)
     best_detected = peaks.pair // (slots + 2)
 
-    # A pixel whose best slot is not a detected one stays void rather than going to the runner-up.
+    # A pixel whose best slot is not detected stays void. It does not go to the best of the detected slots.
     confident = (peaks.score > settings.pixel_confidence) & segments.look_up(detected, best)
     owner = tf.where(confident, best_detected, slots)
     areas = segments.count_by_image(owner, slots + 1)[:, :-1]
@@ -54,5 +55,5 @@ def pixelwise_maps(
     }
 
 
-def _best_slots(mask_logits: tf.Tensor, settings: PostprocessingSettings) -> SlotPeaks:
-    return slot_peaks(mask_logits, settings.size, settings.pixel_confidence, seconds=False)
+def _best_slots(mask_logits: tf.Tensor, settings: PostprocessingSettings) -> PeakMaps:
+    return two_strongest_slots(mask_logits, settings.size, settings.pixel_confidence, seconds=False)

@@ -1,6 +1,7 @@
-"""From "which slot has which pixel" to panoptic, instance and semantic maps.
+"""Classes and ids of slots, and the tables that turn "which slot owns which pixel" into maps.
 
-All decisions are taken on numbers per slot, [B,N], or pair of slots; a map is then one table look-up per pixel.
+Decisions are taken for slots, [B,N], or pairs of slots, of which there are few; a map is then one table look-up for
+each pixel.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
 
 
 class SlotClasses(NamedTuple):
-    """The class each slot stands for.
+    """The classes of B images' N slots.
 
     Attributes:
-        index: int32 [B,N], index of the most probable class other than void (things first, then stuff).
-        confidence: float32 [B,N], its probability, 0..1.
+        index: int32 [B,N], index of the most probable class other than void, in the order of the class head:
+            things first, then stuff.
+        confidence: float32 [B,N], the probability of that class, 0..1.
         class_id: int32 [B,N], its class id in the data set.
-        is_thing: bool [B,N].
+        is_thing: bool [B,N], whether it is a thing class.
     """
 
     index: tf.Tensor
@@ -29,7 +31,8 @@ class SlotClasses(NamedTuple):
 
 
 def classify_slots(class_logits: tf.Tensor, settings: PostprocessingSettings) -> SlotClasses:
-    """The most probable class of each slot, void aside, from class logits float32 [B,N,C+1]."""
+    """The most probable class of each slot other than void, from class logits float32 [B,N,C+1]."""
+    # Void takes part in the softmax: a slot that is probably void has a low confidence.
     probabilities = tf.nn.softmax(class_logits, axis=-1)[..., :-1]
     index = tf.argmax(probabilities, -1, output_type=tf.int32)
     return SlotClasses(
@@ -43,18 +46,18 @@ def classify_slots(class_logits: tf.Tensor, settings: PostprocessingSettings) ->
 def panoptic_id_of_slots(
     classes: SlotClasses, areas: tf.Tensor, instance_ids: tf.Tensor, settings: PostprocessingSettings
 ) -> tf.Tensor:
-    """The panoptic id of each slot's pixels, once segments below the area limits have become void.
+    """The panoptic id that the pixels of each slot get; segments below the area limits become void.
 
-    Slots of one stuff class are one segment; each slot of a thing class is a segment of its own.
+    All slots of a stuff class together are one segment; each slot of a thing class is a segment of its own.
 
     Args:
         classes: the class of each slot.
-        areas: float32 [B,N], pixels that belong to each slot.
-        instance_ids: int32 [B,N], the instance id of each slot, from 1 (used where the slot is a thing).
+        areas: float32 [B,N], pixels that each slot owns.
+        instance_ids: int32 [B,N], the instance id of each slot, from 1; used for things only.
         settings: label encoding and area limits.
 
     Returns:
-        int32 [B,N+1]; the last entry, void, is for pixels of no slot.
+        int32 [B,N+1]; the last entry, void, is for pixels that no slot owns.
     """
     same_class = classes.index[:, :, tf.newaxis] == classes.index[:, tf.newaxis, :]
     class_areas = tf.linalg.matvec(tf.cast(same_class, tf.float32), areas)
@@ -67,17 +70,27 @@ def panoptic_id_of_slots(
 
 
 def with_entry_for_none(table: tf.Tensor, value: int | float) -> tf.Tensor:
-    """A table [B,N] with one more entry, `value`, for pixels that belong to no slot: [B,N+1]."""
+    """Adds an entry `value` for pixels that no slot owns to a table [B,N]; returns [B,N+1]."""
     return tf.pad(table, [[0, 0], [0, 1]], constant_values=value)
 
 
 def look_up(table: tf.Tensor, entries: tf.Tensor) -> tf.Tensor:
-    """Values of a table [B,K] at entries int32 [B,...], image by image."""
+    """The values of tables [B,K], one for each image, at entries int32 [B,...]; returns [B,...]."""
     return tf.gather(table, entries, batch_dims=1)
 
 
 def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor) -> dict[str, tf.Tensor]:
-    """`look_up` in several tables [B,K] of int32 or float32 at the same entries [B,H,W], for the cost of one."""
+    """`look_up` in several tables at once, for the cost of one.
+
+    Args:
+        tables: int32 or float32 [B,K] each.
+        entries: int32 [B,H,W].
+
+    Returns:
+        Maps [B,H,W] by the names of the tables.
+    """
+    # Most of the time goes into fetching from random places. Side by side, the values of an entry are fetched together;
+    # floats travel as integers of the same bits.
     columns = [tf.bitcast(table, tf.int32) for table in tables.values()]
     rows = tf.gather(tf.stack(columns, -1), entries, batch_dims=1)
     values = zip(tables.items(), tf.unstack(rows, axis=-1))
@@ -85,9 +98,14 @@ def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor) -> dict[s
 
 
 def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
-    """How often each value 0..size-1 occurs among entries int32 [B,...] of each image: float32 [B,size].
+    """How often each value from 0 to size - 1 occurs in each image.
 
-    Counts are exact up to 2**24 pixels.
+    Args:
+        entries: int32 [B,...].
+        size: number of values.
+
+    Returns:
+        float32 [B,size]; exact for images of up to 2**24 pixels.
     """
     flat = tf.reshape(entries, [tf.shape(entries)[0], -1])
     counts = tf.math.bincount(flat, minlength=size, maxlength=size, axis=-1)

@@ -1,27 +1,28 @@
-"""From maps at the network's input size back to the size of the picture."""
+"""Brings maps from the network's input size back to the size of the picture."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# Score maps jump from segment to segment, so they too take the nearest value, as in DeepLab2.
+# Ids must not be mixed. Scores jump from segment to segment as ids do, so they take the nearest value too, as in
+# DeepLab2.
 _NEAREST = frozenset(["panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores"])
 _BILINEAR = frozenset(["semantic_probs"])
 
 
 def undo_resize(maps: dict[str, tf.Tensor], resized_size: tf.Tensor, raw_size: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Cuts the padding off maps and resizes them to the size of the picture, corners aligned.
+    """Cuts the padding off maps and resizes them to the size of the picture, with corners aligned.
 
     Args:
-        maps: maps [B,H,W] of ids and scores under DeepLab2's names, and/or `semantic_probs` [B,H,W,C]; entries of
-            other names are handed through as they are.
-        resized_size: int [2] or [B,2] (all rows alike: pictures of a batch are evaluated at one size), height and
-            width of the picture within the padded maps, which begins at their upper left corner.
+        maps: ids and scores [B,H,W] under DeepLab2's names, and `semantic_probs` [B,H,W,C]; any of them may be missing.
+            Entries of other names are returned as they are.
+        resized_size: int [2] or [B,2], height and width of the picture within the maps, where it lies in the upper left
+            corner, with padding to the right and below. Rows are expected to be equal; the first one is used.
         raw_size: int [2], height and width of the picture itself.
 
     Returns:
-        A new dictionary with the same names and dtypes, ids and scores taken from the nearest pixel, probabilities
-        interpolated.
+        A new dictionary with the same names and dtypes. Ids and scores are those of the nearest pixel, probabilities
+        are interpolated bilinearly.
     """
     height, width = tf.unstack(tf.reshape(tf.cast(resized_size, tf.int32), [-1, 2])[0])
     undone = {}

@@ -48,7 +48,7 @@ def probabilities_of(logits, size=None):
 
 
 def painted(outputs, settings):
-    """Mask-wise post-processing of one image, as the papers tell it."""
+    """Mask-wise post-processing of one image, step by step as the papers describe it."""
     logits = outputs["pixel_space_mask_logits"]
     full, coarse = probabilities_of(logits, settings.size)[0], probabilities_of(logits)[0]
     class_probabilities = probabilities_of(outputs["transformer_class_logits"])[0, :, :-1]

@@ -1,4 +1,4 @@
-"""Peaks within cells where several slots compete, slot by slot."""
+"""Contested cells: the peaks where several slots compete, by interpolating the logits of every slot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import tensorflow as tf
 from deeplab2_kmax.postprocessing.upsampled_top2.cells import Cells
 from deeplab2_kmax.postprocessing.upsampled_top2.peaks import PixelPeaks, peaks_of
 
-# Cells whose pixels and slots are held at once.
+# Cells of which all pixels and slots are held in memory at once. A fixed number, so that shapes are static.
 _CELLS_AT_ONCE = 128
 _IN_PARALLEL = 2
-# Below this a sum of exponentials has lost too many of its terms to underflow.
+# Softmax sums below this may have lost terms that count to underflow; they are computed anew.
 _SMALLEST_SUM = 1e-30
 
 
@@ -23,23 +23,24 @@ def contested_peaks(
 
     Args:
         logits: float32 [B*h*w,N], mask logits.
-        contested: int32 [M], the cells in question.
-        sums: float32 [B*h*w,K], see `softmax_sums`.
+        contested: int32 [M], numbers of the cells in question.
+        sums: float32 [B*h*w,K], the softmax sums.
         cells: the cells of these logits.
-        seconds: whether second slots are asked for; if not, their score is given as 0.
+        seconds: whether second slots are asked for; if not, they have the score 0.
 
     Returns:
         The peaks at [M,K].
     """
     slots = logits.shape[-1]
 
-    def peaks_within(chosen, sums_within):
+    def peaks_within(chosen: tf.Tensor, sums_within: tf.Tensor | None) -> PixelPeaks:
         corners = tf.gather(logits, cells.corners(chosen))
+        # The softmax sums are relative to the largest logit of each corner, so the logits have to be as well.
         within = cells.interpolate(corners - tf.reduce_max(corners, -1, keepdims=True))
         peaks = peaks_of(tf.reshape(within, [-1, slots]), seconds, sums_within)
         return PixelPeaks(*(tf.transpose(tf.reshape(part, [cells.pixels, -1])) for part in peaks))
 
-    def with_known_sums(chosen):
+    def with_known_sums(chosen: tf.Tensor) -> PixelPeaks:
         return peaks_within(chosen, tf.reshape(tf.transpose(tf.gather(sums, chosen)), [-1]))
 
     specs = PixelPeaks.specs([_CELLS_AT_ONCE, cells.pixels])
@@ -49,11 +50,21 @@ def contested_peaks(
     return PixelPeaks(*(tf.tensor_scatter_nd_update(part, underflow, new) for part, new in zip(peaks, exact)))
 
 
-def _in_chunks(function: Callable, chosen: tf.Tensor, specs):
-    """`function` of int32 [M], a fixed number of entries at a time. Results are joined along their first axis, [M]."""
+def _in_chunks(function: Callable[[tf.Tensor], PixelPeaks], chosen: tf.Tensor, specs: PixelPeaks) -> PixelPeaks:
+    """The peaks of cells, some at a time.
+
+    Args:
+        function: gives the peaks of cells int32 [_CELLS_AT_ONCE], at [_CELLS_AT_ONCE,K].
+        chosen: int32 [M], the cells.
+        specs: tensor specs of what `function` returns.
+
+    Returns:
+        The peaks, [M,K].
+    """
     count = tf.shape(chosen)[0]
 
-    def chunk(index):
+    def chunk(index: tf.Tensor) -> PixelPeaks:
+        # The last chunk is filled up with repetitions of the last cell, which are cut off below.
         return function(tf.gather(chosen, tf.minimum(index * _CELLS_AT_ONCE + tf.range(_CELLS_AT_ONCE), count - 1)))
 
     chunks = (count + _CELLS_AT_ONCE - 1) // _CELLS_AT_ONCE

@@ -1,9 +1,9 @@
-"""The denominator of the softmax over slots at every full-resolution pixel.
+"""Softmax sums: the denominator of the softmax over slots at every pixel of the enlarged map.
 
-A bilinear interpolation of logits is a product of powers of their exponentials. Between a left neighbour a and a right
-neighbour b, at p of s columns, exp(((s - p) a + p b) / s) = exp(a / s) ** (s - p) * exp(b / s) ** p, and likewise over
-rows. So exponentials are taken at the pixels of the logits only; each of the many more pixels in between costs a few
-products a slot.
+The exponential of an interpolated logit is a product of powers of exponentials. Between a left neighbor a and a right
+neighbor b, p of s columns from a, exp(((s - p) a + p b) / s) = exp(a / s) ** (s - p) * exp(b / s) ** p, and likewise
+over rows. So exponentials are taken at the pixels of the logits only; each of the many pixels in between costs a few
+products for each slot.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import tensorflow as tf
 
 from deeplab2_kmax.postprocessing.upsampled_top2.cells import Cells
 
-# Logit pixels worked on at once: their slots should fit a processor's cache, and few steps should be many pixels.
+# Logit pixels in a chunk. With fewer, their slots fit a processor's cache; with more, there are fewer steps, each of
+# which has a cost of its own.
 _PIXELS_AT_ONCE = 700
-# Chunks in flight at once, each working on one thread most of the time.
+# Chunks worked on at the same time. Most operations within a chunk are too small to use more than one thread.
 _IN_PARALLEL = 2
 
 
 def softmax_sums(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums over slots of the exponentials of enlarged mask logits, and the largest slots at the logits' own pixels.
+    """The softmax sums at all pixels of the map, and the strongest slot at each pixel of the logits.
 
     Args:
         mask_logits: float32 [B,h,w,N] with static h, w and N.
         cells: the cells of these logits.
 
     Returns:
-        float32 [B*h*w,K], sums of exp(logit - m), where m is the largest logit of a pixel, interpolated like the
-        logits. They are at least 1 in a cell with the same largest slot at its four corners, and may underflow to 0
-        where logits differ by hundreds from pixel to pixel. 1 at pixels outside the map.
-        int32 [B*h*w], the slot of the largest logit.
+        float32 [B*h*w,K], sums over slots of exp(logit - m), where m is the largest logit of each logit pixel,
+        interpolated like the logits. In cells with the same strongest slot at all corners they are at least 1. In
+        others they may underflow to 0 where logits differ by hundreds from pixel to pixel. Beyond the map they are 1.
+        int32 [B*h*w], the slot of the largest logit at each logit pixel.
     """
     width, slots = cells.width, mask_logits.shape[-1]
     logits = tf.reshape(mask_logits, [-1, width, slots])
@@ -37,9 +38,11 @@ def softmax_sums(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Te
     rows = min(max(1, _PIXELS_AT_ONCE // width), cells.height - 1)
     chunks = (count + rows - 1) // rows
 
-    # All rows but the very last have a row below. Slices along the first axis are not copied, unlike gathered rows;
-    # so that all are of one size, the last chunk overlaps the one before.
-    def chunk(index):
+    # The rows of all images are worked on as one long list; each but the very last has a row below. (The last row of an
+    # image has the next image's first row below, which is harmless: see `_sums_of_rows`.) A chunk is a slice along the
+    # first axis, which needs no copy, unlike gathered rows. So that all chunks have one size, the last one overlaps the
+    # one before.
+    def chunk(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with_next = tf.slice(logits, [tf.minimum(index * rows, count - rows), 0, 0], [rows + 1, width, slots])
         return _sums_of_rows(tf.reshape(with_next, [-1, slots]), cells, rows * width)
 
@@ -57,11 +60,21 @@ def softmax_sums(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Te
 
 
 def _sums_of_rows(logits: tf.Tensor, cells: Cells, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """`softmax_sums` of the first `count` pixels of logits [count+w,N]: whole rows, the last being a neighbour only.
+    """`softmax_sums` of some rows.
 
-    Pixels go by one running number, so that the neighbour to the right is the next one and the neighbour below the
-    w-th next one: neighbours are slices, not copies. Wrong neighbours at the borders only spoil pixels outside the map.
+    Pixels are numbered through, so that the neighbor to the right is the next pixel and the neighbor below the w-th
+    next: neighbors are slices, not copies. At the end of a row the next pixel is no neighbor, but what is computed from
+    it belongs to pixels beyond the map.
+
+    Args:
+        logits: float32 [count+w,N], whole rows of logits; the last row serves as a neighbor only.
+        cells: the cells of these logits.
+        count: number of pixels in the other rows.
+
+    Returns:
+        float32 [count,K] and int32 [count].
     """
+    # Relative to the largest, no exponential overflows. The power 1 / K is what all products below are made of.
     largest = tf.reduce_max(logits, -1, keepdims=True)
     powers = _powers(tf.exp((logits - largest) / cells.pixels), cells.rows)
     sums = []
@@ -75,7 +88,7 @@ def _sums_of_rows(logits: tf.Tensor, cells: Cells, count: int) -> tuple[tf.Tenso
 
 
 def _powers(values: tf.Tensor, largest: int) -> list[tf.Tensor]:
-    """Powers 1 to `largest` of values; entry n is the n-th power, entry 0 is not used."""
+    """Powers of values: entry n is the n-th power, up to the `largest`; entry 0 is not used."""
     powers = [values, values]
     for exponent in range(2, largest + 1):
         powers.append(powers[exponent // 2] * powers[exponent - exponent // 2])
@@ -83,7 +96,14 @@ def _powers(values: tf.Tensor, largest: int) -> list[tf.Tensor]:
 
 
 def _between(powers: list[tf.Tensor], step: int, offset: int, count: int) -> tf.Tensor:
-    """The product of powers that stands `step` steps of the way from each of `count` values to the one at `offset`."""
+    """Interpolates geometrically between each of `count` values and the value `offset` entries after it.
+
+    Args:
+        powers: powers of the values, up to the number of steps from one to the other.
+        step: how many steps from the first value.
+        offset: distance of the two values along the first axis.
+        count: how many values to begin at.
+    """
     steps = len(powers) - 1
     if step == 0:
         return powers[steps][:count]
