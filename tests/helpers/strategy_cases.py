@@ -39,7 +39,7 @@ _OVERRIDES = (
     f"trainer_options.solver_options.training_number_of_steps={STEPS}",
     # SGD's momentum after the first step is the gradient times the learning rate.
     "trainer_options.solver_options.optimizer=sgd",
-    # Small, so that few pixels come to lie between two clusters. Rounding decides to which cluster such a pixel belongs,
+    # Small, so that few pixels come to lie between two clusters. Rounding decides to which cluster such a pixel goes,
     # and the loss of that step differs by a thousandth (seen at 0.0003; the next one was equal to a millionth again).
     "trainer_options.solver_options.base_learning_rate=0.00005",
     "trainer_options.solver_options.warmup_steps=0",
