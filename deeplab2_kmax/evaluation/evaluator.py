@@ -62,7 +62,7 @@ class Evaluator(orbit.StandardEvaluator):
         model: tf.keras.Model,
         loss: Callable[[Mapping, Mapping], Mapping[str, tf.Tensor]],
         loss_names: Sequence[str],
-        postprocess: Callable[[Mapping], Mapping[str, tf.Tensor]],
+        postprocess: Callable[[dict[str, tf.Tensor]], Mapping[str, tf.Tensor]],
         descriptor: DatasetDescriptor,
         dataset: tf.data.Dataset | tf.distribute.DistributedDataset,
         global_step: tf.Variable,
