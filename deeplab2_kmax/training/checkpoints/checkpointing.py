@@ -158,6 +158,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
         Raises:
             CheckpointError: it cannot be written.
         """
+        # Not by TensorFlow's own interval, which forgets at a restart when the last checkpoint was written.
         step = int(self._global_step.numpy())
         since_last = step - self._last_step
         if since_last == 0 or (check_interval and since_last < self._interval):

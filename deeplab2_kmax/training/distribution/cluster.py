@@ -58,6 +58,7 @@ def cluster_of_environment(environment: Mapping[str, str] = os.environ) -> Clust
         return None
     jobs = _jobs(values["cluster"])
     number = _number(values.get("task"), jobs)
+    # TensorFlow, too, makes the first worker the chief where the cluster names none.
     addresses = tuple(address for job in (_CHIEF, _WORKER) for address in jobs.get(job, ()))
     if len(set(addresses)) < len(addresses):
         raise _wrong("names an address twice", ", ".join(addresses))

@@ -40,11 +40,13 @@ def create_strategy(
     if num_gpus < 0:
         raise ConfigError(f"num_gpus: expected 0 (CPU) or more, got {num_gpus}")
     if cluster is not None:
+        # Before `list_logical_devices`, which starts TensorFlow: afterwards no process can join a cluster.
         return _cluster_strategy(num_gpus, cluster)
     if num_gpus == 0:
         return tf.distribute.OneDeviceStrategy("device:CPU:0")
     _require_gpus(num_gpus, tf.config.list_logical_devices("GPU"))
     devices = [f"device:GPU:{index}" for index in range(num_gpus)]
+    # One GPU needs no mirrored variables.
     return tf.distribute.OneDeviceStrategy(devices[0]) if num_gpus == 1 else tf.distribute.MirroredStrategy(devices)
 
 
@@ -119,6 +121,7 @@ def _cluster_strategy(num_gpus: int, cluster: Cluster) -> tf.distribute.Strategy
 def _tpu_strategy(master: str) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=master)
+        # A TPU of this machine is one of its own devices; any other is reached over the network.
         if master not in ("", "local"):
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)

@@ -43,6 +43,7 @@ def settings_fingerprint(config: config_pb2.ExperimentOptions) -> str:
     options = config_pb2.ExperimentOptions()
     options.evaluator_options.CopyFrom(config.evaluator_options)
     options.eval_dataset_options.CopyFrom(config.eval_dataset_options)
+    # A list of what to leave out, so that a field added later counts until somebody decides otherwise.
     for name in _WITHOUT_EFFECT:
         options.evaluator_options.ClearField(name)
     return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()[:16]

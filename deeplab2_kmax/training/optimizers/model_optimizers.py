@@ -71,6 +71,7 @@ class Optimizers:
         self, pairs: Iterable[tuple[Any, tf.Variable]]
     ) -> Iterator[tuple[tf.keras.optimizers.legacy.Optimizer, list[tuple[Any, tf.Variable]]]]:
         """Yields each optimizer with the (gradient, variable) pairs whose variables it updates."""
+        # By identity: variables cannot be compared or hashed.
         group_of = {id(variable): group for variable, group in self.groups}
         pairs = list(pairs)
         for name, optimizer in self.checkpoint_items.items():

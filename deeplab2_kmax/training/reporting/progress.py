@@ -174,6 +174,7 @@ class Progress:
         losses = {name[len(_LOSS_PREFIX) :]: v for name, v in logs.items() if name.startswith(_LOSS_PREFIX)}
         total = f"loss {float(losses[TOTAL]):.4g}"
         terms = [f"{_short(name)} {float(losses[name]):.4g}" for name in main_terms(losses)]
+        # The full variant first; the others leave out the time of day, then shorten the words about input.
         variants = [self._parts(step, times, logs, **more) for more in ({"until": True}, {}, {"brief": True})]
         for parts in variants[:2]:
             parts = [parts[0], f"{total} ({', '.join(terms)})" if terms else total, *parts[1:]]
@@ -191,6 +192,7 @@ class Progress:
     ) -> list[str]:
         parts = [self._where(step), f"lr {float(logs['learning_rate']):.3g}", rate(times.steps_per_second)]
         if times.images_per_second is not None:
+            # Comparable between runs with different batch sizes, which steps are not.
             parts.append(f"{_three_digits(times.images_per_second)} images/s")
         if times.waiting_share is not None:
             share = f"{100 * times.waiting_share:.0f} %"

@@ -22,6 +22,7 @@ from deeplab2_kmax.wording import counted
 
 def train(run: Run) -> Mapping[str, float]:
     """Trains to the last step; returns no figures."""
+    # Before the first step, so that whatever a run leaves when it ends early has its config beside it.
     write_config(run.config, run.folder)
     train_until(run, run.total_steps)
     say(f"training is complete at step {run.global_step.numpy()}: {run.checkpoints.latest_checkpoint}")

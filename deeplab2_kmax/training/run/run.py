@@ -123,6 +123,7 @@ class Run:
         self.training = self._build_training_parts() if mode.trains else None
         self.checkpoints = self._build_checkpoints()
         self.controller = self._build_controller()
+        # Only now, since a run that trains has restored its checkpoint while the controller was built.
         require_same_step(self.global_step)
 
     @property
@@ -292,7 +293,7 @@ class Run:
 
         def make(input_context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
             batches = build_dataset(options, is_training, input_context, first_step=first_step, bad_records=bad_records)
-            # TPUs take no strings.
+            # TPUs take no strings. Elsewhere the names stay in the batch, to be named if its loss is not finite.
             return batches.map(without_record_names) if is_training and self._on_tpu else batches
 
         return orbit.utils.make_distributed_dataset(self.strategy, make)
@@ -304,6 +305,7 @@ class Run:
 
 def _shared_evenly(options: dataset_pb2.DatasetOptions, replicas: int) -> dataset_pb2.DatasetOptions:
     """Options with a batch size rounded up to a multiple of the replicas; figures do not depend on the batch size."""
+    # A copy: the config is kept and fingerprinted as the user gave it.
     shared = dataset_pb2.DatasetOptions()
     shared.CopyFrom(options)
     shared.batch_size = -(-options.batch_size // replicas) * replicas

@@ -45,6 +45,7 @@ def start(
     if cluster and mode is Mode.CONTINUOUS_EVAL:
         raise ConfigError("mode: continuous_eval takes one process; unset the environment variable TF_CONFIG")
     check_run(config, mode, folder)
+    # Signals first: SIGTERM then unwinds this block, so that locks and temporary folders are given up.
     with StopSignals() as stop, storage_errors(folder), contextlib.ExitStack() as stack:
         own = stack.enter_context(own_folder(cluster, folder))
         if mode.trains:
@@ -52,7 +53,7 @@ def start(
             stack.enter_context(only_trainer(own))
             clear_leftovers(own)
         strategy = create_strategy(num_gpus, master, cluster)
-        stop.renew()
+        stop.renew()  # Joining a cluster, TensorFlow takes SIGTERM for itself.
         check_strategy(config, mode, strategy)
         stack.enter_context(strategy.scope())
         stack.enter_context(quiet_orbit())

@@ -72,6 +72,7 @@ class DebugBundles:
         return f"The batch and how to replay it are in {folder}"
 
     def _write(self, found: NonFinite, folder: str) -> None:
+        # The smallest first, so that a disk which runs full here still holds the report.
         files.write_json(files.join(folder, "report.json"), _report(found, self.model))
         write_config(self.config, folder)
         files.write_text(files.join(folder, "README.txt"), self._readme(found))

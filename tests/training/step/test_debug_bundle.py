@@ -13,21 +13,17 @@ import tensorflow as tf
 
 import deeplab2_kmax.training.step.debug_bundle as debug_bundle
 from deeplab2_kmax.cli import main as command
-from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.training.step.debug_bundle import DebugBundles
 from deeplab2_kmax.training.step.non_finite import NonFinite
+from helpers.survival_runs import CONFIG, small_runs, write_records
 
 
 @pytest.fixture(scope="module")
-def failed(configs, tmp_path_factory):
-    """A training by command whose weights explode in its first step: (message, folder of the run, what it printed)."""
+def failed(tmp_path_factory):
+    """(message, the run's folder, output) of a training command whose weights explode in the first step."""
     folder = tmp_path_factory.mktemp("non_finite")
-    convert_shapes(str(folder / "data"), num_train=4, num_val=1, size=33, num_processes=1)
     overrides = [
-        "model_options.max_deeplab.transformer_decoder.num_blocks=0,0,1",
-        f"train_dataset_options.file_pattern={folder}/data/train-*",
-        "train_dataset_options.batch_size=2",
-        "train_dataset_options.crop_size=33,33",
+        *small_runs(write_records(folder, train=4, val=1)),
         "trainer_options.steps_per_loop=2",
         "trainer_options.solver_options.base_learning_rate=1e30",
         "trainer_options.solver_options.warmup_steps=0",
@@ -35,8 +31,7 @@ def failed(configs, tmp_path_factory):
         "trainer_options.non_finite_policy=SKIP",
         "trainer_options.max_skipped_in_a_row=2",
     ]
-    config = str(configs / "shapes" / "kmax_tiny.textproto")
-    arguments = ["train", f"--config_file={config}", f"--model_dir={folder}/runs"]
+    arguments = ["train", f"--config_file={CONFIG}", f"--model_dir={folder}/runs"]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
         command.main([*arguments, *(f"--override={override}" for override in overrides)])

@@ -8,23 +8,16 @@ import tensorflow as tf
 
 from benchmarks.loss_curves import block_means, loss_curve
 from deeplab2_kmax.config import load_config
-from deeplab2_kmax.converters.shapes import convert_shapes
 from deeplab2_kmax.serving import export
 from deeplab2_kmax.training import run_experiment as run
+from helpers.survival_runs import small_runs, write_records
 
 
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory, tiny_overrides):
-    folder = tmp_path_factory.mktemp("shapes")
-    convert_shapes(str(folder), num_train=8, num_val=2, size=33)
     return [
         *tiny_overrides,
-        "train_dataset_options.crop_size=33,33",
-        "eval_dataset_options.crop_size=33,33",
-        "model_options.max_deeplab.transformer_decoder.num_blocks=0,0,1",
-        f"train_dataset_options.file_pattern={folder}/train-*.tfrecord",
-        f"eval_dataset_options.file_pattern={folder}/val-*.tfrecord",
-        "train_dataset_options.batch_size=2",
+        *small_runs(write_records(tmp_path_factory.mktemp("shapes"), train=8)),
         "trainer_options.solver_options.training_number_of_steps=2",
         "trainer_options.steps_per_loop=1",
     ]
