@@ -1,35 +1,46 @@
-"""Encoder weights from files of `tf.keras.applications` (ConvNeXt and ResNet50), `.h5`, with or without their top.
+"""Reads encoder weights from `.h5` files of `tf.keras.applications`: ConvNeXt and ResNet50, with or without classifier.
 
-Keras' networks take pictures in another scale and order of channels than kMaX, which gives its encoder RGB / 127.5 - 1;
-the first convolution is rewritten for that. What is left are the zeros that convolutions see around a picture: they
-are a picture of Keras' mean color there and of mid-grey here.
+Keras' networks expect another scale and, for ResNet50, another order of channels than kMaX, whose encoder gets
+RGB / 127.5 - 1. The first convolution is rewritten to make up for that. One difference remains at the edge of a
+picture: the zeros with which convolutions pad it stand for Keras' mean color there and for mid-grey here.
 
-ResNet50 differs in two more ways. Its convolutions have biases, which are taken off the moving means of the batch norms
-behind them. Its batch norms have epsilon 1.001e-5; what our epsilon changes in inference is made up for in gamma. It
-strides in the first 1x1 convolution of a stage and max-pools after the stem, where DeepLab2's ResNet strides in the
-3x3 convolution and has no max-pool: the weights are good to start from, but the features differ.
+ResNet50 differs in two more ways that are made up for. Its convolutions have biases, which are subtracted from the
+moving means of the batch norms behind them. Its batch norms have epsilon 1.001e-5; gamma is scaled such that inference
+with another epsilon gives the same result. Two differences remain: it has its strides in the first 1x1 convolution of a
+stage, and a max-pool after the stem, where DeepLab2's ResNet has strides in the 3x3 convolution and no max-pool. So its
+weights are good to start from, but the features differ.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import h5py
 import numpy as np
 
+from deeplab2_kmax import files
+from deeplab2_kmax.checkpoints.keys import Replacement
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.stored import StoredWeight, StoredWeights
+from deeplab2_kmax.wording import first_line
 
-# Per channel of RGB in 0 .. 255: what ConvNeXt subtracts and divides by, and what ResNet50 subtracts.
+# For each channel of RGB in 0..255, what Keras' ConvNeXt subtracts and divides by, and what its ResNet50 subtracts.
 _CONVNEXT_MEAN = np.array([0.485, 0.456, 0.406]) * 255.0
 _CONVNEXT_STDDEV = np.array([0.229, 0.224, 0.225]) * 255.0
 _RESNET_MEAN = np.array([123.68, 116.779, 103.939])
 _RESNET_EPSILON = 1.001e-5
 _HALF_RANGE = 127.5
 
-_CONVNEXT_LAYERS = (
+# {layer: {weight: array}}, by Keras' names.
+_Layers = dict[str, dict[str, StoredWeight]]
+
+# (pattern for the end of Keras' layer name, checkpoint key without "encoder/").
+_CONVNEXT_LAYERS: tuple[tuple[str, Replacement], ...] = (
     (r"_stem_conv$", "downsample_layers/0/layer_with_weights-0"),
     (r"_stem_layernorm$", "downsample_layers/0/layer_with_weights-1"),
     (
@@ -41,14 +52,15 @@ _CONVNEXT_LAYERS = (
     (r"_stage_(\d)_block_(\d+)_pointwise_conv_([12])$", r"stages/\1/layer_with_weights-\2/pointwise_conv\3"),
     (r"_stage_(\d)_block_(\d+)_layer_scale$", r"stages/\1/layer_with_weights-\2"),
 )
+# Number of a convolution in Keras' block -> part of the checkpoint key.
 _RESNET_CONVS = {"0": "_shortcut", "1": "_conv1_bn_act", "2": "_conv2_bn_act", "3": "_conv3_bn"}
 
 
 def read_keras_application(path: str, kind: str, epsilon: float) -> StoredWeights:
-    """What the file at `path` holds, in the terms of an encoder.
+    """Lists the weights of a Keras application, converted to those of an encoder of kMaX.
 
     Args:
-        path: an HDF5 file written by `save_weights` or `save` of a Keras application.
+        path: local or remote HDF5 file that `save_weights` or `save` of a Keras application wrote.
         kind: of the encoder, "convnext" or "resnet".
         epsilon: of the encoder's batch norms.
 
@@ -56,7 +68,7 @@ def read_keras_application(path: str, kind: str, epsilon: float) -> StoredWeight
         All weights, those of the encoder under keys that begin with "encoder/".
 
     Raises:
-        CheckpointError: the file cannot be read, or there is no Keras application of that kind.
+        CheckpointError: the file cannot be read, or Keras has no application of that kind.
     """
     if kind not in _CONVERTERS:
         raise CheckpointError(
@@ -67,38 +79,46 @@ def read_keras_application(path: str, kind: str, epsilon: float) -> StoredWeight
     return _CONVERTERS[kind](layers, epsilon)
 
 
-def _layers(path: str) -> dict[str, dict[str, StoredWeight]]:
-    """{layer: {weight: array}} of an HDF5 file, whatever groups lie around the layers."""
-    layers: dict[str, dict[str, StoredWeight]] = {}
+def _layers(path: str) -> _Layers:
+    """The layers in an HDF5 file. Older and newer versions of Keras put them into different groups."""
+    layers: _Layers = {}
 
-    def visit(name, item):
+    def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and "/" in name and not name.startswith("optimizer_weights"):
             *_, layer, weight = name.split("/")
             read = functools.partial(_read, path, name)
             layers.setdefault(layer, {})[weight.split(":")[0]] = StoredWeight(tuple(item.shape), read)
 
     try:
-        with h5py.File(path, "r") as file:
+        with _opened(path) as file:
             file.visititems(visit)
     except OSError as error:
-        raise CheckpointError(f"{path}: not a readable HDF5 file: {error}") from error
+        raise CheckpointError(f"{path}: not a readable HDF5 file: {first_line(error)}") from error
     return layers
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """The open HDF5 file."""
+    # HDF5 reads local files in pieces; it cannot open remote ones, which are read as a whole.
+    with h5py.File(io.BytesIO(files.read_bytes(path)) if files.is_remote(path) else path, "r") as file:
+        yield file
 
 
 def _read(path: str, name: str) -> np.ndarray:
     try:
-        with h5py.File(path, "r") as file:
+        with _opened(path) as file:
             return np.asarray(file[name], np.float32)
     except (OSError, KeyError) as error:
-        raise CheckpointError(f"{path}: cannot read {name}: {error}") from error
+        raise CheckpointError(f"{path}: cannot read {name}: {first_line(error)}") from error
 
 
 def _changed(weight: StoredWeight, change: Callable[[np.ndarray], np.ndarray]) -> StoredWeight:
-    """`weight` with `change`, which keeps the shape, applied when it is read."""
+    """A weight to which `change`, in float64, is applied when it is read; it has to keep the shape."""
     return StoredWeight(weight.shape, lambda: change(weight.read().astype(np.float64)).astype(np.float32))
 
 
-def _convnext(layers, epsilon: float) -> StoredWeights:
+def _convnext(layers: _Layers, epsilon: float) -> StoredWeights:
     del epsilon  # There are no batch norms.
     weights: StoredWeights = {}
     for layer, stored in layers.items():
@@ -108,31 +128,47 @@ def _convnext(layers, epsilon: float) -> StoredWeights:
         elif layer.endswith("_stem_conv"):
             weights.update(_for_our_images(place, stored, _CONVNEXT_MEAN, 1.0 / _CONVNEXT_STDDEV))
         elif layer.endswith("_layer_scale"):
-            scale = next(iter(stored.values()))
-            shape = (1, 1, 1, *scale.shape)
-            weights[f"{place}/layer_scale"] = StoredWeight(shape, lambda s=scale: s.read().reshape(1, 1, 1, -1))
+            weights[f"{place}/layer_scale"] = _as_map(next(iter(stored.values())))
         else:
             weights.update({f"{place}/{name}": weight for name, weight in stored.items()})
     return weights
 
 
+def _as_map(scale: StoredWeight) -> StoredWeight:
+    """A layer scale [C] as [1, 1, 1, C]."""
+    return StoredWeight((1, 1, 1, *scale.shape), lambda: scale.read().reshape(1, 1, 1, -1))
+
+
 def _convnext_place(layer: str) -> str | None:
+    """The checkpoint key of a layer of ConvNeXt; None for one that the encoder lacks, such as the classifier."""
     for pattern, place in _CONVNEXT_LAYERS:
         if match := re.search(pattern, layer):
             return "encoder/" + (place(match) if callable(place) else match.expand(place))
     return None
 
 
-def _for_our_images(place: str, conv: dict[str, StoredWeight], mean, factor, flips=False) -> StoredWeights:
-    """A convolution of (image - mean) * factor as one of image / 127.5 - 1; `flips`: of BGR as one of RGB."""
+def _for_our_images(
+    place: str, conv: dict[str, StoredWeight], mean: np.ndarray, factor: np.ndarray | float, flips: bool = False
+) -> StoredWeights:
+    """Rewrites a convolution for pictures that are scaled as in kMaX.
 
-    def in_order(kernel):
+    Args:
+        place: checkpoint key of the convolution.
+        conv: its weights, for pictures scaled to (image - mean) * factor; the result is for image / 127.5 - 1.
+        mean: of each channel of RGB.
+        factor: of each channel of RGB, or of all.
+        flips: whether the convolution takes BGR; the result takes RGB.
+    """
+    # With x = image / 127.5 - 1, (image - mean) * factor = 127.5 * factor * x + (127.5 - mean) * factor: the first term
+    # scales the kernel, the second one adds to the bias.
+
+    def in_order(kernel: np.ndarray) -> np.ndarray:
         return kernel[:, :, ::-1] if flips else kernel
 
-    def rescaled(kernel):
+    def rescaled(kernel: np.ndarray) -> np.ndarray:
         return in_order(kernel) * (_HALF_RANGE * factor * np.ones(3))[:, np.newaxis]
 
-    def shifted(bias):
+    def shifted(bias: np.ndarray) -> np.ndarray:
         offset = (_HALF_RANGE - mean) * factor
         return bias + np.einsum("hwcd,c->d", in_order(conv["kernel"].read().astype(np.float64)), offset)
 
@@ -142,7 +178,7 @@ def _for_our_images(place: str, conv: dict[str, StoredWeight], mean, factor, fli
     }
 
 
-def _resnet(layers, epsilon: float) -> StoredWeights:
+def _resnet(layers: _Layers, epsilon: float) -> StoredWeights:
     weights: StoredWeights = {}
     for layer, stored in layers.items():
         match = re.fullmatch(r"conv1_(conv|bn)|conv(\d)_block(\d+)_(\d)_(conv|bn)", layer)
@@ -150,7 +186,7 @@ def _resnet(layers, epsilon: float) -> StoredWeights:
             weights.update({f"{layer}/{name}": weight for name, weight in stored.items()})
         elif layer.endswith("_conv"):
             place = f"encoder/_stage{match[2]}/_block{match[3]}/{_RESNET_CONVS.get(match[4])}"
-            if match[2] is None:
+            if match[2] is None:  # The stem.
                 place = "encoder/_stem"
                 stored = _for_our_images("stem", stored, _RESNET_MEAN, 1.0, flips=True)
                 stored = {name.rpartition("/")[2]: weight for name, weight in stored.items()}
@@ -159,14 +195,16 @@ def _resnet(layers, epsilon: float) -> StoredWeights:
     return weights
 
 
-def _conv_and_norm(place: str, conv: dict[str, StoredWeight], norm: dict[str, StoredWeight], epsilon) -> StoredWeights:
-    """A convolution with bias and its batch norm as a convolution without and a batch norm with our epsilon."""
+def _conv_and_norm(
+    place: str, conv: dict[str, StoredWeight], norm: dict[str, StoredWeight], epsilon: float
+) -> StoredWeights:
+    """Moves the bias of a convolution and Keras' epsilon into the weights of the batch norm behind it."""
 
-    def gamma(value):
+    def gamma(value: np.ndarray) -> np.ndarray:
         variance = norm["moving_variance"].read().astype(np.float64)
         return value * np.sqrt((variance + epsilon) / (variance + _RESNET_EPSILON))
 
-    def mean(value):
+    def mean(value: np.ndarray) -> np.ndarray:
         return value - conv["bias"].read()
 
     weights = {f"{place}/_conv/kernel": conv["kernel"]}

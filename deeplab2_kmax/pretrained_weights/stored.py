@@ -1,4 +1,4 @@
-"""Weights in a file, by the checkpoint keys of the encoder they are for."""
+"""Weights in a file that are read only when they are needed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class StoredWeight:
-    """One array of a file that has not been read yet.
+    """One array of a file, to be read later.
 
     Attributes:
-        shape: as it will be read.
-        read: reads it; float32.
+        shape: of the array that `read` returns.
+        read: reads the array as float32; raises CheckpointError if that fails.
     """
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
 
 
+# By the checkpoint key of the variable that they are for; those of an encoder begin with "encoder/".
 StoredWeights = dict[str, StoredWeight]

@@ -1,9 +1,9 @@
-"""Encoder weights from TensorFlow checkpoints, in the layouts in which DeepLab2's users have them.
+"""Reads encoder weights from TensorFlow checkpoints, in the layouts that users of DeepLab2 have.
 
 * a DeepLab2 checkpoint, of an encoder or of a whole model: `encoder/_stem/_conv/kernel`;
-* one written by `save_weights` of DeepLab2's encoder (its ConvNeXt): the same without `encoder/`;
-* one of TensorFlow Model Garden's vision trainer: `backbone/_encoder/` in its place;
-* one of MOAT by variable names, as TensorFlow 1 wrote it: `moat/block_00_00/expand_conv/kernel`.
+* a checkpoint that `save_weights` of DeepLab2's ConvNeXt encoder wrote: the same keys without `encoder/`;
+* a checkpoint of TensorFlow Model Garden's vision trainer: `backbone/_encoder/` in place of `encoder/`;
+* a MOAT checkpoint with variable names for keys, as TensorFlow 1 wrote it: `moat/block_00_00/expand_conv/kernel`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,27 @@ import functools
 import re
 from collections.abc import Collection
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import open_checkpoint, resolve_checkpoint
+from deeplab2_kmax.checkpoints.files import CheckpointReader
+from deeplab2_kmax.checkpoints.keys import Replacement
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.stored import StoredWeight, StoredWeights
+from deeplab2_kmax.wording import first_line
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+# Keys of training state.
 _NO_WEIGHTS = re.compile(
     r"\.OPTIMIZER_SLOT|^(optimizer|backbone_optimizer|global_step|save_counter|_CHECKPOINTABLE_OBJECT_GRAPH)\b"
 )
 _ENCODER = "encoder/"
+# Where the encoder may be in an object-based checkpoint.
 _ROOTS = (_ENCODER, "backbone/_encoder/", "")
 _AVERAGED = "/ExponentialMovingAverage"
-_MOAT_RULES = (
+# (pattern, replacement), from variable names of TensorFlow 1 to checkpoint keys.
+_MOAT_RULES: tuple[tuple[str, Replacement], ...] = (
     (r"^(?:moat/)?(?:stem/)?conv_([01])/", lambda m: f"encoder/_stem/layer_with_weights-{2 * int(m[1])}/"),
     (r"^(?:moat/)?(?:stem/)?norm_0/", "encoder/_stem/layer_with_weights-1/"),
     (r"^moat/block_(\d\d)_(\d\d)/(\w+)/", lambda m: f"encoder/_blocks/{int(m[1])}/{int(m[2])}/_{m[3]}/"),
@@ -35,11 +42,11 @@ _MOAT_RULES = (
 
 
 def read_checkpoint(path: str, wanted: Collection[str]) -> StoredWeights:
-    """What the checkpoint at `path`, a prefix or a folder, holds.
+    """Lists the weights of a checkpoint.
 
     Args:
-        path: of the checkpoint.
-        wanted: the encoder's checkpoint keys, "encoder/..."; they tell the layouts apart.
+        path: prefix, or a folder, of which the last whole checkpoint is taken.
+        wanted: the encoder's checkpoint keys, "encoder/..."; the layout in which most of them are found is taken.
 
     Returns:
         All weights, those of an encoder under keys that begin with "encoder/".
@@ -51,7 +58,7 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> StoredWeights:
     try:
         reader = open_checkpoint(prefix)
     except (ValueError, tf.errors.OpError) as error:
-        raise CheckpointError(f"{prefix}: not a readable checkpoint: {error}") from error
+        raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
     shapes = {name: shape for name, shape in reader.get_variable_to_shape_map().items() if not _NO_WEIGHTS.search(name)}
     by_object = {name[: -len(_VALUE)]: name for name in shapes if name.endswith(_VALUE)}
     keys = _at_encoder(by_object, wanted) if by_object else _moat_keys(shapes)
@@ -61,15 +68,21 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> StoredWeights:
     }
 
 
-def _read(reader, name: str, prefix: str):
+def _read(reader: CheckpointReader, name: str, prefix: str) -> np.ndarray:
     try:
-        return reader.get_tensor(name)
+        value: np.ndarray = reader.get_tensor(name)
+        return value
     except (ValueError, tf.errors.OpError) as error:
-        raise CheckpointError(f"{prefix}: cannot read {name}: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{prefix}: cannot read {name}: {first_line(error)}") from error
 
 
 def _at_encoder(names: dict[str, str], wanted: Collection[str]) -> dict[str, str]:
-    """{key: name in the file} with the keys under that root which finds most of the `wanted` ones moved to encoder/."""
+    """Moves the encoder's keys to "encoder/", from the root under which most of the `wanted` keys are found.
+
+    Args:
+        names: {key: name in the file}.
+        wanted: keys that begin with "encoder/".
+    """
 
     def moved(root: str) -> dict[str, str]:
         if root == _ENCODER:
@@ -80,8 +93,9 @@ def _at_encoder(names: dict[str, str], wanted: Collection[str]) -> dict[str, str
 
 
 def _moat_keys(names: Collection[str]) -> dict[str, str]:
-    """{key: name in the file} of a MOAT; averaged weights stand in where the file has no others."""
-    keys = {}
+    """{key: name in the file} of a MOAT; averaged weights are used if the file has no others."""
+    # Averages come last; a key that is there already keeps its weight, and the average is listed under its own name.
+    keys: dict[str, str] = {}
     for name in sorted(names, key=lambda name: name.endswith(_AVERAGED)):
         key = moat_key(name[: -len(_AVERAGED)] if name.endswith(_AVERAGED) else name)
         keys[name if key in keys else key] = name
@@ -89,7 +103,11 @@ def _moat_keys(names: Collection[str]) -> dict[str, str]:
 
 
 def moat_key(variable_name: str) -> str:
-    """The checkpoint key of the MOAT variable that DeepLab2 calls `variable_name` (without ":0")."""
+    """The checkpoint key of a MOAT variable.
+
+    Args:
+        variable_name: as in DeepLab2, without ":0".
+    """
     for pattern, replacement in _MOAT_RULES:
         variable_name = re.sub(pattern, replacement, variable_name)
     return variable_name

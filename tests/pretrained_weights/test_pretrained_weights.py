@@ -1,11 +1,14 @@
 """Pretrained encoder weights from DeepLab2's checkpoints and Keras' applications."""
 
 import json
+import uuid
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import save_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
@@ -14,6 +17,7 @@ from deeplab2_kmax.model.pixel_encoders.convnext import ConvNeXt, ConvNeXtSettin
 from deeplab2_kmax.model.pixel_encoders.moat import MOAT, MOATSettings
 from deeplab2_kmax.model.pixel_encoders.resnet import ResNet, ResNetSettings
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights
+from deeplab2_kmax.pretrained_weights.keras_applications import read_keras_application
 from deeplab2_kmax.pretrained_weights.tensorflow_checkpoints import moat_key
 
 SMALL = {"stage_filters": (4, 6, 8, 10), "stage_blocks": (1, 1, 2, 1)}
@@ -103,7 +107,7 @@ def test_another_variant_is_refused_and_nothing_assigned(tmp_path, settings, rec
     with pytest.raises(CheckpointError) as error:
         load_pretrained_weights(target, str(tmp_path / "ckpt"), "kmax_convnext_tiny")
     assert "kmax_convnext_tiny" in str(error.value) and str(tmp_path) in str(error.value)
-    assert "expected stages of 1, 1, 2, 1 blocks" in str(error.value) and f"received {received}" in str(error.value)
+    assert "expected stages of 1, 1, 2, 1 blocks" in str(error.value) and f"got {received}" in str(error.value)
     for key, value in target.encoder_values().items():
         np.testing.assert_array_equal(value, before[key])
 
@@ -118,6 +122,29 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"no HDF5")
     with pytest.raises(CheckpointError, match="weights.h5: not a readable HDF5 file"):
         load_pretrained_weights(convnext(), str(tmp_path / "weights.h5"), "kmax_convnext_tiny")
+
+
+@pytest.mark.parametrize("ending", [".h5", ""])
+def test_weights_on_remote_storage(tmp_path, ending):
+    """A TensorFlow checkpoint, and an HDF5 file, which the HDF5 library could not open there."""
+    folder = f"ram://pretrained/{uuid.uuid4().hex}"
+    target = convnext()
+    key = "encoder/downsample_layers/0/layer_with_weights-1/gamma"
+    gamma = np.arange(SMALL["stage_filters"][0], dtype=np.float32)
+    if ending:
+        with h5py.File(tmp_path / "weights.h5", "w") as file:
+            file["convnext_tiny_stem/convnext_tiny_stem_layernorm/gamma:0"] = gamma
+        files.write_bytes(f"{folder}/weights.h5", (tmp_path / "weights.h5").read_bytes())
+        stored = read_keras_application(f"{folder}/weights.h5", "convnext", 1e-3)
+        np.testing.assert_array_equal(stored[key].read(), gamma)
+    else:
+        source = convnext()
+        randomize(source.variables)
+        report = load_pretrained_weights(target, save_checkpoint(source, f"{folder}/ckpt"), "kmax_convnext_tiny")
+        assert not report.missing
+        np.testing.assert_array_equal(target.encoder_values()[key], source.encoder_values()[key])
+    with pytest.raises(CheckpointError, match=f"{folder}/none{ending}"):
+        load_pretrained_weights(target, f"{folder}/none{ending}", "kmax_convnext_tiny")
 
 
 def moat(position_embedding=True):
