@@ -1,10 +1,13 @@
 """Mask transformers for panoptic segmentation that see object queries as cluster centers; compatible with DeepLab2.
 
-import deeplab2_kmax as dk
+    import deeplab2_kmax as dk
 
-config = dk.load_config("configs/coco/kmax_r50.textproto", ["train_dataset_options.batch_size=2"])
-model = dk.build_model(config)
-outputs = model(images, training=False)
+    config = dk.load_config("coco/kmax_r50", ["train_dataset_options.batch_size=2"])
+    model = dk.build_model(config)
+    outputs = model(images, training=False)
+
+The names in `__all__` are the public interface, and the first ones of them are a good place to start reading. Each
+folder's docstring says what lives there.
 """
 
 import importlib as _importlib
@@ -12,12 +15,12 @@ import os as _os
 
 from deeplab2_kmax.version import __version__
 
-# TensorFlow turns oneDNN's kernels on by itself only on CPUs with AVX-512. They are several times faster than its own
-# with AVX2 too, above all the gradients of convolutions. Has to be said before TensorFlow is imported.
+# By itself, TensorFlow uses oneDNN's kernels only on CPUs with AVX-512. With AVX2 too they are several times faster
+# than TensorFlow's own, above all for gradients of convolutions. This has to be set before TensorFlow is imported.
 _os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# Public name -> module that defines it. They are imported on first use, so that importing the package, and with it a
-# command's --help, does not wait for TensorFlow.
+# Public name -> module that defines it. A module is imported when its name is first used, so that importing the
+# package, and with it the --help of a command, does not wait for TensorFlow.
 _PUBLIC = {
     "load_config": "config",
     "build_model": "model",
@@ -40,13 +43,13 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value  # Python then finds it without this function.
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_PUBLIC])

@@ -1,4 +1,7 @@
-"""Errors a user can mend. Command lines print them as one line; anything else is a bug and keeps its traceback."""
+"""Errors that a user can mend.
+
+Command lines print them without a traceback. Any other error is a bug and keeps its traceback.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,39 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+# 128 plus the number of SIGINT, as shells report it.
 _INTERRUPTED = 130
 
 
 class UserError(ValueError):
-    """Something the user gave is not what was expected; the message says what was expected, what came and where."""
+    """Something that the user gave is wrong; the message says what was expected, what was given, and where."""
 
 
 class ConfigError(UserError):
-    """An experiment config that cannot be read or does not make sense."""
+    """An experiment config cannot be read or contradicts itself."""
 
 
 class DataError(UserError):
-    """An image, label, record, shard or annotation file that is missing or broken."""
+    """An image, label, record, shard or annotation file is missing or broken."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing or does not fit the model."""
+    """A checkpoint is missing or does not fit the model."""
 
 
 class TrainingError(UserError):
-    """Training cannot go on: the message says at which step, and which loss terms are to blame."""
+    """Training cannot go on; the message says at which step, and which loss terms are to blame."""
 
 
 class StorageError(UserError):
-    """Results cannot be written: the message says where, and what the operating system says."""
+    """Results cannot be written; the message says where, and what the operating system says."""
 
 
 @contextlib.contextmanager
 def user_errors_as_one_line() -> Iterator[None]:
-    """How a command ends: around its main function, so that neither a user's mistake nor Ctrl-C shows a traceback.
+    """Goes around the main function of a command, so that neither a user's mistake nor Ctrl-C shows a traceback.
 
-    A UserError prints `error: ...` on stderr and ends the process with status 1, Ctrl-C with 130, as shells expect.
+    A UserError prints `error: ...` on stderr and ends the process with status 1; Ctrl-C ends it with status 130.
     """
     try:
         yield

@@ -1,8 +1,9 @@
-"""Programs with DeepLab2's flags, which absl parses: one style of help and of error, one exit status for each end.
+"""Runs programs whose flags are parsed by absl, as DeepLab2's are.
 
 `trainer/train.py`, `trainer/export_model.py`, `evaluation/evaluate.py` and the converters run through `run_program`.
-Flags are parsed as in DeepLab2 (`--flag=value`, `-flag value`, `--noflag`, `--flagfile`). Help looks like that of the
-console command `deeplab2-kmax`, which argparse parses.
+absl accepts all the spellings that DeepLab2's users know (`--flag=value`, `-flag value`, `--noflag`, `--flagfile`). Its
+help and errors do not look like those of the console command `deeplab2-kmax`, which uses argparse; so help is laid out
+by argparse here too, and errors are one line.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
 
 _HELP = re.compile(r"--?(help|helpshort|h|\?)")
-# What absl adds to a flag's help and argparse's layout says already.
+# absl adds these to the help of enum, multi and list flags; argparse's layout says the same.
 _OF_ABSL = re.compile(r"^<[^>]*>: |;\s*repeat this option to specify a list of values$|\s*\(a comma separated list\)$")
+# absl's error about a required flag that is missing.
 _REQUIRED = re.compile(r"flag --(\w+)=None: .*must have a value other than None")
 
 
 def run_program(work: Callable[[], None], description: str) -> None:
-    """Parses the flags of `sys.argv` and calls `work`; the caller has defined the flags.
+    """Parses the flags of `sys.argv`, which the caller has defined, and calls `work`.
 
-    A user's mistake ends in one line on stderr and exit status 1, Ctrl-C in status 130; `--help` prints the key flags
-    of the main module and ends with status 0.
+    A user's mistake ends the process with one line on stderr and status 1, Ctrl-C with status 130. `--help` prints the
+    flags that the main module defines and ends the process with status 0; `--helpfull` prints those of all modules.
 
     Args:
-        work: what the program does; it finds the values in `absl.flags.FLAGS`.
-        description: what the help says first, usually the program's docstring.
+        work: does what the program is for; it finds the values in `absl.flags.FLAGS`.
+        description: the start of the help, usually the program's docstring.
     """
 
     def main(argv: Sequence[str]) -> None:
@@ -50,7 +52,8 @@ def run_program(work: Callable[[], None], description: str) -> None:
 
 
 def _parse(argv: Sequence[str], description: str) -> list[str]:
-    """The arguments that are no flags; ends the process where help is asked for or a flag is wrong."""
+    """Parses flags; returns the other arguments, and ends the process if help is asked for or a flag is wrong."""
+    # Before parsing, as required flags may be missing.
     if any(_HELP.fullmatch(argument) for argument in argv[1:]):
         print(_help(description), end="")
         sys.exit(0)
@@ -63,13 +66,12 @@ def _parse(argv: Sequence[str], description: str) -> list[str]:
 
 
 def _help(description: str) -> str:
-    """The flags of the program, laid out by argparse."""
-    formatter = argparse.RawDescriptionHelpFormatter
+    """The description and the flags of the main module, laid out by argparse."""
     parser = argparse.ArgumentParser(
         prog=_command(),
         usage="%(prog)s --flag=value ...",
         description=description,
-        formatter_class=formatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser.add_argument("--help", action="help", help="show this help and exit")
@@ -78,7 +80,7 @@ def _help(description: str) -> str:
         text = _OF_ABSL.sub("", flag.help or "")
         if flag.default not in (None, "", []):
             text += f" (default: {flag.default})"
-        text = text.replace("%", "%%")  # argparse fills in %(...)s.
+        text = text.replace("%", "%%")  # Else argparse would take it for a placeholder such as %(prog)s.
         if flag.boolean:
             parser.add_argument(f"--[no]{flag.name}", action="store_true", help=text)
         else:
@@ -90,12 +92,20 @@ def _help(description: str) -> str:
 
 def _command() -> str:
     """How the user calls this program."""
+    # Set by `python -m`, and None for a file.
     spec = sys.modules["__main__"].__spec__
     return f"python -m {spec.name}" if spec else f"python {os.path.relpath(sys.argv[0])}"
 
 
 def load_config_with_notes(path: str, overrides: Sequence[str]) -> config_pb2.ExperimentOptions:
-    """`load_config` that says on stderr what it filled in; later only warnings are shown, unless --verbosity asks."""
+    """Loads a config for a program and says on stderr which fields were filled in.
+
+    After that only warnings are logged, unless the user has set --verbosity.
+
+    Args:
+        path: see `config.load_config`; likewise `overrides` and the errors.
+        overrides: usually the values of the flag --override.
+    """
     from deeplab2_kmax.config import load_config
 
     with _plain_notes():
@@ -107,7 +117,7 @@ def load_config_with_notes(path: str, overrides: Sequence[str]) -> config_pb2.Ex
 
 @contextlib.contextmanager
 def _plain_notes() -> Iterator[None]:
-    """Shows log messages as they are, without time and source."""
+    """Within, absl logs messages without time and place in the code."""
     handler = logging.get_absl_handler()
     formatter = handler.formatter
     handler.setFormatter(std_logging.Formatter("%(message)s"))

@@ -1,4 +1,4 @@
-"""What command lines show, and what they keep off the terminal."""
+"""What command lines print, and which messages of libraries they hide."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import sys
 import warnings
 
-# Back to the start of the line, and clear it.
+# Goes back to the start of the line and clears it.
 ERASE_LINE = "\r\x1b[K"
 
 
 def quiet_libraries() -> None:
-    """Keeps TensorFlow's start-up notices off the terminal, unless TF_CPP_MIN_LOG_LEVEL is set.
+    """Hides TensorFlow's start-up notices, unless the user has set TF_CPP_MIN_LOG_LEVEL.
 
-    Works only before TensorFlow is imported.
+    It has to be called before TensorFlow is imported.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
@@ -24,5 +24,5 @@ def quiet_libraries() -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line at once, also where stdout is a pipe or a file; on a terminal in place of a sign of life."""
+    """Prints a line at once, also to pipes and files, which are buffered; on a terminal, over a line of progress."""
     print(f"{ERASE_LINE}{text}" if sys.stdout.isatty() else text, flush=True)

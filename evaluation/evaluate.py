@@ -10,14 +10,15 @@ import sys
 from absl import flags
 
 if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
-    # Run as a file of a checkout: let it find the package beside this folder, installed or not.
+    # Run as a file, Python looks for modules in that file's folder. Have it look in the folder above instead, where
+    # a checkout has the package, so that it is found whether it is installed or not.
     sys.path[0] = os.path.dirname(sys.path[0])
 
 from deeplab2_kmax import programs, training
 
 
 def define_flags() -> None:
-    """Declares the flags."""
+    """Defines the flags, named like those of `trainer/train.py` where they mean the same."""
     flags.DEFINE_string("config_file", None, "Config of the experiment: a text file, or a name such as coco/kmax_r50.")
     flags.DEFINE_string(
         "checkpoint", None, "Checkpoint: a prefix such as run/ckpt-1000, or a folder (its latest checkpoint)."
@@ -27,7 +28,9 @@ def define_flags() -> None:
     )
     flags.mark_flags_as_required(["config_file", "checkpoint"])
     flags.DEFINE_multi_string(
-        "file_pattern", [], "TFRecord files to evaluate on, in place of the config's; repeatable."
+        "file_pattern",
+        [],
+        "Pattern of TFRecord files to evaluate on, in place of the config's; may be given several times.",
     )
     flags.DEFINE_integer("num_gpus", 0, "GPUs to use; 0: the CPU.")
     flags.DEFINE_string("master", None, "Name or grpc:// address of a Cloud TPU, in place of GPUs.")
@@ -35,7 +38,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Evaluates what the flags ask for."""
+    """Evaluates the checkpoint that the flags name."""
     values = flags.FLAGS
     config = programs.load_config_with_notes(values.config_file, values.override)
     if values.file_pattern:

@@ -10,7 +10,8 @@ import sys
 from absl import flags
 
 if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
-    # Run as a file of a checkout: let it find the package beside this folder, installed or not.
+    # Run as a file, Python looks for modules in that file's folder. Have it look in the folder above instead, where
+    # a checkout has the package, so that it is found whether it is installed or not.
     sys.path[0] = os.path.dirname(sys.path[0])
 
 from deeplab2_kmax import programs, training
@@ -18,7 +19,7 @@ from deeplab2_kmax.errors import ConfigError
 
 
 def define_flags() -> None:
-    """Declares DeepLab2's flags, `--print_variables` and `--override`."""
+    """Defines DeepLab2's flags, `--print_variables` and `--override`."""
     flags.DEFINE_string("config_file", None, "Config of the experiment: a text file, or a name such as coco/kmax_r50.")
     flags.DEFINE_enum("mode", training.Mode.TRAIN.value, training.MODES, "What to do.")
     flags.DEFINE_string(
@@ -33,7 +34,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Runs what the flags ask for."""
+    """Trains or evaluates, as the flags say."""
     values = flags.FLAGS
     if not values.config_file:
         raise ConfigError("which experiment? e.g. --config_file=configs/coco/kmax_r50.textproto")

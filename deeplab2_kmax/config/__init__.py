@@ -3,9 +3,9 @@
     config = load_config("coco/kmax_r50", ["train_dataset_options.batch_size=2"])
 
 Start reading at `load_config`. It goes through these files in this order: `named` (a name becomes a file), `parsing`
-and `bases` (text becomes a message, on top of the files that it names in `base`), `overrides`, `support` (can this model
-be built here?), `explicit` with its tables `encoders` and `update_rules` (fields that the file leaves open), and `checks`
-with `data_checks` and `model_checks` (contradictions). `differences` compares two configs.
+and `bases` (text becomes a message, on top of the files that it names in `base`), `overrides`, `support` (whether this
+model can be built here), `explicit` with its tables `encoders` and `update_rules` (fields that the file leaves open),
+and `checks` with `data_checks` and `model_checks` (contradictions). `differences` compares two configs.
 
 Every text config of DeepLab2 parses. Those of model families that are not implemented here are returned as they are;
 building one of their models is what raises an error.

@@ -29,7 +29,7 @@ _INFERRED_FROM_DATASET = {
     "ade20k": _Inferred(128, 4, True, 1.0),
 }
 # DeepLab2's pixel decoder, from stride 32 to stride 2; with masks of stride 4 the last stage is left out.
-_PIXEL_DECODER = {
+_PIXEL_DECODER: dict[str, tuple[int, ...] | tuple[str, ...]] = {
     "filters": (512, 256, 128, 64, 32),
     "num_blocks": (1, 5, 1, 1, 1),
     "block_type": ("axial", "axial", "bottleneck", "bottleneck", "bottleneck"),
@@ -60,7 +60,9 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
     else:
         notes += _infer_from_dataset(max_deeplab, config.train_dataset_options.dataset)
         stages = num_pixel_decoder_stages(max_deeplab)
-        pixel_decoder = {name: values[:stages] for name, values in _PIXEL_DECODER.items()}
+        pixel_decoder: dict[str, FieldValue | tuple[str, ...]] = {
+            name: values[:stages] for name, values in _PIXEL_DECODER.items()
+        }
         if filled := _fill(max_deeplab.pixel_decoder, pixel_decoder):
             notes.append(f"pixel decoder: {filled}")
     return notes + _fill_transformer_decoder(config)

@@ -1,4 +1,4 @@
-"""Configs found by name: "coco/kmax_r50" is configs/coco/kmax_r50.textproto of the checkout or the installed package."""
+"""Configs found by name: "coco/kmax_r50" is configs/coco/kmax_r50.textproto of the checkout or the package."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
 # Defaults: what the paper of each rule does.
-OF_UPDATE_RULE = {
+OF_UPDATE_RULE: dict[str, dict[str, bool | str]] = {
     "max": {"deep_supervision": False, "pixel_update": "attention"},
     "cmt": {
         "deep_supervision": False,
@@ -34,14 +34,12 @@ def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
         return [f"{_DECODER}.update_rule: expected one of {', '.join(OF_UPDATE_RULE)}, got {rule!r}"]
     problems = []
     if decoder.pixel_update not in _PIXEL_UPDATES[rule]:
+        expected = " or ".join(map(repr, _PIXEL_UPDATES[rule]))
         problems.append(
-            f"{_DECODER}.pixel_update: expected {' or '.join(map(repr, _PIXEL_UPDATES[rule]))} with update_rule {rule!r},"
-            f" got {decoder.pixel_update!r}"
+            f"{_DECODER}.pixel_update: expected {expected} with update_rule {rule!r}, got {decoder.pixel_update!r}"
         )
     if rule == "kmax" and not decoder.deep_supervision:
-        problems.append(
-            f"{_DECODER}.deep_supervision: expected true, got false; k-means assigns pixels by masks that are supervised"
-        )
+        problems.append(f"{_DECODER}.deep_supervision: expected true, got false; k-means needs supervised masks")
     if rule == "cmt":
         problems += _cmt_problems(decoder)
     else:
