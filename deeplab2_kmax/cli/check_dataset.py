@@ -1,10 +1,10 @@
-"""What `deeplab2-kmax check-dataset` does."""
+"""The command `deeplab2-kmax check-dataset`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
+from deeplab2_kmax import files
 from deeplab2_kmax.dataset_check import Limits, Report, check_experiment, check_records
 from deeplab2_kmax.dataset_check.listing import report_lines, verdict
 from deeplab2_kmax.errors import UserError
@@ -13,21 +13,26 @@ _SAMPLES = 12
 
 
 def check_config_file(config_file: str, overrides: Sequence[str]) -> list[Report]:
-    """Checks the splits of an experiment."""
+    """Checks the splits of an experiment, given by its config; see `check_experiment`."""
     from deeplab2_kmax.config import load_config
 
     return check_experiment(load_config(config_file, overrides))
 
 
 def check_files(dataset: str, file_patterns: Sequence[str], limits: Limits) -> list[Report]:
-    """Checks the records in some files."""
+    """Checks the records in files that match the patterns; see `check_records`."""
     from deeplab2_kmax.datasets import load_dataset
 
     return [check_records("records", load_dataset(dataset), file_patterns, limits=limits)]
 
 
 def tell(reports: Sequence[Report], html: str | None, say: Callable[[str], None]) -> int:
-    """Says what was found, and writes the page `html` where it is given.
+    """Reports what was found.
+
+    Args:
+        reports: the report of each split.
+        html: the local or remote file of the HTML page to write, or None.
+        say: called with each line of text.
 
     Returns:
         The exit status: 0 if training can start, else 1.
@@ -52,8 +57,6 @@ def _write_page(reports: Sequence[Report], path: str) -> None:
 
     page = html_page(reports, [draw_samples(report, _SAMPLES) for report in reports])
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(page)
+        files.write_text(path, page)
     except OSError as error:
         raise UserError(f"{path}: cannot write the page: {error.strerror}") from error

@@ -7,23 +7,24 @@ datasets/prepare_ade20k_pan_seg.py makes:
     images/{training,validation}/*.jpg
     ade20k_panoptic_{train,val}.json
     ade20k_panoptic_{train,val}/*.png
-A split whose image folder is absent is left out.
+A split whose image folder is missing is left out.
 """
 
 from __future__ import annotations
 
 import functools
-import os
+import os.path
 
 from absl import flags
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.reading import labelled_images
+from deeplab2_kmax.converters.reading.images import image_files
 from deeplab2_kmax.converters.reading.labelled_images import LabelledImage, source_files
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.programs import run_program
 
 _SPLITS = {"train": "images/training", "val": "images/validation"}
 _VOID_CATEGORY = 255
@@ -37,32 +38,30 @@ def convert_ade20k(
     num_processes: int | None = None,
     beam: str | None = None,
 ) -> list[str]:
-    """Writes every split found below `ade20k_root`; equal to what DeepLab2 writes but for the number of shards.
+    """Converts every split below `ade20k_root` to records that are equal to DeepLab2's; there may be fewer shards.
 
-    Categories 0 to 149 become classes 1 to 150; category 255 becomes void. The areas in the JSON are not compared with
-    the PNG: in ADE20K things cover stuff that was counted before.
+    Categories 0 to 149 become classes 1 to 150; category 255 becomes void.
 
     Args:
         ade20k_root: the folder with images and panoptic annotations.
-        output_dir: where `train-XXXXX-of-XXXXX.tfrecord` and `val-...` go; made if need be.
-        treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
-        num_shards: files a split; None chooses by the number of images.
-        num_processes: None chooses by the number of images and cores.
-        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
+        output_dir: the folder for `train-XXXXX-of-XXXXX.tfrecord` and `val-...`; made where missing.
+        treat_crowd_as_ignore: label crowd regions as void, instead of as their thing class with instance id 0.
+        num_shards, num_processes, beam: how the shards are written, see `ShardedOutput`.
 
     Returns:
         The paths of the shards, in order.
 
     Raises:
-        DataError: no split found; annotations, PNGs or images that are missing, broken or disagree (the message names
-            file and segment); an output directory that cannot be written. What is finished by then is kept for the
-            next run, see `ShardedOutput`.
+        DataError: no split is there; images, PNGs or annotations are missing, broken or contradict each other (the
+            message names file and segment); or the output folder cannot be written. The shards that are finished by
+            then are kept for the next run, see `ShardedOutput`.
     """
     descriptor = load_dataset("ade20k_panoptic")
     source = PanopticFormat(
         descriptor,
         treat_crowd_as_ignore=treat_crowd_as_ignore,
         void_categories=frozenset([_VOID_CATEGORY]),
+        # Mask2Former's script counts the pixels of stuff before things cover some of them.
         areas_are_exact=False,
     )
     make_record = functools.partial(labelled_images.panoptic_record, image_format="jpeg", source=source)
@@ -76,32 +75,25 @@ def convert_ade20k(
 
 
 def find_images(ade20k_root: str, split: str) -> list[LabelledImage]:
-    """The images of a split, by name, each with an annotation.
+    """The images of a split, sorted by name, with their annotations.
 
     Raises:
-        DataError: no images, an image without annotation, or one whose PNG is missing.
+        DataError: there are no images, or one of them has no annotation or no PNG.
     """
-    images = labelled_images.image_files(os.path.join(ade20k_root, _SPLITS[split]), ".jpg")
+    images = image_files(files.join(ade20k_root, _SPLITS[split]), ".jpg")
     json_path = _json_path(ade20k_root, split)
     return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0])
 
 
 def _json_path(ade20k_root: str, split: str) -> str:
-    return os.path.join(ade20k_root, f"ade20k_panoptic_{split}.json")
+    return files.join(ade20k_root, f"ade20k_panoptic_{split}.json")
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("ade20k_root", None, "Folder with images and ade20k_panoptic_train.", required=True)
-    command_line.define_crowd_flag()
-    command_line.define_output_flags()
-    flags.adopt_module_key_flags(command_line)
-
-
-def main() -> None:
-    """Converts as the flags say."""
-    command_line.convert_by_flags(convert_ade20k)
+    command_line.define_shared_flags()
 
 
 if __name__ == "__main__":
     _define_flags()
-    run_program(main, __doc__)
+    command_line.convert_by_flags(convert_ade20k, __doc__)

@@ -6,26 +6,27 @@ Folder layout, as COCO's archives unpack:
     train2017/*.jpg   val2017/*.jpg   test2017/*.jpg (without labels)
     annotations/panoptic_{train,val}2017.json
     annotations/panoptic_{train,val}2017/*.png
-A split whose image folder is absent is left out.
+A split whose image folder is missing is left out.
 """
 
 from __future__ import annotations
 
 import functools
-import os
+import os.path
 
 from absl import flags
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.reading import labelled_images
+from deeplab2_kmax.converters.reading.images import image_files
 from deeplab2_kmax.converters.reading.labelled_images import LabelledImage, source_files
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.programs import run_program
 
 _SPLITS = {"train": "train2017", "val": "val2017", "test": "test2017"}
-_UNLABELLED_SPLITS = ("test",)
+_UNLABELED_SPLITS = ("test",)
 
 
 def convert_coco(
@@ -36,23 +37,21 @@ def convert_coco(
     num_processes: int | None = None,
     beam: str | None = None,
 ) -> list[str]:
-    """Writes every split found below `coco_root`; equal to what DeepLab2 writes but for the number of shards.
+    """Converts every split below `coco_root` to records that are equal to DeepLab2's; there may be fewer shards.
 
     Args:
         coco_root: the folder with COCO's folders.
-        output_dir: where `train-XXXXX-of-XXXXX.tfrecord` and so on go; made if need be.
-        treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
-        num_shards: files a split; None chooses by the number of images.
-        num_processes: None chooses by the number of images and cores.
-        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
+        output_dir: the folder for `train-XXXXX-of-XXXXX.tfrecord` and so on; made where missing.
+        treat_crowd_as_ignore: label crowd regions as void, instead of as their thing class with instance id 0.
+        num_shards, num_processes, beam: how the shards are written, see `ShardedOutput`.
 
     Returns:
         The paths of the shards, in order.
 
     Raises:
-        DataError: no split found; annotations, PNGs or images that are missing, broken or disagree (the message names
-            file and segment); an output directory that cannot be written. What is finished by then is kept for the
-            next run, see `ShardedOutput`.
+        DataError: no split is there; images, PNGs or annotations are missing, broken or contradict each other (the
+            message names file and segment); or the output folder cannot be written. The shards that are finished by
+            then are kept for the next run, see `ShardedOutput`.
     """
     descriptor = load_dataset("coco_panoptic")
     source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
@@ -67,36 +66,29 @@ def convert_coco(
 
 
 def find_images(coco_root: str, split: str) -> list[LabelledImage]:
-    """The images of a split, by name; those of "train" and "val" each with an annotation.
+    """The images of a split, sorted by name; those of "train" and "val" with their annotations.
 
     Raises:
-        DataError: no images, an image without annotation, or one whose PNG is missing.
+        DataError: there are no images, or one of them has no annotation or no PNG.
     """
-    images = labelled_images.image_files(os.path.join(coco_root, _SPLITS[split]), ".jpg")
-    if split in _UNLABELLED_SPLITS:
+    images = image_files(files.join(coco_root, _SPLITS[split]), ".jpg")
+    if split in _UNLABELED_SPLITS:
         return labelled_images.without_labels(images)
     (json_path,) = _annotations(coco_root, split)
     return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0])
 
 
 def _annotations(coco_root: str, split: str) -> tuple[str, ...]:
-    if split in _UNLABELLED_SPLITS:
+    if split in _UNLABELED_SPLITS:
         return ()
-    return (os.path.join(coco_root, "annotations", f"panoptic_{_SPLITS[split]}.json"),)
+    return (files.join(coco_root, "annotations", f"panoptic_{_SPLITS[split]}.json"),)
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("coco_root", None, "Folder with train2017, val2017 and annotations.", required=True)
-    command_line.define_crowd_flag()
-    command_line.define_output_flags()
-    flags.adopt_module_key_flags(command_line)
-
-
-def main() -> None:
-    """Converts as the flags say."""
-    command_line.convert_by_flags(convert_coco)
+    command_line.define_shared_flags()
 
 
 if __name__ == "__main__":
     _define_flags()
-    run_program(main, __doc__)
+    command_line.convert_by_flags(convert_coco, __doc__)

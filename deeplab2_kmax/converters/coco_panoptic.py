@@ -1,26 +1,27 @@
-r"""Converts data in COCO's panoptic format with categories of one's own to TFRecords.
+r"""Converts the user's own data in COCO's panoptic format, with categories of its own, to TFRecords.
 
     deeplab2-kmax convert coco_panoptic --dataset=my/dataset.json --image_folder=my/photos \
         --annotations=my/panoptic_train.json --png_folder=my/panoptic_train --split=train --output_dir=my/records
 
     my/photos/NAME.jpg            JPEG or PNG
-    my/panoptic_train.json        `annotations` with segments_info, `categories`
-    my/panoptic_train/NAME.png    segment ids as colours, R + 256 G + 256^2 B
-Format: https://cocodataset.org/#format-data. Where my/dataset.json is missing it is written from the categories.
+    my/panoptic_train.json        `annotations` with segments_info, and `categories`
+    my/panoptic_train/NAME.png    segment ids as colors, R + 256 G + 256^2 B
+Format: https://cocodataset.org/#format-data. If my/dataset.json does not exist, it is written from the categories.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import os
+import os.path
 from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.folder import image_format, picture_files
+from deeplab2_kmax.converters.reading.images import format_of_image, user_images
 from deeplab2_kmax.converters.reading.labelled_images import (
     LabelledImage,
     panoptic_record,
@@ -32,9 +33,9 @@ from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutpu
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset, read_descriptor, write_descriptor
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
 from deeplab2_kmax.errors import ConfigError, DataError
-from deeplab2_kmax.programs import run_program
+from deeplab2_kmax.wording import counted
 
-# Of descriptors written here: room for 999 instances of a class.
+# For descriptors that are written from categories: room for 999 instances of a class.
 _LABEL_DIVISOR = 1000
 _IGNORE_LABEL = 0
 
@@ -51,31 +52,30 @@ def convert_coco_panoptic(
     num_processes: int | None = None,
     beam: str | None = None,
 ) -> list[str]:
-    """Writes one record for each picture.
+    """Writes one record for each image that has an annotation.
 
     Args:
-        dataset: path of the descriptor file, whose source ids are the category ids; where there is no such file, it is
+        dataset: path of the descriptor file, whose source ids are the category ids. If there is no such file, it is
             written from the categories, see `descriptor_of_categories`.
-        image_folder: pictures, .jpg, .jpeg or .png; those without an annotation are left out, so splits may share it.
-        annotations: the JSON; the `file_name` of each annotation is the picture's name with .png.
-        png_folder: the PNGs that it names.
-        output_dir: where `<split>-XXXXX-of-XXXXX.tfrecord` go; made if need be.
+        image_folder: the folder of the images, .jpg, .jpeg or .png. Splits may share it: images without an annotation
+            are left out.
+        annotations: the JSON file; the `file_name` of each annotation is the name of the image with .png.
+        png_folder: the folder of the PNGs that the JSON names.
+        output_dir: the folder for `<split>-XXXXX-of-XXXXX.tfrecord`; made where missing.
         split: what the names of the shards begin with.
-        treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
-        num_shards: files a split; None chooses by the number of images.
-        num_processes: None chooses by the number of images and cores.
-        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
+        treat_crowd_as_ignore: label crowd regions as void, instead of as their thing class with instance id 0.
+        num_shards, num_processes, beam: how the shards are written, see `ShardedOutput`.
 
     Returns:
         The paths of the shards, in order.
 
     Raises:
-        ConfigError: the descriptor cannot be read or does not make sense.
-        DataError: annotations, PNGs or pictures that are missing, broken or disagree (the message names file and
-            segment); an output directory that cannot be written. What is finished by then is kept for the next run,
-            see `ShardedOutput`.
+        ConfigError: the descriptor cannot be read or contradicts itself.
+        DataError: images, PNGs or annotations are missing, broken or contradict each other (the message names file and
+            segment); or the output folder cannot be written. The shards that are finished by then are kept for the
+            next run, see `ShardedOutput`.
     """
-    images = with_panoptic_pngs(_annotated(picture_files(image_folder), annotations), annotations, png_folder)
+    images = with_panoptic_pngs(_annotated(user_images(image_folder), annotations), annotations, png_folder)
     descriptor = _descriptor(dataset, annotations)
     source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
     make_record = functools.partial(own_panoptic_record, source=source)
@@ -85,22 +85,26 @@ def convert_coco_panoptic(
 
 
 def own_panoptic_record(item: LabelledImage, source: PanopticFormat) -> bytes:
-    """The serialized tf.train.Example of a picture, JPEG or PNG, and its panoptic PNG."""
-    return panoptic_record(item, image_format(item.image_path), source)
+    """The record of a JPEG or PNG image and its panoptic PNG, see `panoptic_record`."""
+    return panoptic_record(item, format_of_image(item.image_path), source)
 
 
 def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
-    """The descriptor of the `categories` of a COCO panoptic JSON.
+    """Makes a descriptor from the `categories` of a COCO panoptic JSON.
 
-    Classes are numbered from 1 in the order of the category ids, which become source ids; 0 is void. Colours are the
-    JSON's, or chosen where it has none.
+    Classes are numbered from 1 in the order of the category ids, which become their source ids; 0 is void. Colors are
+    those of the JSON; where it has none, they are chosen.
+
+    Args:
+        name: the name of the data set.
+        annotations: the JSON file.
 
     Raises:
-        DataError: there are no categories with id, name and isthing, or they make no descriptor.
+        DataError: the file cannot be read, a category lacks id, name or isthing, or two categories contradict each
+            other.
     """
     try:
-        with open(annotations, encoding="utf-8") as file:
-            categories = sorted(json.load(file)["categories"], key=lambda category: category["id"])
+        categories = sorted(json.loads(files.read_text(annotations))["categories"], key=lambda each: each["id"])
         entries = [_class_entry(place + 1, category) for place, category in enumerate(categories)]
         return descriptor_of_entries(name, entries, ignore_label=_IGNORE_LABEL, label_divisor=_LABEL_DIVISOR)
     except OSError as error:
@@ -113,18 +117,19 @@ def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
         ) from error
 
 
-def _annotated(pictures: Mapping[str, str], annotations: str) -> dict[str, str]:
-    """The pictures that the JSON has an annotation of."""
+def _annotated(images: Mapping[str, str], annotations: str) -> dict[str, str]:
+    """Those of the images that have an annotation in the JSON file `annotations`."""
     names = read_annotations(annotations)
-    kept = {name: path for name, path in pictures.items() if name in names}
+    kept = {name: path for name, path in images.items() if name in names}
     if not kept:
         example = next(iter(names), None)
         raise DataError(
-            f"{annotations}: expected annotations of pictures such as {next(iter(pictures.values()))}, came"
-            f" {len(names)}, none of them for any of the {len(pictures)} pictures (the first is for {example!r})"
+            f"{annotations}: expected annotations of images such as {next(iter(images.values()))}, got"
+            f" {counted(len(names), 'annotation')}, none of them of one of the {counted(len(images), 'image')} (the"
+            f" first is of {example!r})"
         )
-    if len(kept) < len(pictures):
-        print(f"{len(pictures) - len(kept)} of {len(pictures)} pictures left out: {annotations} does not list them")
+    if len(kept) < len(images):
+        print(f"{len(images) - len(kept)} of {counted(len(images), 'image')} left out: not listed in {annotations}")
     return kept
 
 
@@ -135,7 +140,8 @@ def _class_entry(class_id: int, category: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _descriptor(dataset: str, annotations: str) -> DatasetDescriptor:
-    if not dataset.endswith(".json") or os.path.exists(dataset):
+    """The descriptor of `dataset`; if its file does not exist, it is written from the categories."""
+    if not dataset.endswith(".json") or files.exists(dataset):
         return load_dataset(dataset)
     name = os.path.splitext(os.path.basename(dataset))[0]
     write_descriptor(dataset, descriptor_of_categories(name, annotations))
@@ -145,22 +151,15 @@ def _descriptor(dataset: str, annotations: str) -> DatasetDescriptor:
 
 def _define_flags() -> None:
     flags.DEFINE_string(
-        "dataset", None, "Descriptor file of the classes; where missing, written from the categories.", required=True
+        "dataset", None, "Descriptor file of the classes; if missing, written from the categories.", required=True
     )
-    flags.DEFINE_string("image_folder", None, "Folder of pictures (JPEG or PNG).", required=True)
-    flags.DEFINE_string("annotations", None, "The JSON of annotations and categories.", required=True)
-    flags.DEFINE_string("png_folder", None, "Folder of the PNGs that the JSON names.", required=True)
+    flags.DEFINE_string("image_folder", None, "Folder of the images (JPEG or PNG).", required=True)
+    flags.DEFINE_string("annotations", None, "JSON file with annotations and categories.", required=True)
+    flags.DEFINE_string("png_folder", None, "Folder of the PNGs that the JSON file names.", required=True)
     flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
-    command_line.define_crowd_flag()
-    command_line.define_output_flags()
-    flags.adopt_module_key_flags(command_line)
-
-
-def main() -> None:
-    """Converts as the flags say."""
-    command_line.convert_by_flags(convert_coco_panoptic)
+    command_line.define_shared_flags()
 
 
 if __name__ == "__main__":
     _define_flags()
-    run_program(main, __doc__)
+    command_line.convert_by_flags(convert_coco_panoptic, __doc__)

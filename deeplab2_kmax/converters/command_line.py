@@ -1,40 +1,66 @@
-"""What the command lines of the converters have in common.
-
-A converter that defines flags here makes them its own, so that its --help lists them:
-`flags.adopt_module_key_flags(command_line)`.
-"""
+"""What the command lines of the converters share: flags for the output, and how flags become arguments."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
-
-def define_output_flags(num_shards: int | None = None) -> None:
-    """Flags for where the records go and how the work is spread; `num_shards` is the default of that flag."""
-    flags.DEFINE_string("output_dir", None, "Folder for the TFRecord shards.", required=True)
-    default = "" if num_shards else "; default by the number of images"
-    flags.DEFINE_integer("num_shards", num_shards, f"Files a split{default}.", lower_bound=1)
-    flags.DEFINE_integer("num_processes", None, "Default by the number of images and cores.", lower_bound=1)
-    flags.DEFINE_string(
-        "beam", None, "Convert with Apache Beam; the options of its pipeline, such as --beam='--runner=DirectRunner'."
-    )
+from deeplab2_kmax.programs import run_program
 
 
-def define_crowd_flag(default: bool = True) -> None:
-    """DeepLab2's flag for crowd regions."""
-    flags.DEFINE_boolean(
-        "treat_crowd_as_ignore", default, "Label crowd regions void instead of their class with instance 0."
-    )
+def define_shared_flags(treat_crowd_as_ignore: bool = True, num_shards: int | None = None) -> None:
+    """Defines the flags that all converters have. --help of the program that runs lists them among its own.
+
+    Args:
+        treat_crowd_as_ignore: the default of this flag of DeepLab2's.
+        num_shards: the default of this flag; None: the number of images decides.
+    """
+    by_images = "" if num_shards else "; by default one for 128 images"
+    defined = [
+        flags.DEFINE_boolean(
+            "treat_crowd_as_ignore",
+            treat_crowd_as_ignore,
+            "Label crowd regions as void; otherwise they get their thing class and instance id 0.",
+        ),
+        flags.DEFINE_string("output_dir", None, "Local folder for the TFRecord shards.", required=True),
+        flags.DEFINE_integer("num_shards", num_shards, f"Number of shards of a split{by_images}.", lower_bound=1),
+        flags.DEFINE_integer(
+            "num_processes",
+            None,
+            "Number of processes that write shards; by default as many as the number of images is worth.",
+            lower_bound=1,
+        ),
+        flags.DEFINE_string(
+            "beam",
+            None,
+            "Write the shards with Apache Beam; the value holds the options of its pipeline, such as"
+            " --beam='--runner=DirectRunner'.",
+        ),
+    ]
+    for holder in defined:
+        # absl lists the flags of the main module, which it calls by the name of the program, but these belong to this
+        # module.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[holder.name])
 
 
-def flag_values(convert: Callable) -> dict[str, object]:
-    """The flags that are parameters of `convert`."""
-    return {name: flags.FLAGS[name].value for name in inspect.signature(convert).parameters}
+def flag_values(function: Callable[..., object]) -> dict[str, Any]:
+    """The values of those flags that are parameters of `function`."""
+    return {name: flags.FLAGS[name].value for name in inspect.signature(function).parameters}
 
 
-def convert_by_flags(convert: Callable) -> None:
-    """Calls `convert` with the flags that have the names of its parameters."""
-    convert(**flag_values(convert))
+def convert_by_flags(convert: Callable[..., object], description: str | None) -> None:
+    """Runs a converter as a program, see `run_program`.
+
+    Args:
+        convert: called with the flags that have the names of its parameters.
+        description: what --help begins with, usually the docstring of the converter's module.
+    """
+
+    def work() -> None:
+        convert(**flag_values(convert))
+
+    run_program(work, description or "")

@@ -1,4 +1,4 @@
-"""Makes the `shapes` data set: drawn scenes, written as ordinary TFRecords.
+"""Makes the data set `shapes`: drawn scenes, written as TFRecords like those of other data sets.
 
 python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes --num_train=512 --num_val=64 --size=97 --seed=0
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 
 from absl import flags
 from PIL import Image
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.shapes_data.scenes import MIN_SIZE, generate_shapes
+from deeplab2_kmax.converters.shapes_data.scenes import MIN_SIZE, generate_shapes, require_size
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
@@ -22,7 +22,7 @@ from deeplab2_kmax.records import schema
 
 __all__ = ["convert_shapes", "generate_shapes"]
 
-# Scenes for validation are numbered from here on, so they stay the same whatever the number of training scenes.
+# Validation scenes are numbered from here on, so that they stay the same whatever the number of training scenes.
 FIRST_VAL_INDEX = 1 << 30
 
 
@@ -37,31 +37,28 @@ def convert_shapes(
     num_processes: int | None = None,
     beam: str | None = None,
 ) -> list[str]:
-    """Draws the scenes and writes them to `output_dir`; the same arguments give the same records.
+    """Draws the scenes and writes them to `output_dir`; equal arguments give equal records.
 
     Args:
-        output_dir: where `train-XXXXX-of-XXXXX.tfrecord` and `val-...` go; made if need be.
-        num_train: training images; 0 leaves the split out.
-        num_val: validation images, none of them among the training images; 0 leaves the split out.
+        output_dir: the folder for `train-XXXXX-of-XXXXX.tfrecord` and `val-...`; made where missing.
+        num_train: the number of training images; 0 leaves the split out.
+        num_val: the number of validation images, none of which is a training image; 0 leaves the split out.
         size: height and width in pixels, at least 33.
-        seed: which data set; any number from 0.
-        treat_crowd_as_ignore: label crowd regions void instead of thing class with instance 0.
-        num_shards: files a split; None chooses by the number of images.
-        num_processes: None chooses by the number of images and cores.
-        beam: options of an Apache Beam pipeline that does the work instead of processes here, see `beam_shards`.
+        seed: any number from 0; each gives another data set.
+        treat_crowd_as_ignore: label crowd regions as void, instead of as their thing class with instance id 0.
+        num_shards, num_processes, beam: how the shards are written, see `ShardedOutput`.
 
     Returns:
         The paths of the shards, in order.
 
     Raises:
-        DataError: a number out of range, or an output directory that cannot be written.
+        DataError: a number is out of range, or the output folder cannot be written.
     """
-    if size < MIN_SIZE:
-        raise DataError(f"shapes: expected a size of at least {MIN_SIZE} pixels, came {size}")
+    require_size(size)
     if min(num_train, num_val, seed) < 0 or num_train + num_val == 0:
         raise DataError(
-            f"shapes: expected num_train, num_val and seed from 0 and at least one image, "
-            f"came num_train={num_train} num_val={num_val} seed={seed}"
+            f"shapes: expected num_train, num_val and seed to be at least 0 and at least one image, "
+            f"got num_train={num_train} num_val={num_val} seed={seed}"
         )
     make_record = functools.partial(_record, seed, size, treat_crowd_as_ignore)
     counts = {"train": (0, num_train), "val": (FIRST_VAL_INDEX, num_val)}
@@ -76,6 +73,7 @@ def convert_shapes(
 
 
 def _record(seed: int, size: int, treat_crowd_as_ignore: bool, prefix: str, first: int, index: int) -> bytes:
+    """The record of the scene `index`, called by its place in the split, which begins with the scene `first`."""
     image, label = generate_shapes(seed, index, size)
     if treat_crowd_as_ignore:
         descriptor = load_dataset("shapes")
@@ -86,29 +84,28 @@ def _record(seed: int, size: int, treat_crowd_as_ignore: bool, prefix: str, firs
     return schema.encode_record(encoded.getvalue(), "png", f"{prefix}_{index - first:06d}", label)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_integer("num_train", 512, "Training images.", lower_bound=0)
-    flags.DEFINE_integer("num_val", 64, "Validation images.", lower_bound=0)
-    flags.DEFINE_integer("size", 97, "Height and width in pixels.", lower_bound=MIN_SIZE)
-    flags.DEFINE_integer("seed", 0, "Another seed gives another data set.", lower_bound=0)
-    command_line.define_crowd_flag(False)
-    command_line.define_output_flags()
-    flags.adopt_module_key_flags(command_line)
-
-
 def write_example(output_dir: str, size: int, seed: int) -> str:
     """Writes the first validation scene as `example.png` to `output_dir`, to try a model on; returns its path."""
-    path = os.path.join(output_dir, "example.png")
-    Image.fromarray(generate_shapes(seed, FIRST_VAL_INDEX, size)[0]).save(path)
+    path = files.join(output_dir, "example.png")
+    encoded = io.BytesIO()
+    Image.fromarray(generate_shapes(seed, FIRST_VAL_INDEX, size)[0]).save(encoded, format="png")
+    files.write_bytes(path, encoded.getvalue())
     return path
 
 
-def main() -> None:
-    """Converts as the flags say."""
-    command_line.convert_by_flags(convert_shapes)
+def _define_flags() -> None:
+    flags.DEFINE_integer("num_train", 512, "Number of training images.", lower_bound=0)
+    flags.DEFINE_integer("num_val", 64, "Number of validation images.", lower_bound=0)
+    flags.DEFINE_integer("size", 97, "Height and width in pixels.", lower_bound=MIN_SIZE)
+    flags.DEFINE_integer("seed", 0, "Each seed gives another data set.", lower_bound=0)
+    command_line.define_shared_flags(treat_crowd_as_ignore=False)
+
+
+def _main() -> None:
+    convert_shapes(**command_line.flag_values(convert_shapes))
     print("example picture:", write_example(**command_line.flag_values(write_example)))
 
 
 if __name__ == "__main__":
     _define_flags()
-    run_program(main, __doc__)
+    run_program(_main, __doc__)

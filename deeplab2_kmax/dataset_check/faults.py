@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, and whether training can start in spite of it."""
+"""The kinds of faults that a data set can have, and whether training can start in spite of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class FaultKind(enum.Enum):
-    """A kind of fault. The value is its heading."""
+    """A kind of fault. The value is its heading in reports."""
 
     NO_RECORDS = "no records"
     DAMAGED_SHARD = "damaged files"
-    BROKEN_RECORD = "records that lack something"
+    BROKEN_RECORD = "records with missing or unusable fields"
     BROKEN_IMAGE = "images that cannot be decoded"
     SIZE = "sizes that differ between image and label"
     DIVISOR = "label_divisor"
@@ -20,9 +20,9 @@ class FaultKind(enum.Enum):
     TOO_MANY_THINGS = "more things than max_thing_id"
     MORE_SEGMENTS_THAN_SLOTS = "more segments than mask slots"
     INSTANCES_REACH_DIVISOR = "instance numbers up to the label_divisor"
-    NOTHING_LABELLED = "images that are void all over"
+    NOTHING_LABELLED = "images with void pixels only"
     ONLY_CROWDS = "things without any instance"
-    DUPLICATE_NAME = "names that come more than once"
+    DUPLICATE_NAME = "names of more than one image"
     ABSENT_CLASS = "classes that never occur"
 
     @property
@@ -44,18 +44,18 @@ _TOLERABLE = frozenset(
 
 
 class Fault(NamedTuple):
-    """One fault as a sentence; of a single record the sentence begins with file, record index and name."""
+    """One fault, as a sentence. In reports, the sentence about a record begins with its file, index and name."""
 
     kind: FaultKind
     text: str
 
 
 class Limits(NamedTuple):
-    """What the model and the pipeline allow; None: not checked.
+    """The limits of the model and the input pipeline; a limit that is None is not checked.
 
     Attributes:
-        max_thing_id: the most thing instances an image may have.
-        num_mask_slots: the most segments, things and stuff, that a model can tell apart.
+        max_thing_id: how many thing instances an image may have at most.
+        num_mask_slots: how many segments, things and stuff together, the model can predict for an image.
     """
 
     max_thing_id: int | None = None

@@ -1,9 +1,9 @@
-"""What a panoptic label holds and what is wrong with it: functions of its ids and their areas alone."""
+"""The content and the faults of a panoptic label, as far as its ids and their areas tell."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,21 +11,22 @@ import numpy as np
 from deeplab2_kmax.dataset_check.faults import Fault, FaultKind, Limits
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.records.label_runs import LabelRuns
+from deeplab2_kmax.wording import counted
 
-# Divisors that data sets use: COCO's and ADE20K's or Cityscapes', and round numbers beside them.
+# Divisors that data sets use, such as 256 (COCO) and 1000 (ADE20K, Cityscapes), and other round numbers.
 _USUAL_DIVISORS = (100, 256, 1000, 1024, 10000, 65536, 100000)
 
 
 class LabelSummary(NamedTuple):
-    """What is in a label.
+    """The content of a label.
 
     Attributes:
-        pixels: all of them.
-        void: pixels without a label.
-        crowd: pixels of thing classes with instance number 0.
-        things: instances.
-        segments: instances, and stuff classes that occur; what a model needs mask slots for.
-        largest_instance: the largest instance number of a thing; 0 where there is none.
+        pixels: the number of pixels.
+        void: the number of void pixels.
+        crowd: the number of pixels of thing classes with instance id 0.
+        things: the number of thing instances.
+        segments: the number of thing instances and stuff classes, each of which needs a mask slot of the model.
+        largest_instance: the largest instance id of a thing; 0 if there are no things.
         classes: {class id: (segments, pixels)} of the classes that occur; a crowd counts as a segment.
     """
 
@@ -39,13 +40,12 @@ class LabelSummary(NamedTuple):
 
 
 def segment_areas(label: np.ndarray) -> dict[int, int]:
-    """{panoptic id: pixels} of a label [height, width] of integers."""
-    runs = LabelRuns(label)
-    return dict(zip(runs.values.tolist(), runs.areas.tolist()))
+    """{panoptic id: number of pixels} of a label, an integer array [height, width]."""
+    return dict(LabelRuns(label).items())
 
 
 def summarize(areas: Mapping[int, int], descriptor: DatasetDescriptor) -> LabelSummary:
-    """Sums up a label by its `segment_areas`. Ids outside the class list count as pixels only."""
+    """Sums up a label by its `segment_areas`. Ids of classes that do not exist only count as pixels."""
     void = crowd = things = stuff = largest = 0
     classes: dict[int, tuple[int, int]] = {}
     for panoptic_id, area in areas.items():
@@ -67,22 +67,23 @@ def summarize(areas: Mapping[int, int], descriptor: DatasetDescriptor) -> LabelS
 
 
 def label_faults(areas: Mapping[int, int], descriptor: DatasetDescriptor, limits: Limits) -> list[Fault]:
-    """The faults of one label, by its `segment_areas`; the sentences say neither file nor record."""
+    """The faults of one label, by its `segment_areas`; the sentences do not name file and record."""
     faults = [*_id_faults(areas, descriptor)]
     summary = summarize(areas, descriptor)
     if limits.max_thing_id is not None and summary.things > limits.max_thing_id:
         faults.append(
             Fault(
                 FaultKind.TOO_MANY_THINGS,
-                f"{summary.things} things, but max_thing_id of the config is {limits.max_thing_id}",
+                f"{counted(summary.things, 'thing')}, but max_thing_id of the config is {limits.max_thing_id}",
             )
         )
     if limits.num_mask_slots is not None and summary.segments > limits.num_mask_slots:
         faults.append(
             Fault(
                 FaultKind.MORE_SEGMENTS_THAN_SLOTS,
-                f"{summary.segments} segments ({summary.things} things and {summary.segments - summary.things} stuff"
-                f" classes), but the model has {limits.num_mask_slots} mask slots; the rest cannot be learned",
+                f"{counted(summary.segments, 'segment')} ({counted(summary.things, 'thing')} and"
+                f" {counted(summary.segments - summary.things, 'stuff class', 'stuff classes')}), but the model has"
+                f" {counted(limits.num_mask_slots, 'mask slot')}; the rest cannot be learned",
             )
         )
     if summary.void == summary.pixels:
@@ -92,14 +93,15 @@ def label_faults(areas: Mapping[int, int], descriptor: DatasetDescriptor, limits
         faults.append(
             Fault(
                 FaultKind.ONLY_CROWDS,
-                f"{share:.1f} % of the pixels are things, none of which has an instance number other than 0, so all of"
-                " them count as crowd; instances have to be numbered from 1",
+                f"{share:.1f} % of the pixels are things, all with instance id 0, which means a crowd; instances have"
+                " to be numbered from 1",
             )
         )
     return faults
 
 
-def _id_faults(areas: Mapping[int, int], descriptor: DatasetDescriptor) -> Iterable[Fault]:
+def _id_faults(areas: Mapping[int, int], descriptor: DatasetDescriptor) -> Iterator[Fault]:
+    """Classes that do not exist, and stuff with instance ids."""
     unknown: collections.Counter[int] = collections.Counter()
     numbered: collections.Counter[int] = collections.Counter()
     for panoptic_id, area in areas.items():
@@ -114,39 +116,49 @@ def _id_faults(areas: Mapping[int, int], descriptor: DatasetDescriptor) -> Itera
         example = next(i for i in areas if i // descriptor.label_divisor == class_id)
         yield Fault(
             FaultKind.UNKNOWN_CLASS,
-            f"{area} pixels have class {class_id} (label id {example} = {class_id} * {descriptor.label_divisor} +"
-            f" {example % descriptor.label_divisor}), which {descriptor.name} does not list",
+            f"{counted(area, 'pixel')} of class {class_id} (panoptic id {example} = {class_id} *"
+            f" {descriptor.label_divisor} + {example % descriptor.label_divisor}), which is not in {descriptor.name}",
         )
     for class_id, area in sorted(numbered.items()):
         yield Fault(
             FaultKind.STUFF_INSTANCE,
-            f"{area} pixels of {descriptor.by_id[class_id].name!r} (class {class_id}) have an instance number; it is"
-            " stuff, which has instance 0 only",
+            f"{counted(area, 'pixel')} of {descriptor.by_id[class_id].name!r} (class {class_id}) with an instance id;"
+            " it is stuff, which has instance id 0 only",
         )
 
 
 def divisor_fault(ids: Iterable[int], descriptor: DatasetDescriptor) -> Fault | None:
-    """Looks for another label divisor by which all panoptic ids of a data set make sense, where its own does not."""
+    """Looks for the label divisor that was meant, where the panoptic ids of a data set do not fit the one it has.
+
+    Args:
+        ids: all panoptic ids that occur.
+        descriptor: the data set.
+
+    Returns:
+        None if the ids fit the divisor of the data set, or no usual divisor.
+    """
     ids = list(ids)
-    if _make_sense(ids, descriptor, descriptor.label_divisor):
+    if _fit(ids, descriptor, descriptor.label_divisor):
         return None
-    # A divisor larger than all ids would make them void, each with an instance number; that explains nothing.
+    # A divisor that makes void with instance ids explains nothing: one larger than all ids would make them all class 0,
+    # which is void in many data sets.
     fitting = [
         divisor
         for divisor in _USUAL_DIVISORS
-        if _make_sense(ids, descriptor, divisor)
+        if _fit(ids, descriptor, divisor)
         and not any(i // divisor == descriptor.ignore_label and i % divisor for i in ids)
     ]
     if not fitting:
         return None
     return Fault(
         FaultKind.DIVISOR,
-        f"the descriptor says label_divisor {descriptor.label_divisor}, by which some labels make no sense; by"
-        f" {' or '.join(map(str, fitting))} all of them do",
+        f"the descriptor has label_divisor {descriptor.label_divisor}, which some labels do not fit; all of them fit"
+        f" {' or '.join(map(str, fitting))}",
     )
 
 
-def _make_sense(ids: Iterable[int], descriptor: DatasetDescriptor, divisor: int) -> bool:
+def _fit(ids: Iterable[int], descriptor: DatasetDescriptor, divisor: int) -> bool:
+    """Whether all panoptic ids are those of classes that exist, with instance ids for things only."""
     for panoptic_id in ids:
         class_id, instance = divmod(panoptic_id, divisor)
         if class_id == descriptor.ignore_label:

@@ -1,4 +1,4 @@
-"""A report as lines for the terminal, in plain sentences."""
+"""A report as lines of text for the terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from deeplab2_kmax.dataset_check.faults import Fault, FaultKind
 from deeplab2_kmax.dataset_check.report import Report
+from deeplab2_kmax.wording import counted
 
-# Sentences of one kind that are written out; a fault of the whole data set has one a record.
+# How many faults of one kind are shown; where all records have a fault, there is one for each record.
 _MOST_OF_A_KIND = 5
 
 
 def report_lines(report: Report, most_of_a_kind: int = _MOST_OF_A_KIND) -> Iterator[str]:
-    """What is in a split, class by class, then what is wrong with it."""
+    """The content of a split, class by class, and then its faults, up to `most_of_a_kind` of each kind."""
     yield f"{report.title}: {sentence_of_contents(report)}"
     if report.labelled:
         yield f"  {sentence_of_labels(report)}"
@@ -23,8 +24,8 @@ def report_lines(report: Report, most_of_a_kind: int = _MOST_OF_A_KIND) -> Itera
         for c in report.descriptor.classes:
             count = report.classes[c.id]
             share = f"{percent(count.pixels, report.pixels)} %"
-            kind = "thing" if c.is_thing else "stuff"
-            yield f"  {c.name:{width}}  {c.id:>5}  {kind}  {count.images:>8}  {count.segments:>9}  {share:>8}"
+            thing_or_stuff = "thing" if c.is_thing else "stuff"
+            yield f"  {c.name:{width}}  {c.id:>5}  {thing_or_stuff}  {count.images:>8}  {count.segments:>9}  {share:>8}"
     for kind, faults in by_kind(report).items():
         yield ""
         yield f"  {severity(kind)}: {kind.value} ({len(faults)})"
@@ -35,22 +36,21 @@ def report_lines(report: Report, most_of_a_kind: int = _MOST_OF_A_KIND) -> Itera
 
 
 def sentence_of_contents(report: Report) -> str:
-    """How many records there are, and of what."""
-    files = f"{len(report.shards)} file" + "s" * (len(report.shards) != 1)
-    records = f"{report.records} record" + "s" * (report.records != 1)
-    labels = "all labelled" if report.labelled == report.records else f"{report.labelled} of them with a label"
-    return f"{records} in {files}, {labels}, data set {report.descriptor.name}"
+    """How many records and files there are."""
+    amount = f"{counted(report.records, 'record')} in {counted(len(report.shards), 'file')}"
+    labels = "all labelled" if report.labelled == report.records else f"{report.labelled:,} of them with a label"
+    return f"{amount}, {labels}, data set {report.descriptor.name}"
 
 
 def sentence_of_labels(report: Report) -> str:
-    """Shares of void and crowd, things of an image, and instance numbers beside the divisor."""
+    """The shares of void and crowd, the number of things in an image, and the room that instance ids have left."""
     descriptor = report.descriptor
     mean = statistics.fmean(report.things)
     return (
         f"{percent(report.void, report.pixels)} % of the pixels are void, {percent(report.crowd, report.pixels)} %"
         f" crowd; an image has {min(report.things)} to {max(report.things)} things ({mean:.1f} on average); the largest"
-        f" instance number is {report.largest_instance}, label_divisor {descriptor.label_divisor} leaves room up to"
-        f" {descriptor.label_divisor - 1}"
+        f" instance id is {report.largest_instance}, of {descriptor.label_divisor - 1} that label_divisor"
+        f" {descriptor.label_divisor} allows"
     )
 
 
@@ -60,23 +60,24 @@ def verdict(reports: Sequence[Report]) -> str:
     stopping = sum(fault.kind.stops_training for fault in faults)
     tolerable = len(faults) - stopping
     if stopping:
-        return f"training cannot start: {stopping} error(s), {tolerable} warning(s)"
-    return f"training can start: no error, {tolerable} warning(s) in {sum(r.records for r in reports)} records"
+        return f"training cannot start: {counted(stopping, 'error')}, {counted(tolerable, 'warning')}"
+    records = counted(sum(report.records for report in reports), "record")
+    return f"training can start: no errors, {counted(tolerable, 'warning')} in {records}"
 
 
 def by_kind(report: Report) -> dict[FaultKind, list[Fault]]:
-    """Faults by kind, those that stop training first."""
+    """The faults by kind, those that stop training first."""
     kinds = sorted(FaultKind, key=lambda kind: not kind.stops_training)
     found = {kind: [fault for fault in report.faults if fault.kind is kind] for kind in kinds}
     return {kind: faults for kind, faults in found.items() if faults}
 
 
 def severity(kind: FaultKind) -> str:
-    """ "error" or "warning"."""
+    """What a fault of this kind is called: "error" if it stops training, else "warning"."""
     return "error" if kind.stops_training else "warning"
 
 
 def percent(part: int, whole: int) -> str:
-    """A share as a number with as many decimals as small shares need."""
+    """A share in percent, as text with as many decimals as small shares need."""
     share = 100 * part / whole if whole else 0.0
     return f"{share:.1f}" if share >= 0.1 or not part else f"{share:.2g}"

@@ -1,4 +1,4 @@
-"""Reports as one HTML page that needs no other file."""
+"""Reports as one HTML page, with its pictures inside."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ figcaption { color: #69707d; font-size: 12px; max-width: 540px; overflow-wrap: a
 
 
 def html_page(reports: Sequence[Report], samples: Sequence[Sequence[Sample]]) -> str:
-    """The page of some splits; `samples` are the pictures of each."""
+    """The page that shows the report of each split, and for each split its samples."""
     good = all(report.can_train for report in reports)
     body = [
         "<h1>Data set check</h1>",
@@ -54,6 +54,7 @@ def html_page(reports: Sequence[Report], samples: Sequence[Sequence[Sample]]) ->
 
 
 def _section(report: Report) -> Iterator[str]:
+    """The content and the faults of a split."""
     yield f"<h2>{html.escape(report.title)}</h2><p>{html.escape(sentence_of_contents(report))}.</p>"
     if report.labelled:
         yield f"<p>{html.escape(sentence_of_labels(report))}.</p>"
@@ -67,6 +68,7 @@ def _section(report: Report) -> Iterator[str]:
 
 
 def _classes(report: Report) -> Iterator[str]:
+    """The table of the classes, with a bar for the pixels of each."""
     yield (
         '<table><tr><th>class</th><th class="n">id</th><th>kind</th><th class="n">images</th>'
         '<th class="n">segments</th><th class="n">pixels</th><th></th></tr>'
@@ -86,9 +88,10 @@ def _classes(report: Report) -> Iterator[str]:
 
 
 def _figures(samples: Sequence[Sample]) -> Iterator[str]:
+    """The samples with their captions."""
     if not samples:
         return
-    yield "<p>Samples, with labels on the right: void is grey, ids outside the class list are magenta.</p>"
+    yield "<p>Samples, with labels on the right: void is grey, ids of classes that do not exist are magenta.</p>"
     yield '<div class="samples">'
     for sample in samples:
         height, width = sample.pixels.shape[:2]

@@ -1,9 +1,9 @@
-"""Decodes one record and tells what is wrong with it, whatever it is."""
+"""Decodes one record, whatever its bytes are, and finds its faults."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,20 +16,22 @@ from deeplab2_kmax.dataset_check.labels import label_faults, segment_areas
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.records import schema
+from deeplab2_kmax.wording import counted, first_line
 
-# Pillow refuses images of more.
-_MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
-_NUMBERS = (schema.IMAGE_HEIGHT, schema.IMAGE_WIDTH)
+_SIZE_KEYS = (schema.IMAGE_HEIGHT, schema.IMAGE_WIDTH)
+
+# The features of a tf.train.Example by key.
+Features = Mapping[str, tf.train.Feature]
 
 
 class RecordContent(NamedTuple):
-    """What a record holds, as far as it can be read.
+    """The content of a record, as far as it can be decoded.
 
     Attributes:
-        name: the image's, empty where not even that can be read.
-        image: [H, W, 3] uint8, or None.
-        label: [H, W] int32 panoptic ids, or None.
-        faults: what kept the rest from being read.
+        name: the name of the image; "" if not even that can be read.
+        image: uint8 RGB [height, width, 3], or None.
+        label: int32 panoptic ids [height, width], or None.
+        faults: why something could not be decoded.
     """
 
     name: str
@@ -39,12 +41,12 @@ class RecordContent(NamedTuple):
 
 
 class RecordFacts(NamedTuple):
-    """What a check keeps of a record.
+    """The facts about a record that a check keeps.
 
     Attributes:
-        name: the image's, empty where not even that can be read.
-        areas: {panoptic id: pixels}; None without a label that can be read.
-        faults: sentences that say neither file nor record.
+        name: the name of the image; "" if not even that can be read.
+        areas: {panoptic id: number of pixels}; None if there is no label, or a broken one.
+        faults: the faults; their sentences do not name file and record.
     """
 
     name: str
@@ -56,10 +58,10 @@ def check_record(serialized: bytes, descriptor: DatasetDescriptor, has_labels: b
     """Decodes a record and checks its label.
 
     Args:
-        serialized: a tf.train.Example, or what should be one.
+        serialized: the bytes of the record, which should be a tf.train.Example.
         descriptor: the classes.
-        has_labels: False for records that need no label.
-        limits: what the model and the pipeline allow.
+        has_labels: False if the record needs no label.
+        limits: the limits of the model and the input pipeline.
     """
     content = read_content(serialized, has_labels)
     if content.label is None:
@@ -69,17 +71,18 @@ def check_record(serialized: bytes, descriptor: DatasetDescriptor, has_labels: b
 
 
 def read_content(serialized: bytes, has_labels: bool) -> RecordContent:
-    """Decodes what can be decoded of a record."""
+    """Decodes a record, as far as that is possible. Never raises an error of the data, see `RecordContent.faults`."""
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
-        fault = Fault(FaultKind.BROKEN_RECORD, f"its {len(serialized)} bytes are no tf.train.Example")
+        amount = counted(len(serialized), "byte")
+        fault = Fault(FaultKind.BROKEN_RECORD, f"expected a tf.train.Example, got {amount} of something else")
         return RecordContent("", None, None, [fault])
     faults = list(_missing_keys(features, has_labels))
     name = _first_bytes(features, schema.IMAGE_FILENAME).decode(errors="replace")
     if faults:
         return RecordContent(name, None, None, faults)
-    height, width = (features[key].int64_list.value[0] for key in _NUMBERS)
+    height, width = (features[key].int64_list.value[0] for key in _SIZE_KEYS)
     image, label = None, None
     try:
         image = _decode_image(_first_bytes(features, schema.IMAGE_ENCODED), height, width)
@@ -94,56 +97,63 @@ def read_content(serialized: bytes, has_labels: bool) -> RecordContent:
 
 
 class _Refused(Exception):
-    def __init__(self, kind: FaultKind, text: str):
+    """An image or a label cannot be decoded; holds the fault."""
+
+    def __init__(self, kind: FaultKind, text: str) -> None:
+        super().__init__(text)
         self.fault = Fault(kind, text)
 
 
-def _missing_keys(features, has_labels: bool) -> Iterator[Fault]:
-    needed = [key for key, kind in schema.feature_spec(has_labels).items() if kind.default_value is None]
-    for key in needed:
-        values = "int64_list" if schema.feature_spec(has_labels)[key].dtype == tf.int64 else "bytes_list"
+def _missing_keys(features: Features, has_labels: bool) -> Iterator[Fault]:
+    """A fault for each key that a record must have, but that is missing or does not hold exactly one value."""
+    for key, feature in schema.feature_spec(has_labels).items():
+        if feature.default_value is not None:
+            continue
+        values = "int64_list" if feature.dtype == tf.int64 else "bytes_list"
         if key not in features or len(getattr(features[key], values).value) != 1:
-            yield Fault(FaultKind.BROKEN_RECORD, f"it has no {key!r}")
+            yield Fault(FaultKind.BROKEN_RECORD, f"expected one value of {key!r}, got none or several")
 
 
-def _first_bytes(features, key: str) -> bytes:
+def _first_bytes(features: Features, key: str) -> bytes:
+    """The first value of a feature; b"" if there is none."""
     values = features[key].bytes_list.value if key in features else ()
     return values[0] if values else b""
 
 
 def _decode_image(encoded: bytes, height: int, width: int) -> np.ndarray:
+    """Decodes an image as training does: uint8 RGB [height, width, 3]. `height` and `width` are those of the record."""
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            came = picture.height, picture.width
-        if came[0] * came[1] > _MOST_PIXELS:
-            raise _Refused(FaultKind.BROKEN_IMAGE, f"an image of {came[0]} x {came[1]} pixels is too large")
-        pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+        # TensorFlow would decode an image of any size until the memory is exhausted. Pillow reads the size only, and
+        # refuses images of more than twice Image.MAX_IMAGE_PIXELS, unless a program has set that to None.
+        Image.open(io.BytesIO(encoded)).close()
+        pixels: np.ndarray = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.OpError as error:
         raise _Refused(FaultKind.BROKEN_IMAGE, f"its image is broken: {reason(error)}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        why = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        why = "not an image" if isinstance(error, Image.UnidentifiedImageError) else first_line(error)
         raise _Refused(FaultKind.BROKEN_IMAGE, f"its image cannot be read: {why}") from error
     if pixels.shape[:2] != (height, width):
         raise _Refused(
             FaultKind.SIZE,
-            f"its image is {pixels.shape[0]} x {pixels.shape[1]} (height x width), but the record says"
-            f" {height} x {width}",
+            f"expected an image of {height} x {width} pixels (height x width) as the record says, got"
+            f" {pixels.shape[0]} x {pixels.shape[1]}",
         )
     return pixels
 
 
-def _decode_label(features, height: int, width: int) -> np.ndarray:
+def _decode_label(features: Features, height: int, width: int) -> np.ndarray:
+    """The label of a record: int32 [height, width], the size that the record gives for its image."""
     label_format = _first_bytes(features, schema.LABEL_FORMAT).decode(errors="replace") or schema.RAW_LABEL
     if label_format != schema.RAW_LABEL:
         raise _Refused(
             FaultKind.BROKEN_RECORD,
-            f"its label has the format {label_format!r}; mask transformers train on panoptic labels, format 'raw'",
+            f"expected a label of format 'raw' (panoptic ids, which mask transformers need), got {label_format!r}",
         )
     encoded = _first_bytes(features, schema.LABEL_ENCODED)
     if height < 1 or width < 1 or len(encoded) != 4 * height * width:
         raise _Refused(
             FaultKind.SIZE,
-            f"its label has {len(encoded)} bytes; an int32 label of the record's size {height} x {width} has"
-            f" {4 * height * width}",
+            f"expected an int32 label of {4 * height * width} bytes for the record's size {height} x {width}, got"
+            f" {counted(len(encoded), 'byte')}",
         )
     return np.frombuffer(encoded, schema.LABEL_DTYPE).reshape(height, width)

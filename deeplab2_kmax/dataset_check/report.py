@@ -1,22 +1,23 @@
-"""The facts of all records of a split, summed up."""
+"""The report of a split: the facts about all of its records, summed up."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from deeplab2_kmax.dataset_check.faults import Fault, FaultKind
 from deeplab2_kmax.dataset_check.labels import divisor_fault, summarize
 from deeplab2_kmax.dataset_check.records import RecordFacts
 from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.wording import some_of
 
-_LISTED_CLASSES = 10
+_NAMED_CLASSES = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A record: its file, and its index there from 0."""
+    """Where a record is: its file, and its index there, from 0."""
 
     shard: str
     index: int
@@ -24,7 +25,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class ClassCount:
-    """How often a class occurs: images it is in, segments (crowds among them), pixels."""
+    """How often a class occurs: the number of images that have it, of its segments (with crowds) and of its pixels."""
 
     images: int = 0
     segments: int = 0
@@ -33,24 +34,24 @@ class ClassCount:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a check found in one split.
+    """The result of the check of one split.
 
     Attributes:
-        title: what the split is called, such as "train".
+        title: the name of the split, such as "train".
         descriptor: the data set.
         shards: the files that were read.
-        records: how many there are.
-        labelled: how many have a label that could be read.
-        classes: counts by class id, also of those that never occur.
-        pixels: labelled or void.
-        void: pixels.
-        crowd: pixels.
-        things: things of each labelled image.
-        largest_instance: the largest instance number of a thing.
-        faults: all of them, those of a record beginning with its place.
-        faulty: where records with a fault lie, in order.
-        places: where the labelled records lie, in order.
-        names: of the images.
+        records: the number of records.
+        labelled: the number of records with a label that can be read.
+        classes: {class id: its counts}, also of classes that never occur.
+        pixels: the number of pixels of all labels, void included.
+        void: the number of void pixels.
+        crowd: the number of pixels of crowds.
+        things: the number of things in each labelled image.
+        largest_instance: the largest instance id of a thing.
+        faults: all faults; the sentence about a record begins with its place.
+        faulty: the places of the records that have a fault, in order.
+        places: the places of the labelled records, in order.
+        names: the names of the images.
     """
 
     title: str
@@ -71,12 +72,12 @@ class Report:
 
     @property
     def can_train(self) -> bool:
-        """Whether nothing was found that stops training."""
+        """Whether none of the faults stops training."""
         return not any(fault.kind.stops_training for fault in self.faults)
 
 
 def describe(place: Place, name: str) -> str:
-    """How sentences name a record."""
+    """The words by which sentences name a record."""
     return f"{place.shard}, record {place.index}" + (f" ({name})" if name else "")
 
 
@@ -90,11 +91,11 @@ def make_report(
     """Sums up the records of a split.
 
     Args:
-        title: what the split is called.
+        title: the name of the split.
         descriptor: the data set.
         shards: the files that were read.
-        found: the facts of each record, in order.
-        has_labels: whether records should have labels.
+        found: the place of each record and the facts about it, in order.
+        has_labels: whether the records should have labels.
     """
     counts: collections.Counter[str] = collections.Counter()
     classes = {c.id: ClassCount() for c in descriptor.classes}
@@ -106,12 +107,14 @@ def make_report(
     first_of_name: dict[str, Place] = {}
     largest = 0
     for place, facts in found:
+        # A damaged stretch of a file is reported in the place of a record, but is none.
         counts["records"] += not any(fault.kind is FaultKind.DAMAGED_SHARD for fault in facts.faults)
         own = list(facts.faults)
         if facts.name:
             first = first_of_name.setdefault(facts.name, place)
             if first != place:
-                own.append(Fault(FaultKind.DUPLICATE_NAME, f"has the name of {describe(first, '')}, too"))
+                text = f"its image has the same name as that of {describe(first, '')}"
+                own.append(Fault(FaultKind.DUPLICATE_NAME, text))
         faults += [Fault(kind, f"{describe(place, facts.name)}: {text}") for kind, text in own]
         if own:
             faulty.append(place)
@@ -127,7 +130,7 @@ def make_report(
             before = classes[class_id]
             classes[class_id] = ClassCount(before.images + 1, before.segments + segments, before.pixels + pixels)
     if not counts["records"]:
-        faults.append(Fault(FaultKind.NO_RECORDS, "expected at least one record, came none"))
+        faults.append(Fault(FaultKind.NO_RECORDS, "expected at least one record, got none"))
     if has_labels and places:
         faults += _faults_of_all(descriptor, ids, largest, classes)
     return Report(
@@ -151,18 +154,24 @@ def make_report(
 
 def _faults_of_all(
     descriptor: DatasetDescriptor, ids: set[int], largest: int, classes: dict[int, ClassCount]
-) -> Iterable[Fault]:
-    """What only shows in all labels together."""
+) -> Iterator[Fault]:
+    """The faults that only all labels together show.
+
+    Args:
+        descriptor: the data set.
+        ids: all panoptic ids that occur.
+        largest: the largest instance id of a thing.
+        classes: how often each class occurs.
+    """
     fault = divisor_fault(ids, descriptor)
     if fault is not None:
         yield fault
     if largest == descriptor.label_divisor - 1:
         yield Fault(
             FaultKind.INSTANCES_REACH_DIVISOR,
-            f"the largest instance number is {largest}, the last that label_divisor {descriptor.label_divisor} allows;"
-            " larger ones, if there were any, have become instances of the next class",
+            f"the largest instance id is {largest}, the last that label_divisor {descriptor.label_divisor} allows; if"
+            " there were larger ones, they have become instances of the next class",
         )
     absent = [f"{c.name!r}" for c in descriptor.classes if not classes[c.id].images]
     if absent:
-        more = f" and {len(absent) - _LISTED_CLASSES} more" if len(absent) > _LISTED_CLASSES else ""
-        yield Fault(FaultKind.ABSENT_CLASS, f"no image has {', '.join(absent[:_LISTED_CLASSES])}{more}")
+        yield Fault(FaultKind.ABSENT_CLASS, f"no image has {some_of(absent, _NAMED_CLASSES)}")

@@ -1,4 +1,4 @@
-"""Pictures of records with their labels on top, small enough for a page."""
+"""Small pictures of records and their labels, for the page of a report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ _MAGENTA = (255, 0, 255)
 
 
 class Sample(NamedTuple):
-    """One record as a picture: `pixels` [h, w, 3] uint8, image on the left and the label on it on the right."""
+    """One record as a picture.
+
+    Attributes:
+        place: where the record is.
+        name: the name of its image.
+        is_faulty: whether it has a fault.
+        pixels: uint8 RGB [height, width, 3], the image on the left, the image tinted by its label on the right.
+    """
 
     place: Place
     name: str
@@ -32,7 +39,7 @@ class Sample(NamedTuple):
 
 
 def draw_samples(report: Report, count: int) -> list[Sample]:
-    """Records with faults first, up to half of `count`, then others spread evenly over the split."""
+    """Draws `count` records: up to half of them with faults, then others, spread evenly over the split."""
     labelled, with_faults = set(report.places), set(report.faulty)
     faulty = [place for place in report.faulty if place in labelled][: max(1, count // 2)]
     sound = [place for place in report.places if place not in with_faults]
@@ -45,17 +52,26 @@ def draw_samples(report: Report, count: int) -> list[Sample]:
     return samples
 
 
-def spread(items: Sequence, count: int) -> list:
-    """At most `count` of the items, evenly spread, in order."""
+def spread(items: Sequence[Place], count: int) -> list[Place]:
+    """At most `count` of the items, spread evenly, in order."""
     if count >= len(items):
         return list(items)
     return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
 def beside(image: np.ndarray, label: np.ndarray, descriptor: DatasetDescriptor) -> np.ndarray:
-    """The image, and beside it the image tinted by its label: [h, w, 3] uint8.
+    """Draws an image, and to the right of it the image tinted by its label.
 
-    Segments get the colours of overlays; void keeps the image's grey, and ids outside the class list are magenta.
+    Segments get the colors that overlays have. Void keeps the grey of the image, and ids of classes that do not exist
+    are magenta.
+
+    Args:
+        image: uint8 RGB [height, width, 3].
+        label: integer panoptic ids [height, width].
+        descriptor: the classes.
+
+    Returns:
+        uint8 RGB [height', width', 3], small enough for a page.
     """
     scale = min(_WIDTH / image.shape[1], _HEIGHT / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
@@ -70,6 +86,7 @@ def beside(image: np.ndarray, label: np.ndarray, descriptor: DatasetDescriptor) 
     colors[known] = segment_colors(ids[known], descriptor)
     share = np.where(class_ids == descriptor.ignore_label, 0.0, _LABEL_SHARE)[index][..., None]
     tinted = grey * (1 - share) + colors[index] * share
+    # A white line where a pixel differs from the one on its left or above it.
     border = np.zeros(index.shape, bool)
     border[:, 1:] |= index[:, 1:] != index[:, :-1]
     border[1:] |= index[1:] != index[:-1]
@@ -78,7 +95,7 @@ def beside(image: np.ndarray, label: np.ndarray, descriptor: DatasetDescriptor) 
 
 
 def as_data_url(pixels: np.ndarray) -> str:
-    """A picture [h, w, 3] uint8 as a base64 PNG of at most 128 colours, for `src` of an HTML image."""
+    """A picture, uint8 RGB [height, width, 3], as a base64 PNG of at most 128 colors, for `src` of an HTML image."""
     encoded = io.BytesIO()
     Image.fromarray(pixels).quantize(_PNG_COLORS).save(encoded, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()

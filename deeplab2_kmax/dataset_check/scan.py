@@ -1,4 +1,4 @@
-"""Reads all records of a split and checks them on all cores."""
+"""Reads all records of a split, and checks them on all cores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import collections
 import concurrent.futures
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 import tqdm
@@ -18,7 +18,7 @@ from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.records.shards import find_shards
 
-# Records that wait for each thread; bounds the memory, whatever the size of the data.
+# How many records may wait for each thread: bounds the memory, whatever the size of the data.
 _WAITING = 4
 
 
@@ -29,19 +29,17 @@ def check_records(
     has_labels: bool = True,
     limits: Limits = NO_LIMITS,
 ) -> Report:
-    """Decodes every record, and reports what is there and what is wrong.
-
-    Decoding runs in threads: the decoders of TensorFlow and NumPy's sorting leave Python's lock to others.
+    """Decodes every record of a split, and reports its content and its faults.
 
     Args:
-        title: what the split is called, such as "train".
-        descriptor: the classes the labels refer to.
-        file_patterns: glob patterns of TFRecord shards.
-        has_labels: False for records that need no label.
-        limits: what the model and the pipeline allow.
+        title: the name of the split, such as "train".
+        descriptor: the classes that the labels refer to.
+        file_patterns: glob patterns of TFRecord files.
+        has_labels: False if the records need no labels.
+        limits: the limits of the model and the input pipeline.
 
     Raises:
-        DataError: no file matches, or all that match are empty.
+        DataError: no file matches the patterns, or all that match are empty.
     """
     shards = find_shards(file_patterns, descriptor.name)
     check = functools.partial(check_record, descriptor=descriptor, has_labels=has_labels, limits=limits)
@@ -49,13 +47,16 @@ def check_records(
 
 
 def read_record(place: Place) -> bytes:
-    """The serialized record at a place that a scan has read."""
-    return next(iter(tf.data.TFRecordDataset(place.shard).skip(place.index))).numpy()
+    """The bytes of a record that a scan has read before."""
+    serialized: bytes = next(iter(tf.data.TFRecordDataset(place.shard).skip(place.index))).numpy()
+    return serialized
 
 
-def _in_order(shards: Sequence[str], check) -> Iterator[tuple[Place, RecordFacts]]:
+def _in_order(shards: Sequence[str], check: Callable[[bytes], RecordFacts]) -> Iterator[tuple[Place, RecordFacts]]:
+    """The facts about each record, in the order of the files, with a progress bar meanwhile."""
     threads = os.cpu_count() or 1
-    pending: collections.deque = collections.deque()
+    pending: collections.deque[tuple[Place, RecordFacts | concurrent.futures.Future[RecordFacts]]] = collections.deque()
+    # Threads are enough, as TensorFlow's decoders and NumPy's sorting release Python's lock.
     with concurrent.futures.ThreadPoolExecutor(threads) as pool, tqdm.tqdm(desc="checking", unit="record") as bar:
         for place, record in _serialized(shards):
             facts = record if isinstance(record, RecordFacts) else pool.submit(check, record)
@@ -68,12 +69,15 @@ def _in_order(shards: Sequence[str], check) -> Iterator[tuple[Place, RecordFacts
             bar.update()
 
 
-def _finished(place: Place, facts) -> tuple[Place, RecordFacts]:
+def _finished(place: Place, facts: RecordFacts | concurrent.futures.Future[RecordFacts]) -> tuple[Place, RecordFacts]:
     return place, facts if isinstance(facts, RecordFacts) else facts.result()
 
 
 def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFacts]]:
-    """The records of all shards. What is behind a damaged place of a shard cannot be found again."""
+    """The records of all files, as bytes. Where a file is damaged, a fault stands for the rest of it.
+
+    The rest is not searched for records, as training without max_bad_records cannot use them either.
+    """
     for shard in shards:
         index = 0
         try:
@@ -81,5 +85,5 @@ def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFa
                 yield Place(shard, index), record.numpy()
                 index += 1
         except tf.errors.OpError as error:
-            text = f"the file is damaged here ({reason(error)}); what follows in it is not read"
+            text = f"the file is damaged here ({reason(error)}); the rest of it is not read"
             yield Place(shard, index), RecordFacts("", None, [Fault(FaultKind.DAMAGED_SHARD, text)])

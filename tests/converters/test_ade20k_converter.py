@@ -33,9 +33,9 @@ def _segment(ade20k, **changes):
 BREAKAGES = {
     "category": (
         lambda a: _segment(a, category_id=150),
-        f"{FIRST}.png: segment 513: .*category_id .*came 150",
+        f"{FIRST}.png: segment 513: .*category_id .*got 150",
     ),
-    "id": (lambda a: _segment(a, id=514), f"{FIRST}.png: segment 513: 90 pixels have this id"),
+    "id": (lambda a: _segment(a, id=514), f"{FIRST}.png: segment 513: 90 pixels of this id"),
     "stuff crowd": (lambda a: _segment(a, category_id=2, iscrowd=1), f"{FIRST}.png: segment 513: .*'sky'"),
     "no png": (lambda a: a.png_path("train", SECOND).unlink(), f"{SECOND}.png: no such file"),
     "no json": (lambda a: a.json_path("val").unlink(), "ade20k_panoptic_val.json: cannot read"),

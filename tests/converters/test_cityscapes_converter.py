@@ -60,13 +60,16 @@ def _label_ids(cityscapes):
 
 
 BREAKAGES = {
-    "category": (_label_ids, f"{AACHEN}_gtFine_panoptic.png: segment 24000: expected a category_id of .*came 24"),
+    "category": (
+        _label_ids,
+        f"{AACHEN}_gtFine_panoptic.png: segment 24000: expected the category_id of a class of .*got 24",
+    ),
     "no json": (lambda c: c.json_path("val").unlink(), "val_trainId.json: no such file; .*--use-train-id"),
     "json cut": (lambda c: c.json_path("val").write_text('{"annot'), "val_trainId.json: expected JSON"),
     "no png": (lambda c: c.png_path("val", MUNSTER).unlink(), f"{MUNSTER}_gtFine_panoptic.png: no such file"),
     "other size": (
         lambda c: _rewrite(c.png_path("val", MUNSTER), lambda ids: np.pad(ids, ((0, 2), (0, 0), (0, 0)))),
-        rf"{MUNSTER}_leftImg8bit.png: .*size \[24, 32\], came int32 \[26, 32\]",
+        rf"{MUNSTER}_leftImg8bit.png: .*size \[24, 32\], got int32 \[26, 32\]",
     ),
     "unlisted": (
         lambda c: c.add_image("train", "ulm_000000_000019"),
@@ -91,15 +94,15 @@ SEMANTIC_BREAKAGES = {
     "no png": (lambda c: c.train_ids_path("val", MUNSTER).unlink(), "TrainIds.png: no such file; .*csCreateTrainId"),
     "id": (
         lambda c: _rewrite(c.train_ids_path("val", MUNSTER), lambda ids: np.where(ids == 10, 33, ids)),
-        f"{MUNSTER}_gtFine_labelTrainIds.png: segment 33: 256 pixels have this id, which is neither a class",
+        f"{MUNSTER}_gtFine_labelTrainIds.png: class id 33 of 256 pixels: expected the id of a class",
     ),
     "color": (
         lambda c: _rewrite(c.train_ids_path("val", MUNSTER), lambda ids: np.stack([ids] * 3, -1)),
-        "labelTrainIds.png: expected a grey PNG of class ids .*came PNG of mode RGB",
+        "labelTrainIds.png: expected a grey PNG of class ids .*got PNG of mode RGB",
     ),
     "other size": (
         lambda c: _rewrite(c.train_ids_path("val", MUNSTER), lambda ids: ids[:20]),
-        rf"{MUNSTER}_leftImg8bit.png: .*PNG label of the image's size \[24, 32\], came PNG \[20, 32\]",
+        rf"{MUNSTER}_leftImg8bit.png: .*PNG label of the image's size \[24, 32\], got PNG \[20, 32\]",
     ),
     "cut": (
         lambda c: c.train_ids_path("val", MUNSTER).write_bytes(b"\x89PNG\r\n\x1a\n"),

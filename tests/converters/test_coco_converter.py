@@ -99,14 +99,14 @@ def _one_row_more(pixels):
 
 
 BREAKAGES = {
-    "area": (lambda c: _segment(c, 1, area=89), r"a.png: segment 513: expected 89 pixels .* came 90"),
+    "area": (lambda c: _segment(c, 1, area=89), r"a.png: segment 513: expected 89 pixels .* got 90"),
     "absent": (lambda c: c.json["train"][0]["segments_info"].pop() and c.save(), r"a.png: segment 4: 180 pixels"),
-    "recolored": (lambda c: _png(c, "train", "a", _recolor), r"a.png: segment 513: expected 90 pixels .* came 89"),
-    "category": (lambda c: _segment(c, 1, category_id=12), r"a.png: segment 513: .*category_id .*came 12"),
-    "category text": (lambda c: _segment(c, 1, category_id="1"), r"a.png: segment 513: .*category_id .*came '1'"),
+    "recolored": (lambda c: _png(c, "train", "a", _recolor), r"a.png: segment 513: expected 90 pixels .* got 89"),
+    "category": (lambda c: _segment(c, 1, category_id=12), r"a.png: segment 513: .*category_id .*got 12"),
+    "category text": (lambda c: _segment(c, 1, category_id="1"), r"a.png: segment 513: .*category_id .*got '1'"),
     "no object": (
         lambda c: c.json["train"][0]["segments_info"].append(7) or c.save(),
-        r"a.png: entry 3 of segments_info: expected an object, came 7",
+        r"a.png: entry 3 of segments_info: expected an object, got 7",
     ),
     "twice": (lambda c: _segment(c, 1, id=4), r"a.png: segment 4: .*twice"),
     "zero": (lambda c: _segment(c, 1, id=0), r"a.png: segment 0: .*unlabelled"),

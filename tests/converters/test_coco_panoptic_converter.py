@@ -74,7 +74,7 @@ def test_a_descriptor_that_is_there_is_used_as_it_is(tree, tmp_path):
     content = {"name": "own", "ignore_label": 255, "label_divisor": 256, "classes": entries}
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="a.png: segment 258: expected a category_id of own, came 7, which is none"):
+    with pytest.raises(DataError, match="a.png: segment 258: expected the category_id of a class of own, got 7"):
         convert_coco_panoptic(**{**tree, "dataset": str(path)})
     assert json.loads(path.read_text()) == content
 
@@ -82,10 +82,12 @@ def test_a_descriptor_that_is_there_is_used_as_it_is(tree, tmp_path):
 def test_pictures_of_another_split_are_left_out(tree, tmp_path, capsys):
     (tmp_path / "photos/b.png").write_bytes((tmp_path / "photos/a.png").read_bytes())
     (path,) = convert_coco_panoptic(**tree)
-    assert "1 of 2 pictures left out" in capsys.readouterr().out
+    assert "1 of 2 images left out" in capsys.readouterr().out
     assert len(list(tf.data.TFRecordDataset(path))) == 1
     (tmp_path / "photos/a.png").unlink()
-    with pytest.raises(DataError, match="own.json: expected annotations of pictures such as .*b.png, .*for 'a'"):
+    with pytest.raises(
+        DataError, match="own.json: expected annotations of images such as .*b.png, got 1 annotation, .*of 'a'"
+    ):
         convert_coco_panoptic(**tree)
 
 
@@ -94,7 +96,7 @@ def test_pictures_of_another_split_are_left_out(tree, tmp_path, capsys):
     [
         (lambda d: d.pop("categories"), "KeyError.'categories'"),
         (lambda d: d["categories"][0].pop("isthing"), "KeyError.'isthing'"),
-        (lambda d: d["categories"][0].update(id=7), "own source_id, came more than one with 7"),
+        (lambda d: d["categories"][0].update(id=7), "own source_id, got more than one with 7"),
     ],
 )
 def test_categories_that_make_no_descriptor_are_refused(tree, change, reason):

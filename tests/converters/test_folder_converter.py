@@ -1,4 +1,4 @@
-"""Folders of pictures and label PNGs become records; what is missing or wrong is named."""
+"""Folders of images and label PNGs become records; what is missing or wrong is named."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters.folder import convert_folder
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.records import schema
@@ -19,7 +20,7 @@ CLASSES = [
 
 @pytest.fixture
 def folders(tmp_path):
-    """Arguments of convert for five pictures (one a PNG, one grey), on each a car of number 300 on a road."""
+    """Arguments of convert_folder for five images (one a PNG, one grey), each with a car of number 300 on a road."""
     for folder in ("photos", "semantic", "instances"):
         (tmp_path / folder).mkdir()
     for number in range(5):
@@ -53,7 +54,7 @@ def _records(paths):
         yield {key: value.numpy() for key, value in features.items()}
 
 
-def test_records_hold_pictures_and_labels(folders):
+def test_records_hold_images_and_labels(folders):
     (path,) = convert_folder(**folders)
     records = list(_records([path]))
     assert [r[schema.IMAGE_FILENAME] for r in records] == [b"p0", b"p1", b"p2", b"p3", b"p4"]
@@ -72,7 +73,9 @@ def test_a_fraction_goes_to_val(folders):
 
 def test_classes_alone_have_to_be_stuff(folders, tmp_path):
     del folders["instance_folder"]
-    with pytest.raises(DataError, match=r"own.json has things \(car\).*--instance_folder.*is_thing: false"):
+    with pytest.raises(
+        DataError, match=r"own.json has things \(car\); give --instance_folder, or set is_thing to false"
+    ):
         convert_folder(**folders)
     _descriptor(tmp_path, [{**entry, "is_thing": False} for entry in CLASSES])
     (path,) = convert_folder(**folders)
@@ -109,14 +112,16 @@ def test_labels_in_cityscapes_style(tmp_path):
     "break_it, message",
     [
         (lambda f, a: (f / "semantic/p3.png").unlink(), "semantic/p3.png: no such file; expected it as label of .*p3"),
-        (lambda f, a: (f / "photos/p3.png").write_bytes(b""), "picture names that differ.*p3.JPG has the same"),
+        (lambda f, a: (f / "photos/p3.png").write_bytes(b""), "image names that differ.*p3.JPG has the same"),
         (lambda f, a: (f / "photos/p3.JPG").write_bytes(b"GIF89a"), "p3.JPG: expected a JPEG or PNG file.*GIF"),
         (lambda f, a: Image.new("L", (3, 3), 20).save(f / "semantic/p3.png"), "p3.png with .*p3.png: .*same size"),
         (lambda f, a: a.update(image_folder=str(f / "none")), "none: cannot read the folder: No such file"),
-        (lambda f, a: a.update(image_folder=str(f)), r"expected pictures \(\*.jpg, \*.jpeg, \*.png\), came none"),
-        (lambda f, a: a.update(void_values=["20"]), "void_values: .*came 20, the source_id of 'road'"),
-        (lambda f, a: a.update(void_values=["red"]), "void_values: expected whole numbers.*came red"),
-        (lambda f, a: a.update(val_fraction=1.0), "val_fraction: expected a share from 0 to below 1, came 1"),
+        (lambda f, a: a.update(image_folder=str(f)), r"expected images \(\*.jpg, \*.jpeg, \*.png\), got none"),
+        (lambda f, a: a.update(void_values=["20"]), "void_values: .*source_id of a class, got 20, that of 'road'"),
+        (lambda f, a: a.update(void_values=["red"]), "void_values: expected whole numbers.*got red"),
+        (lambda f, a: a.update(void_values=[0, "red", None]), "void_values: expected whole numbers.*got 0,red,None"),
+        (lambda f, a: a.update(void_values=[1.5]), "void_values: expected whole numbers.*got 1.5"),
+        (lambda f, a: a.update(val_fraction=1.0), "val_fraction: expected a share from 0 to below 1, got 1"),
     ],
 )
 def test_faults_are_named_and_nothing_is_written(folders, tmp_path, break_it, message):
@@ -126,7 +131,33 @@ def test_faults_are_named_and_nothing_is_written(folders, tmp_path, break_it, me
     assert not list(tmp_path.glob("records/*.tfrecord"))
 
 
+def test_void_values_may_be_numbers_and_text(folders, tmp_path):
+    semantic = np.full((12, 16), 7, np.uint8)
+    semantic[:, 5:] = 255
+    Image.fromarray(semantic).save(tmp_path / "semantic" / "p0.png")
+    (path,) = convert_folder(void_values=[7, "255"], **folders)
+    label = np.frombuffer(next(_records([path]))[schema.LABEL_ENCODED], "<i4")
+    assert set(label.tolist()) == {0}
+
+
+def test_images_and_labels_on_remote_storage(folders, tmp_path):
+    local = convert_folder(**folders)
+    remote = {**folders, "output_dir": str(tmp_path / "of remote"), "dataset": "ram://folder/own.json"}
+    files.write_bytes(remote["dataset"], (tmp_path / "own.json").read_bytes())
+    for kind, name in (("image", "photos"), ("semantic", "semantic"), ("instance", "instances")):
+        remote[f"{kind}_folder"] = f"ram://folder/{name}"
+        for path in (tmp_path / name).iterdir():
+            files.write_bytes(f"ram://folder/{name}/{path.name}", path.read_bytes())
+    # One process, as others do not see the files that this one holds in memory.
+    (path,) = convert_folder(**remote)
+    assert files.read_bytes(path) == files.read_bytes(local[0])
+    with pytest.raises(DataError, match="ram://folder/none: cannot read the folder"):
+        convert_folder(**{**remote, "image_folder": "ram://folder/none", "output_dir": str(tmp_path / "none")})
+    with pytest.raises(DataError, match="output_dir: expected a local folder .*got ram://folder/out"):
+        convert_folder(**{**remote, "output_dir": "ram://folder/out"})
+
+
 def test_a_label_of_another_size_than_its_picture_is_named(folders, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "photos/p0.JPG", format="jpeg")
-    with pytest.raises(DataError, match=r"photos/p0.JPG: .*size \[8, 8\], came int32 \[12, 16\]"):
+    with pytest.raises(DataError, match=r"photos/p0.JPG: .*size \[8, 8\], got int32 \[12, 16\]"):
         convert_folder(**folders)

@@ -96,5 +96,5 @@ def test_output_below_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="output_dir: cannot write to .*file/out: Not a directory"):
         convert_shapes(tmp_path / "file" / "out")
-    with pytest.raises(DataError, match="output_dir: cannot write to .*file: File exists"):
+    with pytest.raises(DataError, match="output_dir: cannot write to .*file: Not a directory"):
         convert_shapes(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Records with each fault planted: every one is named by file and record, and the exit status tells it."""
+"""Records with each fault planted: every one is named with its file and record, and decides the exit status."""
 
 import base64
 import io
@@ -10,8 +10,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax import files
+from deeplab2_kmax.cli import check_dataset
 from deeplab2_kmax.cli import main as command
+from deeplab2_kmax.dataset_check.records import read_content
 from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.records import schema
 
 HEIGHT, WIDTH = 20, 30
@@ -60,29 +64,35 @@ def _set(key, value):
     return edit
 
 
-# Record -> what is said of it.
+# (record, what is said about it).
 PLANTED = [
     (_record("good"), None),
     (
         _record("beyond", _label(17, 48, 32)),
-        "200 pixels have class 3 (label id 48 = 3 * 16 + 0), which own does not list",
+        "200 pixels of class 3 (panoptic id 48 = 3 * 16 + 0), which is not in own",
     ),
-    (_record("numbered", _label(17, 33, 32)), "200 pixels of 'road' (class 2) have an instance number"),
+    (_record("numbered", _label(17, 33, 32)), "200 pixels of 'road' (class 2) with an instance id"),
     (_record("crowded", _label(17, 18, 19, 20, 21)), "5 things, but max_thing_id of the config is 4"),
     (_record("segments", _label(17, 18, 19, 32, 64)), "5 segments (3 things and 2 stuff classes), but the model has 4"),
     (_record("void", _label(0)), "every pixel is void"),
-    (_record("crowd", _label(16, 32)), "50.0 % of the pixels are things, none of which has an instance number"),
-    (_record("good"), "has the name of {shard}, record 0, too"),
+    (_record("crowd", _label(16, 32)), "50.0 % of the pixels are things, all with instance id 0"),
+    (_record("good"), "its image has the same name as that of {shard}, record 0"),
     (_record("cut", edit=_cut), "its image is broken"),
     (_record("text", edit=_set(schema.IMAGE_ENCODED, b"no image")), "its image cannot be read: not an image"),
     (
         _record("wide", edit=_set(schema.IMAGE_WIDTH, 31)),
-        "its image is 20 x 30 (height x width), but",
+        "expected an image of 20 x 31 pixels (height x width) as the record says, got 20 x 30",
     ),
-    (_record("short", edit=_set(schema.LABEL_ENCODED, b"1234")), "its label has 4 bytes; an int32 label"),
-    (_record("png", edit=_set(schema.LABEL_FORMAT, b"png")), "its label has the format 'png'"),
-    (_record("bare", label=None), f"it has no {schema.LABEL_ENCODED!r}"),
-    (b"\xff" * 9, "its 9 bytes are no tf.train.Example"),
+    (
+        _record("short", edit=_set(schema.LABEL_ENCODED, b"1234")),
+        "expected an int32 label of 2400 bytes for the record's size 20 x 30, got 4 bytes",
+    ),
+    (
+        _record("png", edit=_set(schema.LABEL_FORMAT, b"png")),
+        "expected a label of format 'raw' (panoptic ids, which mask transformers need), got 'png'",
+    ),
+    (_record("bare", label=None), f"expected one value of {schema.LABEL_ENCODED!r}, got none or several"),
+    (b"\xff" * 9, "expected a tf.train.Example, got 9 bytes of something else"),
     (_record("largest", _label(31, 32)), None),
 ]
 
@@ -119,13 +129,13 @@ def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
         else:
             assert expected.format(shard=shard) in " ".join(lines), (index, lines)
     assert f"{damaged}, record 1: the file is damaged here" in said
-    assert "the largest instance number is 15, the last that label_divisor 16 allows" in said
+    assert "the largest instance id is 15, the last that label_divisor 16 allows" in said
     assert "17 records in 2 files, 12 of them with a label" in said
     assert re.search(r"car +1 +thing +11 +22 ", said)
-    assert re.search(r"training cannot start: \d+ error\(s\), \d+ warning\(s\)\n$", said)
+    assert re.search(r"training cannot start: \d+ errors, \d+ warnings\n$", said)
 
     page = (tmp_path / "page" / "check.html").read_text()
-    for text in ("training cannot start", "200 pixels have class 3", "record 1 (beyond)", "largest instance number"):
+    for text in ("training cannot start", "200 pixels of class 3", "record 1 (beyond)", "largest instance id"):
         assert text in page
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert pictures
@@ -137,7 +147,7 @@ def test_training_can_start_where_nothing_is_wrong(tmp_path, descriptor, capsys)
     _write(tmp_path / "good.tfrecord", [_record(f"image{n}", _label(17, 18, 32, 64, 0, 16)) for n in range(40)])
     status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "good*")
     assert status == 0
-    assert "training can start: no error, 0 warning(s) in 40 records" in said
+    assert "training can start: no errors, 0 warnings in 40 records" in said
     assert "16.7 % of the pixels are void, 16.7 % crowd; an image has 2 to 2 things (2.0 on average)" in said
     assert re.search(r"car +1 +thing +40 +120 +50.0 %", said)
     assert re.search(r"sea +4 +stuff +40 +40 +16.7 %", said)
@@ -147,7 +157,7 @@ def test_labels_of_another_divisor_and_absent_classes_are_told(tmp_path, descrip
     _write(tmp_path / "a.tfrecord", [_record(f"image{n}", _label(257, 258, 512)) for n in range(12)])
     status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "a*")
     assert status == 1
-    assert "the descriptor says label_divisor 16, by which some labels make no sense; by 256 all of them do" in said
+    assert "the descriptor has label_divisor 16, which some labels do not fit; all of them fit 256" in said
     assert "no image has 'car', 'road', 'sea'" in said
     assert "... and 19 more of this kind" in said
 
@@ -169,10 +179,31 @@ def test_a_config_is_checked_with_its_limits(tmp_path, descriptor, configs, caps
     status, said = _check(capsys, "--config_file", configs / "shapes" / "kmax_tiny.textproto", *overrides)
     assert status == 1
     assert f"{train}, record 0 (same): 2 things, but max_thing_id of the config is 1" in said
-    assert "3 segments (2 things and 1 stuff classes), but the model has 2 mask slots" in said
-    assert "1 images have names that train has too, e.g. 'same'" in said
+    assert "3 segments (2 things and 1 stuff class), but the model has 2 mask slots" in said
+    assert "1 image has a name that train has too, e.g. 'same'" in said
+
+
+def test_the_page_goes_to_remote_storage_too(tmp_path, descriptor, capsys):
+    _write(tmp_path / "good.tfrecord", [_record("good")])
+    page = "ram://page/check.html"
+    _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "good*", "--html", page)
+    assert files.read_text(page).startswith("<!DOCTYPE html>")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/check.html: cannot write the page: Not a directory"):
+        check_dataset.tell([], str(tmp_path / "file" / "check.html"), print)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_that_is_too_large_for_pillow_is_a_fault_unless_pillow_has_no_limit(monkeypatch):
+    record = _record("large")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
+    (fault,) = read_content(record, has_labels=True).faults
+    assert "its image cannot be read: Image size (600 pixels) exceeds limit of 598 pixels" in fault.text
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    content = read_content(record, has_labels=True)
+    assert content.image.shape == (HEIGHT, WIDTH, 3) and not content.faults
 
 
 def test_what_to_check_has_to_be_said(capsys):
-    with pytest.raises(SystemExit, match="check-dataset: which"):
+    with pytest.raises(SystemExit, match="check-dataset: expected either --config_file"):
         command.main(["check-dataset", "--dataset", "own.json"])

@@ -70,7 +70,7 @@ def test_the_page_works_as_written(workplace, page, tiny_overrides, capfd):
     for line in lines:
         _run(line, [*tiny_overrides, *NARROW])
 
-    assert "training can start: no error, 0 warning(s) in 20 records" in capfd.readouterr().out
+    assert "training can start: no errors, 0 warnings in 20 records" in capfd.readouterr().out
     assert (workplace / "my" / "check.html").exists()
     run = workplace / "runs" / "my_experiment"
     assert (run / f"ckpt-{STEPS}.index").exists()

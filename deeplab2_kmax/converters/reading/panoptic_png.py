@@ -1,7 +1,7 @@
-"""COCO's panoptic format, a JSON of segments and a PNG of segment ids an image, as panoptic label maps.
+"""COCO's panoptic format, a JSON of segments and for each image a PNG of segment ids, as panoptic labels.
 
 Format: https://cocodataset.org/#format-data, "Panoptic Segmentation"; Kirillov et al., "Panoptic Segmentation", 2019.
-COCO comes in it; Cityscapes and ADE20K are brought into it by cityscapesscripts and by Mask2Former's script.
+COCO is published in it; Cityscapes and ADE20K are converted to it by cityscapesscripts and by Mask2Former's script.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import os
+import os.path
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from deeplab2_kmax import files
+from deeplab2_kmax.converters.reading.images import read_source
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.records.label_runs import LabelRuns
 from deeplab2_kmax.records.schema import open_image
+from deeplab2_kmax.wording import counted
 
 _UNLABELLED = 0
 _SEGMENT_FIELDS = ("id", "category_id", "area")
@@ -29,11 +33,11 @@ class PanopticFormat:
     """How a data set uses the format.
 
     Attributes:
-        descriptor: the classes and the encoding of the labels that are made.
-        category_is: the field of a class that `category_id` names: its "source_id" or its "id".
-        treat_crowd_as_ignore: crowd regions become void, instead of their class with instance 0.
-        void_categories: values of `category_id` that mean void.
-        areas_are_exact: `area` is the number of pixels the segment has in the PNG; anything else is an error then.
+        descriptor: the classes, and the encoding of the labels that are made.
+        category_is: which field of a class `category_id` refers to: "source_id" or "id".
+        treat_crowd_as_ignore: whether crowd regions become void; otherwise they get their class with instance id 0.
+        void_categories: the values of `category_id` that mean void.
+        areas_are_exact: whether `area` has to be the number of pixels that the segment has in the PNG.
     """
 
     descriptor: DatasetDescriptor
@@ -44,32 +48,32 @@ class PanopticFormat:
 
     @property
     def classes(self) -> Mapping[int, SegmentClass]:
-        """Classes by `category_id`."""
+        """The classes by `category_id`."""
         return self.descriptor.by_id if self.category_is == "id" else self.descriptor.by_source_id
 
 
 def read_annotations(json_path: str, image_is: str = "file_name") -> dict[str, tuple[str, list[dict[str, Any]]]]:
-    """Reads the segments of all images.
+    """Reads the annotations of all images.
 
     Args:
-        json_path: the file with `annotations`, one an image.
-        image_is: the field that names the image: "file_name", the PNG's name without extension, or "image_id".
+        json_path: the file with `annotations`, one for each image.
+        image_is: the field that names the image: "file_name", the name of the PNG, whose extension does not count; or
+            "image_id".
 
     Returns:
-        For each image, by its name: the file name of its PNG, and its `segments_info`.
+        {name of the image: (file name of its PNG, its `segments_info`)}.
 
     Raises:
-        DataError: the file is missing, is not COCO panoptic JSON, or has two annotations for one image.
+        DataError: the file cannot be read, is not a COCO panoptic JSON, or has two annotations for one image.
     """
     try:
-        with open(json_path, encoding="utf-8") as file:
-            annotations = json.load(file)["annotations"]
+        annotations = json.loads(files.read_text(json_path))["annotations"]
         by_name: dict[str, tuple[str, list[dict[str, Any]]]] = {}
         for annotation in annotations:
             png_name = annotation["file_name"]
             name = os.path.splitext(png_name)[0] if image_is == "file_name" else str(annotation[image_is])
             if name in by_name:
-                raise DataError(f"{json_path}: expected one annotation an image, came a second for {png_name}")
+                raise DataError(f"{json_path}: expected one annotation an image, got a second one for {png_name}")
             by_name[name] = (png_name, list(annotation["segments_info"]))
     except OSError as error:
         raise DataError(f"{json_path}: cannot read the annotations: {error.strerror}") from error
@@ -77,50 +81,53 @@ def read_annotations(json_path: str, image_is: str = "file_name") -> dict[str, t
         raise DataError(f"{json_path}: expected JSON, but {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{json_path}: expected COCO panoptic annotations, each with file_name and segments_info; came {error!r}"
+            f"{json_path}: expected COCO panoptic annotations, each with file_name and segments_info; got {error!r}"
         ) from error
     return by_name
 
 
 def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> np.ndarray:
-    """The panoptic label of one image.
+    """Reads the panoptic label of one image.
 
-    Instances of a thing class are numbered from 1 in the order of `segments`, whether they have pixels or not. Pixels
-    of no segment (id 0) are void.
+    The instances of a thing class are numbered from 1 in the order of `segments`, as in DeepLab2: a segment without
+    pixels uses up a number, too. Pixels of no segment (id 0) are void.
 
     Args:
-        png_path: the RGB PNG whose pixels hold segment ids, R + 256 G + 256^2 B.
-        segments: `segments_info`; of each segment `id`, `category_id`, `area` and `iscrowd` are used.
-        source: what the fields mean.
+        png_path: the RGB PNG whose colors are segment ids, R + 256 G + 256^2 B.
+        segments: `segments_info`; of each segment, `id`, `category_id`, `area` and `iscrowd` are used.
+        source: the meaning of the fields.
 
     Returns:
         int32 panoptic ids [height, width].
 
     Raises:
-        DataError: PNG and segments disagree (an id that only one of them has, another area), an unknown category, a
-            crowd of stuff, or more instances of a class than the label divisor allows.
+        DataError: PNG and segments contradict each other (an id that only one of them has, or another area); a category
+            is unknown; stuff is a crowd; or a class has more instances than the label divisor allows.
     """
     panoptic_ids = _panoptic_ids(png_path, segments, source)
     runs = LabelRuns(_segment_ids(png_path))
-    _check_areas(png_path, segments, dict(zip(runs.values.tolist(), runs.areas.tolist())), source.areas_are_exact)
+    _check_areas(png_path, segments, dict(runs.items()), source.areas_are_exact)
     return runs.paint(np.array([panoptic_ids[value] for value in runs.values.tolist()], np.int32))
 
 
 def _check_areas(png_path: str, segments: Sequence[dict[str, Any]], areas: dict[int, int], exact: bool) -> None:
-    """Compares the JSON's segments with the pixels of each segment id in the PNG."""
+    """Compares the segments of the JSON with the PNG, in which each segment id has `areas` pixels."""
     areas.pop(_UNLABELLED, None)
     for segment in segments:
         area = areas.pop(segment["id"], 0)
         if exact and area != segment["area"]:
             raise DataError(
-                f"{png_path}: segment {segment['id']}: expected {segment['area']} pixels as the JSON says, came {area}"
+                f"{png_path}: segment {segment['id']}: expected {segment['area']} pixels as the JSON says, got {area}"
             )
     for segment_id, area in areas.items():
-        raise DataError(f"{png_path}: segment {segment_id}: {area} pixels have this id, which the JSON does not list")
+        pixels = counted(area, "pixel")
+        raise DataError(
+            f"{png_path}: segment {segment_id}: {pixels} of this id, expected only those that the JSON lists"
+        )
 
 
 def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> dict[int, int]:
-    """The panoptic id of each segment id, unlabelled included."""
+    """The panoptic id of each segment id, including that of unlabelled pixels."""
     descriptor = source.descriptor
     panoptic_ids = {_UNLABELLED: descriptor.void_id}
     instances: collections.Counter[int] = collections.Counter()
@@ -138,7 +145,7 @@ def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: Pan
             if instances[segment_class.id] >= descriptor.label_divisor:
                 raise DataError(
                     f"{where}: expected at most {descriptor.label_divisor - 1} instances of {segment_class.name!r} "
-                    f"an image (label divisor {descriptor.label_divisor}), came more"
+                    f"an image (label_divisor {descriptor.label_divisor}), got more"
                 )
             panoptic_id += instances[segment_class.id]
         panoptic_ids[segment["id"]] = panoptic_id
@@ -146,9 +153,9 @@ def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: Pan
 
 
 def _checked_place(segment: Any, position: int, png_path: str, seen: dict[int, int]) -> str:
-    """How messages name a segment, after a look at its fields."""
+    """The words by which messages name a segment, after a check of its fields."""
     if not isinstance(segment, dict):
-        raise DataError(f"{png_path}: entry {position} of segments_info: expected an object, came {segment!r}")
+        raise DataError(f"{png_path}: entry {position} of segments_info: expected an object, got {segment!r}")
     where = f"{png_path}: segment {segment.get('id')}"
     for field in _SEGMENT_FIELDS:
         if field not in segment:
@@ -156,34 +163,28 @@ def _checked_place(segment: Any, position: int, png_path: str, seen: dict[int, i
                 f"{where}: expected the fields {', '.join(_SEGMENT_FIELDS)} in the JSON, {field} is missing"
             )
         if not isinstance(segment[field], int):
-            raise DataError(f"{where}: expected a whole number as {field} in the JSON, came {segment[field]!r}")
+            raise DataError(f"{where}: expected a whole number as {field} in the JSON, got {segment[field]!r}")
     if segment["id"] in seen:
         what = "the id of unlabelled pixels" if segment["id"] == _UNLABELLED else "listed twice in the JSON"
-        raise DataError(f"{where}: expected segment ids that are unique and not {_UNLABELLED}, came one that is {what}")
+        raise DataError(f"{where}: expected segment ids that are unique and not {_UNLABELLED}, got one that is {what}")
     return where
 
 
 def _class_of(segment: dict[str, Any], where: str, source: PanopticFormat) -> SegmentClass:
+    """The class of a segment; only things may be crowds."""
     segment_class = source.classes.get(segment["category_id"])
     if segment_class is None:
         raise DataError(
-            f"{where}: expected a category_id of {source.descriptor.name}, came {segment['category_id']}, which is none"
+            f"{where}: expected the category_id of a class of {source.descriptor.name}, got {segment['category_id']}"
         )
     if segment.get("iscrowd") and not segment_class.is_thing:
-        raise DataError(
-            f"{where}: expected iscrowd for things only, came it for the stuff class {segment_class.name!r}"
-        )
+        raise DataError(f"{where}: expected iscrowd for things only, got it for the stuff class {segment_class.name!r}")
     return segment_class
 
 
 def _segment_ids(png_path: str) -> np.ndarray:
     """The segment ids of a panoptic PNG: int32 [height, width]."""
-    try:
-        with open(png_path, "rb") as file:
-            image = open_image(file.read(), png_path)
-    except OSError as error:
-        raise DataError(f"{png_path}: cannot read the panoptic PNG: {error.strerror}") from error
+    image = open_image(read_source(png_path, "panoptic PNG"), png_path)
     if image.mode != "RGB":
-        raise DataError(f"{png_path}: expected an RGB PNG of segment ids, came mode {image.mode}")
-    red, green, blue = np.moveaxis(np.asarray(image, np.int32), -1, 0)
-    return red + 256 * green + 65536 * blue
+        raise DataError(f"{png_path}: expected an RGB PNG of segment ids, got mode {image.mode}")
+    return colors_to_ids(np.asarray(image))

@@ -1,4 +1,4 @@
-"""The things of the `shapes` data set as signed distances, which give label, smooth edge and outline alike."""
+"""The things of the data set `shapes` as signed distances to their edge, from which label, edge and rim are drawn."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import math
 
 import numpy as np
 
-# Corners, and the inner radius as a share of the outer one (None: straight sides); a circle has no corners.
-_CORNERS = {"circle": (0, None), "square": (4, None), "triangle": (3, None), "star": (5, 0.45)}
-# Outer radius over nominal radius, chosen so that things of one nominal radius look equally large.
+# The number of corners, and for a star the radius of its notches as a share of that of its tips.
+_CORNERS: dict[str, tuple[int, float | None]] = {
+    "circle": (0, None),
+    "square": (4, None),
+    "triangle": (3, None),
+    "star": (5, 0.45),
+}
+# The radius of the corners over the nominal radius, chosen so that things of one nominal radius look equally large.
 _OUTER = {"circle": 1.0, "square": 1.2, "triangle": 1.4, "star": 1.4}
 
 
@@ -18,8 +23,8 @@ class Stamp:
     """A thing at its place in the image.
 
     Attributes:
-        window: (row slice, column slice) of the image part that holds the thing, cut off at the image border.
-        distance: float32 [rows, columns], pixels to the thing's edge; negative inside.
+        window: (rows, columns) of the part of the image that holds the thing; it ends at the image border.
+        distance: float32 [rows, columns], the distance to the edge of the thing in pixels; negative inside.
         shade: float32 [rows, columns], about -1 at the thing's upper left to 1 at its lower right.
     """
 
@@ -29,33 +34,36 @@ class Stamp:
 
     @property
     def inside(self) -> np.ndarray:
-        """Pixels of the thing: bool [rows, columns]."""
+        """The pixels of the thing: bool [rows, columns]."""
         return self.distance <= 0
 
 
 def stamp_thing(kind: str, center: np.ndarray, radius: float, rotation: float, size: int) -> Stamp:
-    """The signed distances of one thing.
+    """Computes the signed distances of one thing.
 
     Args:
         kind: "circle", "square", "triangle" or "star".
         center: (row, column) in pixels.
-        radius: nominal radius in pixels.
+        radius: the nominal radius in pixels.
         rotation: in radians.
         size: height and width of the image in pixels.
     """
     outer = radius * _OUTER[kind]
-    window = tuple(slice(max(0, int(c - outer - 1)), min(size, int(c + outer + 3))) for c in center)
+    row_slice, column_slice = (slice(max(0, int(c - outer - 1)), min(size, int(c + outer + 3))) for c in center)
+    window = (row_slice, column_slice)
     rows, columns = (np.arange(w.start, w.stop, dtype=np.float32) + 0.5 - c for w, c in zip(window, center))
     y, x = rows[:, None], columns[None, :]
     return Stamp(window, _distance(kind, y, x, outer, rotation), (x + y) / (2 * radius))
 
 
 def _distance(kind: str, y: np.ndarray, x: np.ndarray, outer: float, rotation: float) -> np.ndarray:
+    """The signed distance to the edge of a thing around (0, 0), whose corners lie at radius `outer`."""
     corners, inner_share = _CORNERS[kind]
     from_center = np.hypot(y, x)
     if not corners:
         return from_center - outer
-    # Every side lies in a sector of its own; turned onto each other, one straight line bounds them all.
+    # The thing is made of equal sectors, each symmetric. So the angle from a sector's middle is enough, and within half
+    # a sector the edge is one straight line.
     sector = 2 * math.pi / corners
     angle = np.abs((np.arctan2(y, x) - rotation) % sector - sector / 2)
     along, across = from_center * np.cos(angle), from_center * np.sin(angle)

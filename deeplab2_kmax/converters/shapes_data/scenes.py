@@ -1,13 +1,14 @@
-"""Composes the scenes of the `shapes` data set: things told apart by shape, stuff by texture, with void and crowd.
+"""Draws the scenes of the data set `shapes`: things of four shapes on stuff of four textures, with void and crowds.
 
-All of it is a function of (seed, index, size). Lengths are shares of the image side, so another size gives the same
-kind of scene at another resolution.
+A scene depends on (seed, index, size) alone. Lengths are fractions of the image side, so another size gives the same
+kind of scene at another resolution. The order of the random draws decides what each seed gives, so it must not change.
 """
 
 from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,32 +23,32 @@ _THING_RADIUS = (0.11, 0.20)
 _CROWD_RADIUS = (0.045, 0.06)
 _CROWD_SHARE = 0.25  # of images
 _VOID_SHARE = 0.75
-# Every thing keeps at least this share of its pixels in view, so that its shape can be told.
+# At least this share of the pixels of every thing stays visible, so that its shape can be recognized.
 _MIN_VISIBLE = 0.6
 _PLACEMENT_TRIES = 60
-# The hue a thing class prefers, and how often it has it: colour is a hint, shape is the answer.
+# The preferred hue of each thing class, and the share of things that have it: color hints at the class, but only the
+# shape tells it.
 _HUES = {"circle": 0.99, "square": 0.68, "triangle": 0.14, "star": 0.83}
 _PREFERRED_HUE_SHARE = 0.6
 
 
 def generate_shapes(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One scene: 2 to 6 things that may hide parts of each other, on 1 to 4 textured stuff regions.
+    """Draws one scene: 2 to 6 things that may cover parts of each other, on 1 to 4 textured stuff regions.
 
     Args:
-        seed: which data set; any number from 0.
-        index: which image of it; any number from 0.
+        seed: any number from 0; each gives another data set.
+        index: which image of the data set, from 0.
         size: height and width in pixels, at least 33.
 
     Returns:
         image: uint8 RGB [size, size, 3].
-        label: int32 [size, size] of panoptic ids `class * 256 + instance` with the classes of the data set descriptor
-            `shapes`; 0 is void; a crowd region has its thing class and instance 0.
+        label: int32 [size, size] of panoptic ids `class id * 256 + instance id` with the classes of the built-in data
+            set `shapes`; 0 is void; a crowd region has its thing class and instance id 0.
 
     Raises:
-        DataError: the size is too small for things to be told apart.
+        DataError: the size is too small for shapes to be recognized.
     """
-    if size < MIN_SIZE:
-        raise DataError(f"shapes: expected a size of at least {MIN_SIZE} pixels, came {size}")
+    require_size(size)
     rng = np.random.default_rng([seed, index])
     scene = _Scene(rng, size)
     scene.paint_stuff()
@@ -59,8 +60,14 @@ def generate_shapes(seed: int, index: int, size: int) -> tuple[np.ndarray, np.nd
     return np.round(scene.image * 255).astype(np.uint8), scene.label
 
 
+def require_size(size: int) -> None:
+    """Raises DataError if images of this height and width are too small for shapes to be recognized."""
+    if size < MIN_SIZE:
+        raise DataError(f"shapes: expected a size of at least {MIN_SIZE} pixels, got {size}")
+
+
 class _Scene:
-    """An image in the making (float32, 0..1) and its label."""
+    """The image (float32 [size, size, 3], 0..1) and the label of a scene while it is drawn."""
 
     def __init__(self, rng: np.random.Generator, size: int):
         descriptor = load_dataset("shapes")
@@ -76,7 +83,7 @@ class _Scene:
         self.label = np.full((size, size), self._void_id, np.int32)
 
     def paint_stuff(self) -> None:
-        """Two or three bands of stuff below one another, mostly under a sky; at times a patch of yet another one."""
+        """Draws one to three bands of stuff, mostly with a sky on top, and sometimes a patch of another stuff."""
         rng = self._rng
         grounds = [str(kind) for kind in rng.permutation([kind for kind in self._stuff if kind != "sky"])]
         kinds = grounds[: rng.integers(1, 3)]
@@ -94,14 +101,14 @@ class _Scene:
             self._fill_stuff(self._blob(center, rng.uniform(0.16, 0.26)), grounds[-1])
 
     def paint_void(self) -> None:
-        """One or two patches of grey static that belong to no class."""
+        """Draws one or two patches of grey noise, which belong to no class."""
         for _ in range(self._rng.integers(1, 3)):
             mask = self._blob(self._rng.uniform(0.05, 0.95, 2), self._rng.uniform(0.09, 0.16))
             self.image[mask] = self._rng.uniform(0.1, 0.8, (np.count_nonzero(mask), 1))
             self.label[mask] = self._void_id
 
     def paint_crowd(self) -> None:
-        """A clump of small things of one class that nobody would label one by one."""
+        """Draws a crowd: many small things of one class, labelled as one region."""
         rng = self._rng
         kind = str(rng.choice(self._things))
         center = rng.uniform(0.2, 0.8, 2)
@@ -112,7 +119,7 @@ class _Scene:
             self._draw(stamp, np.clip(color * rng.uniform(0.8, 1.1), 0, 1), self._ids[kind])
 
     def paint_things(self, count: int) -> None:
-        """Things one over the other; a place that would hide too much of an earlier thing is not taken."""
+        """Draws up to `count` things one after the other, none where it would cover too much of an earlier one."""
         rng = self._rng
         instances = dict.fromkeys(self._things, 0)
         areas: dict[int, int] = {}
@@ -142,7 +149,7 @@ class _Scene:
         return stamp_thing(kind, np.asarray(center) * self._size, radius * self._size, rotation, self._size)
 
     def _draw(self, stamp: Stamp, color: np.ndarray, panoptic_id: int) -> None:
-        """Lightly shaded colour with a dark rim and a smooth edge; the label has a hard one."""
+        """Draws a thing in its color, lightly shaded, with a dark rim and a smooth edge; in the label, a hard edge."""
         rim_width = max(1.0, 0.016 * self._size)
         rim = np.clip(stamp.distance + rim_width + 0.5, 0, 1)[..., None]
         surface = np.clip(color * (1 - 0.18 * stamp.shade[..., None]), 0, 1) * (1 - 0.62 * rim)
@@ -152,7 +159,7 @@ class _Scene:
         self.label[stamp.window][stamp.inside] = panoptic_id
 
     def _thing_color(self, kind: str) -> np.ndarray:
-        """A vivid RGB colour, 0..1."""
+        """A vivid color for a thing of this class: float32 RGB, 0..1."""
         rng = self._rng
         hue = rng.random()
         if rng.random() < _PREFERRED_HUE_SHARE:
@@ -163,15 +170,15 @@ class _Scene:
         np.copyto(self.image, paint_texture(kind, self._rng, self._size), where=mask[..., None])
         self.label[mask] = self._ids[kind]
 
-    def _blob(self, center: tuple[float, float], radius: float) -> np.ndarray:
+    def _blob(self, center: Sequence[float] | np.ndarray, radius: float) -> np.ndarray:
         """A round patch with an irregular border: bool [size, size]."""
         y, x = self._y - center[0], self._x - center[1]
-        steps = 256  # border points; a sine for every pixel would cost more than the rest of the scene
+        steps = 256  # Points of the border: sines for every pixel would take longer than the rest of the scene.
         border = radius * (1 + 6 * self._ripple(np.arange(steps, dtype=np.float32) / steps))
         direction = (np.arctan2(y, x) * (steps / (2 * math.pi))).astype(np.int32) % steps
         return np.hypot(y, x) < border[direction]
 
     def _ripple(self, position: np.ndarray) -> np.ndarray:
-        """A wavy line of period 1, of about -0.06 to 0.06."""
+        """A wavy line of period 1, with values of about -0.06 to 0.06."""
         waves = ((frequency, self._rng.uniform(0, 1), 0.05 / frequency) for frequency in (1, 2, 3, 5))
         return sum(height * np.sin(2 * math.pi * (f * position + phase)) for f, phase, height in waves)

@@ -1,4 +1,4 @@
-"""The stuff of the `shapes` data set: four surfaces, each with a colour range and a texture of its own."""
+"""The stuff of the data set `shapes`: four surfaces, each with its own range of colors and its own texture."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ Texture = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def paint_texture(kind: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A whole picture of one stuff: float32 RGB [size, size, 3], values 0..1.
+    """Fills an image with one kind of stuff.
 
     Args:
         kind: "sky", "grass", "sand" or "water".
-        rng: where chance comes from.
+        rng: the source of random numbers.
         size: height and width in pixels; the texture scales with it.
+
+    Returns:
+        float32 RGB [size, size, 3], 0..1.
     """
     tint = (1 + rng.normal(0, 0.04, 3)).astype(np.float32)
     picture = TEXTURES[kind](rng, size)
@@ -31,15 +34,16 @@ def smooth_noise(rng: np.random.Generator, size: int, rows: int, columns: int) -
 
 
 def _blend(low: tuple[float, ...], high: tuple[float, ...], share: np.ndarray) -> np.ndarray:
-    """Colours from `low` (share 0) to `high` (share 1): [size, size, 3]."""
+    """Colors [size, size, 3] from `low`, where `share` [size, size] is 0, to `high`, where it is 1."""
     picture = np.empty((*share.shape, 3), np.float32)
-    # Channel by channel, because NumPy is slow over a last axis of three.
+    # Channel by channel, because NumPy is slow where the last axis is as short as three.
     for channel, (start, end) in enumerate(zip(low, high)):
         picture[..., channel] = start + (end - start) * share
     return picture
 
 
 def _axis(size: int) -> np.ndarray:
+    """The centers of `size` pixels from 0 to 1."""
     return (np.arange(size, dtype=np.float32) + 0.5) / size
 
 

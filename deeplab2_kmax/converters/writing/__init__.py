@@ -1,5 +1,7 @@
-"""Records written to shards: on all cores or with Apache Beam, in a way that can be stopped and resumed.
+"""Writes records to shards, on several processes or with Apache Beam; what is interrupted can be resumed.
 
-Start with `sharded_output`. `shard_writer` writes one shard, `manifest` the summary beside the shards, `beam_shards`
-does the same work on many machines.
+Start with `sharded_output`, which writes all splits of a data set. `shard_writer` writes one shard, `manifest` the
+summary beside the shards, and `beam_shards` has Apache Beam write the shards on many machines.
+
+Elsewhere: the records are made in `deeplab2_kmax.converters.reading`; their fields are in `deeplab2_kmax.records`.
 """

@@ -1,23 +1,24 @@
-"""Writes shards on the workers of an Apache Beam pipeline, for trees that are larger than one machine.
+"""Writes shards on the workers of an Apache Beam pipeline, for data sets that are too large for one machine.
 
-A worker writes one shard at a time with the function that processes here use, so the shards are the same. The folders
-of the source and of the output have to be mounted at the same absolute paths on all workers, and this package has to
-be installed there. Restart, whole data sets or nothing, and the manifest stay with `ShardedOutput`.
+Each worker writes one shard at a time, by the same function as without Beam, so the shards are the same. The folders of
+the source and of the output have to be mounted at the same absolute paths on all workers, and this package has to be
+installed there. `ShardedOutput` still does the rest: what resumes an interrupted run, and what keeps readers from
+seeing a part of a data set.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import os
+import io
 import pickle
 import shlex
 import sys
-import threading
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters.writing.shard_writer import Receipt, ShardTask, begin_work, finished_receipt, write_shard
 from deeplab2_kmax.errors import DataError, UserError
 
@@ -33,20 +34,20 @@ def require_beam() -> None:
 
 
 def write_shards(tasks: Sequence[ShardTask], options: str) -> list[tuple[Receipt, bool]]:
-    """Writes those shards that an earlier run has not finished, each on one worker.
+    """Writes the shards that an earlier run has not finished, each on one worker.
 
     Args:
         tasks: the shards, with absolute paths.
-        options: of the pipeline, as on a command line: "--runner=DirectRunner --direct_num_workers=1". Empty: Beam's
-            defaults.
+        options: the options of the pipeline as on a command line, such as "--runner=DirectRunner
+            --direct_num_workers=1"; "" for Beam's defaults.
 
     Returns:
-        For each task its receipt, and whether the shard was there already.
+        For each task the receipt of the shard, and whether it was there already.
 
     Raises:
-        UserError: options that make no pipeline.
-        DataError: what `make_record` raises, of the first such shard, after all others are written; the pipeline
-            failed; a worker does not see the folders.
+        UserError: Beam does not accept the options.
+        DataError: `make_record` raises it (all other shards are written first, and the error is that of the first shard
+            that has one); the pipeline fails; or a worker does not see the folders.
     """
     there = [finished_receipt(task) for task in tasks]
     missing = [task for task, receipt in zip(tasks, there) if receipt is None]
@@ -58,25 +59,24 @@ def write_shards(tasks: Sequence[ShardTask], options: str) -> list[tuple[Receipt
 
 @contextlib.contextmanager
 def _task_files(tasks: Sequence[ShardTask]) -> Iterator[None]:
-    """Tasks lie beside their shards: with the segments of each image they are too large for a pipeline's graph, which
-    some runners limit to a few MB."""
+    """Writes the tasks to files beside their shards, for the workers, and removes these files at the end.
+
+    With the segments of each image, tasks are too large for the graph of a pipeline, which some runners limit to a few
+    megabytes.
+    """
     try:
         for task in tasks:
-            _remove(task.path + _ERROR)
+            files.remove(task.path + _ERROR)
+            pickled = io.BytesIO()
+            _Pickler(pickled).dump(task)
             try:
-                with open(task.path + _TASK, "wb") as file:
-                    _Pickler(file).dump(task)
+                files.write_bytes(task.path + _TASK, pickled.getvalue())
             except OSError as error:
                 raise DataError(f"{task.path}{_TASK}: cannot write the file: {error.strerror}") from error
         yield
     finally:
         for task in tasks:
-            _remove(task.path + _TASK)
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
+            files.remove(task.path + _TASK)
 
 
 def _run(shards: list[str], options: str) -> None:
@@ -86,12 +86,12 @@ def _run(shards: list[str], options: str) -> None:
     try:
         pipeline = beam.Pipeline(options=PipelineOptions(shlex.split(options)))
     except (ValueError, SystemExit) as error:
-        raise UserError(f"beam: expected options of a Beam pipeline, came {options!r}: {error}") from error
+        raise UserError(f"beam: expected options of a Beam pipeline, got {options!r}: {error}") from error
     # Without the reshuffle a runner may give all shards to one worker.
     pipeline | beam.Create(shards) | beam.Reshuffle() | beam.Map(_write_on_worker)
     try:
         state = pipeline.run().wait_until_finish()
-    except Exception as error:  # Runners raise what they like.
+    except Exception as error:  # Each runner raises errors of its own.
         raise DataError(f"beam: the pipeline failed: {error}") from error
     if state not in (None, "DONE"):
         raise DataError(f"beam: the pipeline ended in state {state}")
@@ -99,46 +99,53 @@ def _run(shards: list[str], options: str) -> None:
 
 def _write_on_worker(shard: str) -> None:
     try:
-        with open(shard + _TASK, "rb") as file:
-            task = pickle.load(file)
+        task = pickle.loads(files.read_bytes(shard + _TASK))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{shard}: no task there; the folder has to be mounted on all workers") from error
     begin_work(_Counter(), in_other_process=False)
     try:
         write_shard(task)
     except DataError as error:
-        # Raised, it would make the runner try again in vain, and reach the user below tracebacks of the runner.
-        with open(task.path + _ERROR, "w", encoding="utf-8") as file:
-            file.write(str(error))
+        # If it were raised, the runner would try again in vain, and bury the message below tracebacks of its own.
+        files.write_text(task.path + _ERROR, str(error))
 
 
 class _Counter:
-    """Takes the place of `shard_writer.Progress`: Beam's monitoring shows a counter of images."""
+    """The progress of a worker (see `shard_writer.Progress`): a counter of images in Beam's monitoring."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         from apache_beam.metrics import Metrics
 
         self._images = Metrics.counter("deeplab2_kmax", "images")
-        self.stop = threading.Event()
 
     def advance(self, records: int) -> None:
         self._images.inc(records)
 
+    def should_stop(self) -> bool:
+        return False  # The runner ends its workers by itself.
+
 
 def _new_receipt(task: ShardTask) -> Receipt:
-    with contextlib.suppress(FileNotFoundError), open(task.path + _ERROR, encoding="utf-8") as file:
-        raise DataError(file.read())
+    """The receipt of a shard after the pipeline has ended.
+
+    Raises:
+        DataError: the worker left an error, or no shard.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        raise DataError(files.read_text(task.path + _ERROR))
     receipt = finished_receipt(task)
     if receipt is None:
-        raise DataError(f"{task.path}: expected the shard from a Beam worker, it is not there")
+        raise DataError(f"{task.path}: expected a shard from a Beam worker, got none")
     return receipt
 
 
 class _Pickler(pickle.Pickler):
-    """Names functions and classes of a converter that runs as the main module by its own name: on a worker the main
-    module is another."""
+    """Pickles functions and classes of the main module, a converter, by the name of that module.
 
-    def reducer_override(self, value: Any):
+    On a worker, another module is the main module.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         if spec and isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__":
             return _named, (spec.name, value.__qualname__)

@@ -1,15 +1,15 @@
-"""The manifest of converted data: a JSON file beside the shards that says what they hold and what they were made from.
+"""The manifest of converted data: a JSON file beside the shards that tells their content and their sources.
 
     {"splits": {"train": {
-       "converter": "coco", "version": ..., "settings": {...}, "source": the data set's folder,
+       "converter": "coco", "version": ..., "settings": {...}, "source": the folder of the data set,
        "dataset": ..., "label_divisor": ..., "ignore_label": ...,
        "images": ..., "labelled_images": ...,
        "annotations": {file: SHA-256},
        "shards": [{"name", "images", "bytes", "source_sha256"}, ...],
        "classes": [{"id", "name", "images", "segments", "pixels"}, ...]}}}
 
-`source_sha256` is that of the source files of the shard's images, one after the other (image, then label). Among the
-classes is void. A crowd region counts as a segment.
+`source_sha256` is the SHA-256 of the source files of the shard's images, one after the other (image, then label). Void
+is among the classes. A crowd region counts as a segment.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
+import os.path
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deeplab2_kmax import __version__
+from deeplab2_kmax import __version__, files
 from deeplab2_kmax.converters.writing.shard_writer import Receipt
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
 
 MANIFEST = "manifest.json"
+_READ_AT_ONCE = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What records are made from and how.
+    """What records are made from, and how.
 
     Attributes:
-        converter: its name.
-        descriptor: the data set whose labels it writes.
-        settings: the options that change records, as JSON can hold them.
-        root: the folder of the source; None where there is none.
+        converter: the name of the converter.
+        descriptor: the data set of the labels.
+        settings: the options that decide what is in the records; values that JSON can hold.
+        root: the folder of the data set; None if there is none.
     """
 
     converter: str
@@ -46,32 +47,34 @@ class Origin:
     root: str | None = None
 
     def identity(self) -> str:
-        """Text that is equal for origins that make equal records of equal items."""
+        """Text that is equal for two origins only if they make equal records of equal items."""
         parts = [self.converter, __version__, dict(self.settings), dataclasses.asdict(self.descriptor)]
         return json.dumps(parts, sort_keys=True)
 
 
 def read_splits(folder: str) -> dict[str, Any]:
-    """The entries of the folder's manifest by split; none where there is no manifest or none that can be read."""
+    """{split: its entry} of the manifest in a folder; empty if there is no manifest, or a broken one."""
     try:
-        with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
-            splits = json.load(file)["splits"]
+        splits = json.loads(files.read_text(files.join(folder, MANIFEST)))["splits"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return splits if isinstance(splits, dict) else {}
 
 
 def write_splits(folder: str, splits: Mapping[str, Any]) -> None:
-    """Puts a manifest with these entries in the place of the folder's at one blow."""
-    path = os.path.join(folder, MANIFEST)
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump({"splits": dict(splits)}, file, indent=1)
-        file.write("\n")
-    os.replace(f"{path}.part", path)
+    """Writes the manifest of a folder anew, atomically, with these entries."""
+    files.write_json(files.join(folder, MANIFEST), {"splits": dict(splits)}, indent=1)
 
 
 def checksums(paths: Sequence[str], root: str | None) -> dict[str, str]:
-    """SHA-256 of each file, by its path below `root`.
+    """The SHA-256 of each file.
+
+    Args:
+        paths: the files.
+        root: the folder that they lie in, or None.
+
+    Returns:
+        {path below `root`, or if that is None the whole path: SHA-256 as hexadecimal text}.
 
     Raises:
         DataError: a file cannot be read.
@@ -80,8 +83,8 @@ def checksums(paths: Sequence[str], root: str | None) -> dict[str, str]:
     for path in paths:
         digest = hashlib.sha256()
         try:
-            with open(path, "rb") as file:
-                while block := file.read(1 << 22):
+            with files.open_to_read(path) as file:
+                while block := file.read(_READ_AT_ONCE):
                     digest.update(block)
         except OSError as error:
             raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
@@ -90,12 +93,12 @@ def checksums(paths: Sequence[str], root: str | None) -> dict[str, str]:
 
 
 def split_entry(origin: Origin, annotations: Mapping[str, str], receipts: Mapping[str, Receipt]) -> dict[str, Any]:
-    """The manifest's entry of a split.
+    """Makes the entry of a split in the manifest.
 
     Args:
-        origin: of its records.
-        annotations: `checksums` of the files that hold for the whole split.
-        receipts: of its shards, by name.
+        origin: what its records are made from.
+        annotations: `checksums` of the annotation files that the whole split shares.
+        receipts: {name of the shard: its receipt}.
     """
     descriptor = origin.descriptor
     labelled = sum(receipt.labelled for receipt in receipts.values())
@@ -103,7 +106,7 @@ def split_entry(origin: Origin, annotations: Mapping[str, str], receipts: Mappin
         "converter": origin.converter,
         "version": __version__,
         "settings": dict(origin.settings),
-        "source": os.path.abspath(origin.root) if origin.root else None,
+        "source": files.absolute(origin.root) if origin.root else None,
         "dataset": descriptor.name,
         "label_divisor": descriptor.label_divisor,
         "ignore_label": descriptor.ignore_label,
@@ -121,6 +124,7 @@ def split_entry(origin: Origin, annotations: Mapping[str, str], receipts: Mappin
 
 
 def _classes(descriptor: DatasetDescriptor, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """How often each class, and void, occurs in all shards together."""
     names = {c.id: c.name for c in descriptor.classes}
     names[descriptor.ignore_label] = "void"
     rows = []

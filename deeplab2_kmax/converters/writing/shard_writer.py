@@ -1,8 +1,7 @@
-"""Writes one shard at a time, in whatever process it runs, and knows a shard that an earlier run finished."""
+"""Writes one shard, in this process or in a worker, unless an earlier run has finished it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,14 +9,13 @@ import multiprocessing
 import os
 import signal
 import threading
-import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 
 _RECEIPT = ".json"
-_PART = ".part"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +23,14 @@ class ShardTask:
     """One shard to be written.
 
     Attributes:
-        path: where it is written.
-        moved_path: where it goes once all shards are finished; a run interrupted while moving left it there.
-        items: one per record, each a value that JSON can hold.
-        make_record: turns an item into a serialized tf.train.Example.
-        source_files: the files an item's record is made from.
-        identity: what besides items and files decides about the records, as text.
-        label_divisor: of the panoptic labels.
+        path: the file to write.
+        moved_path: the path that the shard gets once all shards are finished. It may be there already, if an earlier
+            run was interrupted while it moved the shards.
+        items: one for each record, values that JSON can hold.
+        make_record: makes the record, a serialized tf.train.Example, of an item.
+        source_files: the files that the record of an item is made from.
+        identity: text that holds everything else that decides what is in the records.
+        label_divisor: the label divisor of the panoptic labels.
     """
 
     path: str
@@ -45,15 +44,15 @@ class ShardTask:
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """What a finished shard holds; lies beside it as JSON until all shards are finished.
+    """The content of a finished shard; lies beside it as a JSON file until all shards are finished.
 
     Attributes:
-        fingerprint: of everything its records were made from.
-        records: how many there are.
-        labelled: how many have a label.
-        size: bytes of the shard.
-        source_sha256: of the bytes of all source files, in order; None without files.
-        classes: {class id as text: [images, segments, pixels]}, void among them.
+        fingerprint: a hash of everything that the records were made from.
+        records: the number of records.
+        labelled: the number of records that have a label.
+        size: the size of the shard in bytes.
+        source_sha256: the SHA-256 of all source files, one after the other; None if there are none.
+        classes: {class id as text: [images, segments, pixels]}, void included.
     """
 
     fingerprint: str
@@ -64,16 +63,18 @@ class Receipt:
     classes: dict[str, list[int]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What workers and parent tell each other: records written so far, and whether to stop."""
-
-    written: Any
-    stop: Any
+class Progress(Protocol):
+    """How a writer of shards tells how far it is, and is told to stop."""
 
     def advance(self, records: int) -> None:
-        with self.written.get_lock():
-            self.written.value += records
+        """Adds to the number of records that are written."""
+
+    def should_stop(self) -> bool:
+        """Whether to give up the shard."""
+
+
+class Stopped(Exception):
+    """A writer was told to stop, and gave up its shard."""
 
 
 _progress: Progress | None = None
@@ -84,116 +85,104 @@ def begin_work(progress: Progress, in_other_process: bool) -> None:
     global _progress
     _progress = progress
     if in_other_process:
-        # Ctrl-C reaches every process; the parent answers it for all.
+        # Ctrl-C reaches every process; the parent decides what becomes of its workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would write on, into the folder of the next run, and then wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    """Ends this worker when its parent is killed; it would go on writing into the folder of the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def write_shard(task: ShardTask) -> tuple[Receipt, bool] | None:
-    """Writes a shard whole, unless an earlier run did from the same sources and settings.
+def write_shard(task: ShardTask) -> tuple[Receipt, bool]:
+    """Writes a shard, unless an earlier run has made it from the same sources and settings.
 
     Returns:
-        Its receipt, and whether the shard was there already; None if asked to stop.
+        The receipt of the shard, and whether it was there already.
 
     Raises:
-        DataError: what `make_record` raises; a source file that is gone; a disk that is full.
+        DataError: `make_record` raises it, a source file is gone, or the shard cannot be written.
+        Stopped: told so by the progress of `begin_work`; the shard is not there.
     """
+    assert _progress is not None, "begin_work comes first"
     fingerprint = _fingerprint(task)
     receipt = _finished(task, fingerprint)
     if receipt is not None:
         _progress.advance(len(task.items))
         return receipt, True
-    # Apache Beam may try a shard anew while a first worker, thought lost, still writes.
-    part = f"{task.path}.{uuid.uuid4().hex}{_PART}"
-    try:
-        receipt = _write(task, fingerprint, part)
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(part)
-    return None if receipt is None else (receipt, False)
+    return _write(task, fingerprint, _progress), False
 
 
 def finished_receipt(task: ShardTask) -> Receipt | None:
-    """The receipt of a shard that is finished and made from the same sources and settings.
+    """The receipt of a shard that an earlier run has made from the same sources and settings, or None.
 
     Raises:
-        DataError: a source file that is gone.
+        DataError: a source file is gone.
     """
-    if not os.path.exists(task.path + _RECEIPT):
-        return None  # Spares the look at all source files.
+    if not files.exists(task.path + _RECEIPT):
+        return None  # Saves a look at all source files.
     return _finished(task, _fingerprint(task))
 
 
 def _fingerprint(task: ShardTask) -> str:
-    """Of items, settings, and name, size and time of change of each file: equal for equal records."""
+    """A hash of items, settings, and the name, size and time of change of each source file."""
     digest = hashlib.sha256(f"{task.identity}\n{json.dumps(list(task.items), sort_keys=True)}\n".encode())
     for item in task.items:
         for path in task.source_files(item):
             try:
-                state = os.stat(path)
+                size, changed = files.change_stamp(path)[:2]
             except OSError as error:
                 raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
-            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+            digest.update(f"{path}\0{size}\0{changed}\n".encode())
     return digest.hexdigest()
 
 
 def _finished(task: ShardTask, fingerprint: str) -> Receipt | None:
-    path = task.path if os.path.exists(task.path) else task.moved_path
+    """The receipt of the shard, if it has this fingerprint and the shard has the size that it tells."""
+    path = task.path if files.exists(task.path) else task.moved_path
     try:
-        with open(task.path + _RECEIPT, encoding="utf-8") as file:
-            receipt = Receipt(**json.load(file))
-        is_whole = receipt.fingerprint == fingerprint and receipt.size == os.path.getsize(path)
+        receipt = Receipt(**json.loads(files.read_text(task.path + _RECEIPT)))
+        is_whole = receipt.fingerprint == fingerprint and receipt.size == files.size(path)
     except (OSError, ValueError, TypeError):
         return None
     return receipt if is_whole else None
 
 
-def _write(task: ShardTask, fingerprint: str, part: str) -> Receipt | None:
-    import tensorflow as tf  # Late, so that a mistake in the flags is told at once.
+def _write(task: ShardTask, fingerprint: str, progress: Progress) -> Receipt:
+    """Writes the shard, and after it its receipt."""
+    import tensorflow as tf  # Late, so that a mistake in the flags is reported at once.
 
     contents = _Contents(task)
-    receipt_path, receipt_part = task.path + _RECEIPT, f"{part}{_RECEIPT}"
+    receipt_path = task.path + _RECEIPT
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(receipt_path)
-        with tf.io.TFRecordWriter(part) as writer:
-            for item in task.items:
-                if _progress.stop.is_set():
-                    return None
-                record = task.make_record(item)
-                writer.write(record)
-                contents.add(item, record)
-                _progress.advance(1)
-        receipt = contents.receipt(fingerprint, os.path.getsize(part))
-        _reach_the_disk(part)
-        os.replace(part, task.path)
-        with open(receipt_part, "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(receipt), file)
-        os.replace(receipt_part, receipt_path)
+        # At no time may there be a new shard with an old receipt, which might describe it by chance.
+        files.remove(receipt_path)
+        # Atomic, also because Apache Beam may try a shard again while a first worker, thought lost, still writes it.
+        with files.atomic_path(task.path) as part:
+            with tf.io.TFRecordWriter(part) as writer:
+                for item in task.items:
+                    if progress.should_stop():
+                        raise Stopped
+                    record = task.make_record(item)
+                    writer.write(record)
+                    contents.add(item, record)
+                    progress.advance(1)
+            receipt = contents.receipt(fingerprint, files.size(part))
+        files.write_json(receipt_path, dataclasses.asdict(receipt), indent=None)
         return receipt
     except (OSError, tf.errors.OpError) as error:
-        # Errors of TensorFlow cannot be sent between processes.
+        # Not `from error`, as TensorFlow's errors cannot be sent from a worker to its parent.
         raise DataError(f"{task.path}: cannot write the shard: {error}") from None
-
-
-def _reach_the_disk(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Contents:
     """Sums up a shard while it is written."""
 
-    def __init__(self, task: ShardTask):
+    def __init__(self, task: ShardTask) -> None:
         self._task = task
         self._sources = hashlib.sha256()
         self._has_sources = False
@@ -201,12 +190,11 @@ class _Contents:
         self._classes: dict[str, list[int]] = {}
 
     def add(self, item: Any, record: bytes) -> None:
-        from deeplab2_kmax.records.class_counts import count_classes  # imports TensorFlow
+        from deeplab2_kmax.records.class_counts import count_classes  # Late: it imports TensorFlow.
 
         for path in self._task.source_files(item):
             self._has_sources = True
-            with open(path, "rb") as file:
-                self._sources.update(file.read())
+            self._sources.update(files.read_bytes(path))
         self._records += 1
         counts = count_classes(record, self._task.label_divisor)
         self._labelled += counts is not None

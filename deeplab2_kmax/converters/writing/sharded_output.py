@@ -1,4 +1,4 @@
-"""Writes the splits of a data set as TFRecord shards, on several processes, all of them or none."""
+"""Writes the splits of a data set as TFRecord shards, on several processes; readers see all of them or none."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ import contextlib
 import dataclasses
 import glob
 import multiprocessing
+import multiprocessing.context
 import os
-import shutil
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tqdm
 
+from deeplab2_kmax import files
 from deeplab2_kmax.converters.writing import beam_shards, manifest
 from deeplab2_kmax.converters.writing.manifest import Origin
-from deeplab2_kmax.converters.writing.shard_writer import Progress, Receipt, ShardTask, begin_work, write_shard
+from deeplab2_kmax.converters.writing.shard_writer import Receipt, ShardTask, begin_work, write_shard
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
+from deeplab2_kmax.wording import counted
 
 __all__ = ["Origin", "ShardedOutput", "Split"]
 
 # About 150 MB of COCO. DeepLab2 writes 1000 shards whatever the data, most of them empty for small sets.
 _IMAGES_PER_SHARD = 128
 _MAX_SHARDS = 1000
-# A further process starts by importing TensorFlow, which takes as long as converting some hundred images.
+# Another process first has to import TensorFlow, which takes as long as converting some hundred images.
 _IMAGES_PER_PROCESS = 400
 _UNFINISHED = ".unfinished"
 _LOCK = "lock"
@@ -44,11 +47,11 @@ class Split:
 
     Attributes:
         name: what the names of its shards begin with, such as "train".
-        items: one per record, in the order of the records; values that JSON can hold, such as tuples of paths.
-        make_record: turns an item into a serialized tf.train.Example. It runs in other processes, so it must be
-            picklable: a function of a module, or a functools.partial of one.
-        source_files: the files an item's record is made from; picklable as well.
-        annotations: files that hold for the whole split; the manifest has their checksums.
+        items: one for each record, in the order of the records; values that JSON can hold, such as tuples of paths.
+        make_record: makes the record, a serialized tf.train.Example, of an item. It runs in other processes, so it has
+            to be picklable: a function of a module, or a functools.partial of one.
+        source_files: the files that the record of an item is made from; has to be picklable as well.
+        annotations: the annotation files that the whole split shares, whose checksums go into the manifest.
     """
 
     name: str
@@ -59,24 +62,25 @@ class Split:
 
 
 class ShardedOutput:
-    """A folder that receives shards. As a context manager, it makes the folder and finds out whether it can be written
-    before any work is done.
+    """A folder to write shards to. On entering its context, it makes the folder and checks that it can be written.
 
-    Shards are written to a hidden folder inside the output folder and moved to their places once every split is
-    complete, so that no reader ever sees part of a data set. What a failed, interrupted or killed run has finished
-    stays in the hidden folder. The next run takes from there each shard that was made from the same items, files
-    (name, size, time of change) and settings, and writes the others anew. Without finished shards a failed run leaves
-    the folder as it was.
+    Shards are written to a hidden folder inside the output folder, and moved to their places once all splits are
+    complete, so that no reader ever sees a part of a data set. The shards that a failed, interrupted or killed run has
+    finished stay in the hidden folder. The next run keeps those that were made from the same items, files (name, size,
+    time of change) and settings, and writes the others again. A failed run without a finished shard leaves the folder
+    as it was.
 
     Args:
-        output_dir: a local folder; made if need be.
-        num_shards: files a split; None chooses one per 128 images. Never more than there are images.
-        num_processes: None chooses as many as pay off on this machine.
-        beam: options of an Apache Beam pipeline that writes the shards instead, on its workers; see `beam_shards`.
+        output_dir: a local folder; made where missing.
+        num_shards: the number of shards of each split; None for one for 128 images. There are never more shards than
+            images.
+        num_processes: the number of processes that write shards; None for one for 400 images, at most one for each
+            core.
+        beam: the options of an Apache Beam pipeline, whose workers then write the shards; see `beam_shards`.
 
     Raises:
-        UserError: `beam` with `num_processes`, or without Apache Beam (on entering).
-        DataError: the folder cannot be made or written, or another run is writing to it (on entering).
+        UserError: on entering, `beam` is given with `num_processes`, or Apache Beam is not installed.
+        DataError: on entering, the folder cannot be made or written, or another run is writing to it.
     """
 
     def __init__(
@@ -85,13 +89,13 @@ class ShardedOutput:
         num_shards: int | None = None,
         num_processes: int | None = None,
         beam: str | None = None,
-    ):
+    ) -> None:
         self._output_dir = os.fspath(output_dir)
         self._beam = beam
         self._num_shards = num_shards
         self._num_processes = num_processes
         self._made: list[str] = []
-        self._unfinished = os.path.join(self._output_dir, _UNFINISHED)
+        self._unfinished = files.join(self._output_dir, _UNFINISHED)
         self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> ShardedOutput:
@@ -99,27 +103,34 @@ class ShardedOutput:
             beam_shards.require_beam()
             if self._num_processes:
                 raise UserError("num_processes: expected none with beam, whose runner has an option for its workers")
-        if "://" in self._output_dir:
-            raise DataError(f"output_dir: expected a local folder (copy the shards later), came {self._output_dir}")
-        self._made = _missing_folders(self._output_dir)
+        # A file cannot be locked, nor a folder of shards be renamed at once, on remote storage.
+        if files.is_remote(self._output_dir):
+            raise DataError(f"output_dir: expected a local folder (copy the shards later), got {self._output_dir}")
+        self._made = _missing_folders(self._unfinished)
         try:
-            os.makedirs(self._output_dir, exist_ok=True)
-            os.makedirs(self._unfinished, exist_ok=True)
-            self._lock.enter_context(hold_lock(os.path.join(self._unfinished, _LOCK)))
+            files.make_folder(self._unfinished)
+            self._lock.enter_context(hold_lock(files.join(self._unfinished, _LOCK)))
         except BlockingIOError as error:
             raise DataError(f"output_dir: another conversion is writing to {self._output_dir}") from error
         except OSError as error:
             self._remove_made_folders()
             raise DataError(f"output_dir: cannot write to {self._output_dir}: {error.strerror}") from error
+        self._remove_parts()
         return self
 
-    def __exit__(self, error_type, error, traceback) -> None:
-        finished = glob.glob(os.path.join(glob.escape(self._unfinished), "*.tfrecord"))
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        finished = files.glob(files.join(glob.escape(self._unfinished), "*.tfrecord"))
         if error_type is not None and finished:
-            kept = f"finished shards kept in {self._unfinished}: {len(finished)}"
+            kept = f"{counted(len(finished), 'finished shard')} kept in {self._unfinished}"
             print(f"{kept}; the same command goes on from there", file=sys.stderr)
         else:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                files.remove_tree(self._unfinished)
             if error_type is not None:
                 self._remove_made_folders()
         self._lock.close()
@@ -127,19 +138,19 @@ class ShardedOutput:
     def write(self, splits: Sequence[Split], origin: Origin) -> list[str]:
         """Writes all splits and a manifest.
 
-        The records of a split lie in the shards in order, as evenly as possible. Shards of an earlier run are
+        The records of a split are spread over its shards in order, as evenly as possible. Shards of an earlier run are
         replaced if there are as many of them.
 
         Args:
             splits: what to write.
-            origin: what is the same for all records.
+            origin: what all records are made from.
 
         Returns:
             The paths of the shards, `<split>-<number>-of-<count>.tfrecord`.
 
         Raises:
-            DataError: what `make_record` raises; no items; shards of an earlier run that would stay between the new
-                ones because their number is another; a disk that is full.
+            DataError: `make_record` raises it; a split has no items; shards of an earlier run, of which there were more
+                or fewer, would lie among the new ones; or a shard cannot be written.
         """
         annotations = {split.name: manifest.checksums(split.annotations, origin.root) for split in splits}
         shards = [shard for split in splits for shard in self._shards(split)]
@@ -158,7 +169,7 @@ class ShardedOutput:
     def _shards(self, split: Split) -> list[_Shard]:
         total = len(split.items)
         if not total:
-            raise DataError(f"split {split.name}: expected at least one image, came none")
+            raise DataError(f"split {split.name}: expected at least one image, got none")
         wanted = self._num_shards or min(-(-total // _IMAGES_PER_SHARD), _MAX_SHARDS)
         count = min(wanted, total)
         self._refuse_leftovers(split.name, count)
@@ -169,20 +180,20 @@ class ShardedOutput:
         ]
 
     def _refuse_leftovers(self, split_name: str, count: int) -> None:
-        """A reader's pattern `train-*` would take both the old shards and the new ones."""
-        pattern = os.path.join(glob.escape(self._output_dir), f"{split_name}-*.tfrecord")
-        for path in sorted(glob.glob(pattern)):
+        """Raises DataError for shards of another number, which a reader's pattern `train-*` would mix with the new."""
+        pattern = files.join(glob.escape(self._output_dir), f"{split_name}-*.tfrecord")
+        for path in files.glob(pattern):
             if not path.endswith(f"-of-{count:05d}.tfrecord"):
                 raise DataError(
-                    f"{path}: expected no shards of another run beside the {count} to be written; "
-                    f"remove {split_name}-*.tfrecord or choose another output_dir"
+                    f"{path}: expected no shards of another run beside the {counted(count, 'shard')} to be written;"
+                    f" remove {split_name}-*.tfrecord or choose another output_dir"
                 )
 
     def _task(self, shard: _Shard, origin: Origin) -> ShardTask:
         return ShardTask(
-            # Absolute, as workers of Apache Beam may run in another folder.
-            path=os.path.abspath(os.path.join(self._unfinished, shard.name)),
-            moved_path=os.path.abspath(os.path.join(self._output_dir, shard.name)),
+            # Absolute, as the workers of Apache Beam may run in another folder.
+            path=os.path.abspath(files.join(self._unfinished, shard.name)),
+            moved_path=os.path.abspath(files.join(self._output_dir, shard.name)),
             items=shard.split.items[shard.start : shard.stop],
             make_record=shard.split.make_record,
             source_files=shard.split.source_files,
@@ -195,14 +206,15 @@ class ShardedOutput:
             return beam_shards.write_shards(tasks, self._beam)
         total = sum(len(task.items) for task in tasks)
         processes = self._num_processes or min(os.cpu_count() or 1, max(1, total // _IMAGES_PER_PROCESS))
+        # Not by fork, which would copy the threads and locks of TensorFlow in an undefined state.
         context = multiprocessing.get_context("spawn")
-        progress = Progress(context.Value("q", 0), context.Event())
+        progress = _SharedProgress(context.Value("q", 0), context.Event())
         with _executor(min(processes, len(tasks)), context, progress) as executor:
             futures = [executor.submit(write_shard, task) for task in tasks]
             try:
                 _show_progress(futures, progress, total)
             except concurrent.futures.process.BrokenProcessPool as error:
-                raise DataError("a process that wrote shards was killed, perhaps for want of memory") from error
+                raise DataError("a process that wrote shards was killed, perhaps because memory ran out") from error
             except BaseException:
                 progress.stop.set()
                 executor.shutdown(wait=False, cancel_futures=True)
@@ -211,21 +223,32 @@ class ShardedOutput:
 
     def _say_done(self, split: Split, were_there: list[bool]) -> None:
         kept = f" ({sum(were_there)} from an interrupted run)" if any(were_there) else ""
-        print(f"{split.name}: {len(split.items)} images in {len(were_there)} shards{kept} in {self._output_dir}")
+        contents = f"{counted(len(split.items), 'image')} in {counted(len(were_there), 'shard')}"
+        print(f"{split.name}: {contents}{kept} in {self._output_dir}")
 
     def _publish(self, shards: list[_Shard], entries: dict[str, Any]) -> list[str]:
-        """Moves the shards to their places. While they are on their way, the manifest does not know of them."""
+        """Moves the shards to their places. Meanwhile, the manifest has no entry of their splits."""
         others = {n: entry for n, entry in manifest.read_splits(self._output_dir).items() if n not in entries}
         manifest.write_splits(self._output_dir, others)
-        paths = [os.path.join(self._output_dir, shard.name) for shard in shards]
+        paths = [files.join(self._output_dir, shard.name) for shard in shards]
         for path in paths:
-            unfinished = os.path.join(self._unfinished, os.path.basename(path))
-            if os.path.exists(unfinished):  # else an interrupted run has moved it
-                os.replace(unfinished, path)
+            unfinished = files.join(self._unfinished, os.path.basename(path))
+            if files.exists(unfinished):  # Otherwise, an interrupted run has moved it already.
+                files.rename(unfinished, path)
         manifest.write_splits(self._output_dir, {**others, **entries})
         return paths
 
+    def _remove_parts(self) -> None:
+        """Deletes temporary files that killed runs have left.
+
+        Those in the hidden folder go away with it: there, a worker of Beam's, thought lost, may still be writing.
+        """
+        for name in files.list_folder(self._output_dir):
+            if files.is_unfinished(name):
+                files.remove(files.join(self._output_dir, name))
+
     def _remove_made_folders(self) -> None:
+        """Deletes the folders that were made on entering, unless there is something in them."""
         for folder in self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
@@ -233,27 +256,48 @@ class ShardedOutput:
 
 @dataclasses.dataclass(frozen=True)
 class _Shard:
+    """The items `start` to `stop` - 1 of a split."""
+
     name: str
     split: Split
     start: int
     stop: int
 
 
+@dataclasses.dataclass(frozen=True)
+class _SharedProgress:
+    """The progress of all workers (see `shard_writer.Progress`): a number and an event in shared memory."""
+
+    written: Any
+    stop: Any
+
+    def advance(self, records: int) -> None:
+        with self.written.get_lock():
+            self.written.value += records
+
+    def should_stop(self) -> bool:
+        return bool(self.stop.is_set())
+
+
 @contextlib.contextmanager
-def _executor(processes: int, context, progress: Progress) -> Iterator[concurrent.futures.Executor]:
-    """Other processes, or for one a thread of this one, which spares the start of Python and TensorFlow."""
+def _executor(
+    processes: int, context: multiprocessing.context.SpawnContext, progress: _SharedProgress
+) -> Iterator[concurrent.futures.Executor]:
+    """Other processes; instead of a single one, a thread of this one, as Python and TensorFlow have started here."""
     if processes == 1:
         with concurrent.futures.ThreadPoolExecutor(1, initializer=begin_work, initargs=(progress, False)) as executor:
             yield executor
         return
-    # Every process would repeat what TensorFlow says of the machine; the parent has said it.
+    # Every process would repeat what TensorFlow has logged about the machine in this one.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with concurrent.futures.ProcessPoolExecutor(processes, context, begin_work, (progress, True)) as executor:
         yield executor
 
 
-def _show_progress(futures: list[concurrent.futures.Future], progress: Progress, total: int) -> None:
-    """Keeps a progress bar until all is done; raises the first error of any shard at once."""
+def _show_progress(
+    futures: Sequence[concurrent.futures.Future[tuple[Receipt, bool]]], progress: _SharedProgress, total: int
+) -> None:
+    """Shows a progress bar until all shards are written; raises the first error of a shard at once."""
     pending = set(futures)
     with tqdm.tqdm(total=total, unit="image", desc="writing") as bar:
         while pending:
@@ -266,7 +310,7 @@ def _show_progress(futures: list[concurrent.futures.Future], progress: Progress,
 
 
 def _missing_folders(folder: str) -> list[str]:
-    """The folders that have to be made so that `folder` exists, innermost first."""
+    """The folders that are missing on the way to `folder`, the innermost first."""
     missing = []
     folder = os.path.abspath(folder)
     while not os.path.exists(folder) and folder != os.path.dirname(folder):

@@ -61,7 +61,7 @@ def test_a_broken_file_is_named_and_finished_shards_are_kept(beam, coco, tmp_pat
 
 
 def test_options_that_make_no_pipeline(beam, coco, tmp_path):
-    with pytest.raises(UserError, match="beam: expected options of a Beam pipeline, came '--runner=Nobody'"):
+    with pytest.raises(UserError, match="beam: expected options of a Beam pipeline, got '--runner=Nobody'"):
         convert_coco(str(coco.root), str(tmp_path / "out"), beam="--runner=Nobody")
     with pytest.raises(UserError, match="num_processes: expected none with beam"):
         convert_coco(str(coco.root), str(tmp_path / "out"), num_processes=2, beam=DIRECT)
@@ -77,7 +77,7 @@ def test_a_worker_that_does_not_see_the_folder(beam, coco, tmp_path, monkeypatch
 
 def test_a_pipeline_that_wrote_nothing(beam, coco, tmp_path, monkeypatch):
     monkeypatch.setattr(beam_shards, "_run", lambda shards, options: None)
-    with pytest.raises(DataError, match="expected the shard from a Beam worker, it is not there"):
+    with pytest.raises(DataError, match="expected a shard from a Beam worker, got none"):
         convert_coco(str(coco.root), str(tmp_path / "out"), beam=DIRECT)
 
 
