@@ -1,7 +1,8 @@
 """Unpickles arrays and plain data without running code that a file names.
 
-A pickle is a program: it may call any importable function. Here it finds stand-ins for the few names with which NumPy
-and PyTorch describe arrays, and nothing else; neither library's own unpickling code runs, and PyTorch is not needed.
+A pickle is a program: it may call any function that can be imported. Here it can only reach stand-ins for the few names
+by which NumPy and PyTorch describe arrays; every other name is refused. The unpickling code of these two libraries does
+not run, and PyTorch is not needed.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# PyTorch's storage classes. NumPy has no bfloat16: "bf2" stands for it and is widened on reading.
+# PyTorch's storage class -> NumPy's code. NumPy has no bfloat16: "bf2" stands for it, and is widened on reading.
 _STORAGES = {
     "FloatStorage": "f4",
     "DoubleStorage": "f8",
@@ -26,19 +27,26 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# Booleans, signed and unsigned integers, floats. Object arrays, above all, would hold pickles of their own.
 _PLAIN_KINDS = "biuf"
 
 
 class Storage(NamedTuple):
-    """A block of numbers that lies outside the pickle."""
+    """A block of numbers in a file of its own beside the pickle.
 
-    code: str  # as in _STORAGES
+    Attributes:
+        code: of the type of its numbers, as in `_STORAGES`.
+        key: name of its file.
+        length: how many numbers it holds.
+    """
+
+    code: str
     key: str
-    count: int
+    length: int
 
 
 class StoredTensor(NamedTuple):
-    """A strided view of a storage; sizes in elements."""
+    """A strided view of a storage; offset and strides count numbers, not bytes."""
 
     storage: Storage
     offset: int
@@ -47,16 +55,20 @@ class StoredTensor(NamedTuple):
 
 
 def unpickle(data: bytes) -> object:
-    """The object that the pickle `data` describes; PyTorch tensors come as `StoredTensor`.
+    """The object that a pickle describes, with PyTorch tensors as `StoredTensor`.
+
+    Args:
+        data: the pickle.
 
     Raises:
-        pickle.UnpicklingError: the pickle asks for a name that is not on the list, or is damaged.
-        Exception: others, where it is damaged in some other way.
+        pickle.UnpicklingError: the pickle asks for a name that is not allowed, or is damaged.
+        Exception: of any other type, if it is damaged in another way.
     """
+    # latin1: how Python 2, with which some of detectron2's files were written, stored the bytes of arrays.
     return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """`value` with arrays in place of their stand-ins, in dicts, lists and tuples of any depth."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -66,83 +78,104 @@ def _plain(value):
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str):
+    """Looks names up in `_NAMES` and `_STORAGES` instead of importing them."""
+
+    def find_class(self, module: str, name: str) -> Any:
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return _STORAGES[name]
         try:
+            # NumPy 2 calls it numpy._core.
             return _StandIn(_NAMES[module.replace("numpy._core", "numpy.core"), name])
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array; nothing was run") from None
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which is not part of an array; nothing was run"
+            ) from None
 
-    def persistent_load(self, reference):
-        kind, code, key, _, count = reference
+    def persistent_load(self, reference: Any) -> Storage:
+        """Called for each storage, which PyTorch refers to as ("storage", class, key, device, length)."""
+        kind, code, key, _, length = reference
         if kind != "storage" or code not in _STORAGES.values():
             raise pickle.UnpicklingError(f"unknown reference {reference!r}")
-        return Storage(code, str(key), int(count))
+        return Storage(code, str(key), int(length))
 
 
 class _StandIn:
-    """What a pickle holds in place of a function or class: it can be called, but not be changed."""
+    """Stands in for a function or class: the pickle can call it, but not change it."""
 
+    # No __dict__, in which a pickle could put attributes.
     __slots__ = ("_call",)
 
-    def __init__(self, call: Callable):
+    def __init__(self, call: Callable[..., Any]):
         self._call = call
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Any) -> Any:
         return self._call(*arguments)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         raise pickle.UnpicklingError("it changes a function; nothing was run")
 
 
-class _Dict(dict):
-    """A dict with attributes, such as the version numbers of a state dict; they are dropped."""
+class _Dict(dict[Any, Any]):
+    """A dict whose attributes, such as the version numbers of a state dict, are dropped."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         pass
 
 
 class _DType:
-    """numpy.dtype of plain numbers."""
+    """Stands in for numpy.dtype; only plain numbers are allowed."""
 
-    def __init__(self, code="", *_):
-        self.code, self.order = code, "="
+    # Any: all values here come from the file. NumPy raises TypeError for those that it does not know.
+    def __init__(self, code: Any = "", *_: Any):
+        self.code = code
+        self.order: Any = "="
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.order = state[1]
 
-    def resolved(self) -> np.dtype:
-        dtype = np.dtype(self.code)
+    def resolved(self) -> np.dtype[Any]:
+        """The real dtype."""
+        dtype: np.dtype[Any] = np.dtype(self.code)
         if dtype.kind not in _PLAIN_KINDS:
-            raise pickle.UnpicklingError(f"expected an array of numbers, came one of {dtype}")
+            raise pickle.UnpicklingError(f"expected an array of numbers, got one of {dtype}")
         return dtype.newbyteorder(self.order)
 
 
 class _Array:
-    """numpy.ndarray while its parts are being read."""
+    """Stands in for numpy.ndarray while its parts are being read."""
 
-    def __init__(self, *_):
-        self.shape, self.dtype, self.fortran, self.data = (), None, False, b""
+    def __init__(self, *_: Any):
+        self.shape: Any = ()
+        self.dtype: _DType | None = None
+        self.fortran: Any = False
+        self.data: Any = b""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def array(self) -> np.ndarray:
-        data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
-        order = "F" if self.fortran else "C"
-        return np.frombuffer(data, self.dtype.resolved()).reshape(self.shape, order=order)
+        """The real array."""
+        # Not only against None: a pickle can put any object here.
+        if not isinstance(self.dtype, _DType):
+            raise pickle.UnpicklingError("an array without a type")
+        flat = np.frombuffer(_as_bytes(self.data), self.dtype.resolved())
+        return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
-def _scalar(dtype: _DType, data):
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype.resolved())[0]
+def _as_bytes(data: Any) -> Any:
+    """The bytes of an array, which Python 2 pickled as text."""
+    return data.encode("latin1") if isinstance(data, str) else data
 
 
-def _from_buffer(data, dtype: _DType, shape, order):
+def _scalar(dtype: _DType, data: Any) -> Any:
+    return np.frombuffer(_as_bytes(data), dtype.resolved())[0]
+
+
+def _from_buffer(data: Any, dtype: _DType, shape: Any, order: Any) -> np.ndarray:
     return np.frombuffer(data, dtype.resolved()).reshape(shape, order=order)
 
 
-def _tensor(storage, offset, shape, strides, *_) -> StoredTensor:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
     if not isinstance(storage, Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     return StoredTensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
@@ -154,8 +187,8 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# (module, name) that a pickle may ask for -> what it gets.
-_NAMES: dict[tuple[str, str], Callable] = {
+# (module, name) that a pickle may ask for -> what it gets. Everything a pickle can make happen is in this list.
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _Dict,
     ("numpy", "dtype"): _DType,
     ("numpy", "ndarray"): _Array,

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab2_kmax.checkpoint_conversion import converted_values
-from deeplab2_kmax.checkpoint_conversion.torch_layouts import class_order, from_torch
-from deeplab2_kmax.checkpoint_conversion.torch_names import is_ignored, torch_name
+from deeplab2_kmax.checkpoint_conversion.torch_tensors import class_order, from_torch, is_ignored, torch_name
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import CheckpointError
 from helpers.pytorch_port import port_shapes

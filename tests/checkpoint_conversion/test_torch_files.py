@@ -2,11 +2,13 @@
 
 import os
 import pickle
+import uuid
 import zipfile
 
 import numpy as np
 import pytest
 
+from deeplab2_kmax import files
 from deeplab2_kmax.checkpoint_conversion import read_state_dict
 from deeplab2_kmax.errors import CheckpointError
 
@@ -162,7 +164,7 @@ def test_flipped_bytes_are_found(tmp_path, small):
     "name, content, words",
     [
         ("text.pth", b"hello", "expected a checkpoint of PyTorch"),
-        ("list.pkl", pickle.dumps([1]), "came a list"),
+        ("list.pkl", pickle.dumps([1]), "got a list"),
         ("text_inside.pkl", pickle.dumps({"model": {"a": "b"}}), "'a': a str"),
         ("empty.pkl", pickle.dumps({}), "nothing in it"),
         ("objects.pkl", pickle.dumps({"a": np.array([None])}), "expected an array of numbers"),
@@ -185,3 +187,29 @@ def test_a_zip_of_something_else_an_old_format_and_no_file(tmp_path, golden):
         read_state_dict(str(golden / "pytorch_small_legacy.pth"))
     with pytest.raises(CheckpointError, match="cannot read.*nowhere.pth"):
         read_state_dict(str(tmp_path / "nowhere.pth"))
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.pkl"])
+def test_files_on_remote_storage(small, name):
+    arrays = {"a": np.arange(3.0)}
+    content = small.read_bytes() if name.endswith("pth") else pickle.dumps(arrays)
+    path = f"ram://pytorch/{uuid.uuid4().hex}/{name}"
+    files.write_bytes(path, content)
+    expected = read_state_dict(str(small)) if name.endswith("pth") else arrays
+    read = read_state_dict(path)
+    assert read.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(read[key], value)
+    with pytest.raises(CheckpointError, match="cannot read 'ram://pytorch/none.pth'"):
+        read_state_dict("ram://pytorch/none.pth")
+
+
+def test_an_array_without_a_type_is_refused(tmp_path):
+    class Untyped:
+        def __reduce__(self):
+            # numpy.ndarray, but its state never arrives.
+            return np.core.multiarray._reconstruct, (np.ndarray, (0,), b"b")
+
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": {"a": Untyped()}}))
+    with pytest.raises(CheckpointError, match="model.pkl: refused.*an array without a type"):
+        read_state_dict(str(tmp_path / "model.pkl"))
