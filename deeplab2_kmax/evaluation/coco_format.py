@@ -92,6 +92,7 @@ def read_panoptic_png(path: files.StrPath) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(files.read_bytes(path))) as image:
+            # Some programs write PNGs with an alpha channel.
             return colors_to_ids(np.asarray(image.convert("RGB")))
     # Pillow reports some broken PNGs by a SyntaxError.
     except (OSError, SyntaxError) as error:

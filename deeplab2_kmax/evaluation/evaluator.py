@@ -94,6 +94,7 @@ class Evaluator(orbit.StandardEvaluator):
         """The names of the figures that an evaluation returns without `per_class`; none without labels."""
         if not self._has_labels:
             return ()
+        # Results of no images have the same names as others.
         results = (MeanIoU(self._descriptor).result(), PanopticQuality(self._descriptor).result())
         losses = (f"losses/{mean.name}" for mean in self._loss_means.values())
         return (*losses, *(name for result in results for name in result.as_scalars()))
@@ -125,6 +126,7 @@ class Evaluator(orbit.StandardEvaluator):
         results.update({name: batch[name] for name in (*_IMAGE_FACTS, *(_LABELS if self._has_labels else ()))})
         if self._pictures is not None or (self._files is not None and self._files.pictures):
             results["image"] = batch["image"]
+        # Only the results of this process's own replicas: no images travel between machines.
         return {name: self._strategy.experimental_local_results(values) for name, values in results.items()}
 
     def _replica_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -135,6 +137,8 @@ class Evaluator(orbit.StandardEvaluator):
         outputs = self._model(filled["image"], training=False)
         if self._loss_means:
             terms = self._loss(filled, outputs)
+            # Keras adds up over all replicas. There is one loss for each image, so the mean is over images, and a smaller
+            # last batch weighs less.
             for name, mean in self._loss_means.items():
                 mean.update_state(terms[name][:images])
         maps = self._postprocess(outputs)
@@ -189,6 +193,7 @@ class Evaluator(orbit.StandardEvaluator):
         Raises:
             OSError: the file cannot be written.
         """
+        # Every process has to take part in the sums, and in the same order, or the others would wait forever.
         self._progress.images = images = int(sum_over_workers(np.array(self._progress.images)))
         self._progress.end()
         if not self._has_labels:

@@ -92,6 +92,7 @@ class MeanIoU:
             )
         rows, columns = self._indices(truth, "truth"), self._indices(prediction, "prediction")
         side = self._classes + 1
+        # A pair of classes as one number: one count over all pixels fills the matrix.
         self._confusion += np.bincount(rows * side + columns, minlength=side * side).reshape(side, side)
 
     def result(self) -> MeanIoUResult:

@@ -92,6 +92,7 @@ class PredictionFiles:
         classes, instances = np.divmod(prediction, self.descriptor.label_divisor)
         if self.source_ids:
             classes = self._source_id_table()[classes]
+        # As in DeepLab2, evaluation writes semantic maps along with the panoptic ones.
         self._save_png(files.join("raw_semantic", name), _as_bytes(classes, "class", name))
         path = files.join("raw_panoptic", name)
         if self.raw_format == "two_channel_numpy_array":
@@ -104,6 +105,7 @@ class PredictionFiles:
 
     def _source_id_table(self) -> np.ndarray:
         """Source id of each class id, int32; 0 for the ignore label and for ids without a class."""
+        # Void need not be a class id below num_classes: Cityscapes has 255.
         largest = max(self.descriptor.num_classes - 1, self.descriptor.ignore_label)
         table = np.zeros(largest + 1, np.int32)
         for segment_class in self.descriptor.classes:

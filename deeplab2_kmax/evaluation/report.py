@@ -37,17 +37,21 @@ def quality_table(
 
 
 def _class_lines(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None) -> list[str]:
+    """The part of the table that has a line for each class."""
     iou = {} if mean_iou is None else mean_iou.as_dict()["per_class"]
     lines = _heading("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", *(["IoU"] if iou else []))
     for name, values in quality.as_dict()["per_class"].items():
         cells = [_percent(values[key]) for key in ("pq", "sq", "rq")] + [str(values[key]) for key in ("tp", "fp", "fn")]
+        # Panoptic and semantic maps are predicted apart, so a class may occur in the former only.
         lines.append(_row(name, *cells, *([_percent(iou[name]) if name in iou else "-"] if iou else [])))
     return lines
 
 
 def _row(name: str, *cells: str) -> str:
+    """A line of the table: a name, cut to its column, and cells aligned to the right."""
     if len(name) >= _NAME_WIDTH:
         name = name[: _NAME_WIDTH - 4] + "..."
+    # The last columns are one narrower than the first four, so that all seven fit into 80.
     return f"{name:<{_NAME_WIDTH}}" + "".join(f"{cell:>{8 if number < 4 else 7}}" for number, cell in enumerate(cells))
 
 

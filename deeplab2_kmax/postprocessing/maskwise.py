@@ -49,6 +49,8 @@ def maskwise_maps(
         """What a table [B,N+1] by slots says of the owner of each entry of the painting."""
         return segments.look_up(table, painting.owner)
 
+    # A painting has few entries beside its pixels. So tables by slot become tables by entry first, and each pixel needs
+    # one look-up only.
     maps = segments.look_up_together(
         {
             "panoptic_pred": of_owner(segments.panoptic_id_of_slots(classes, painting.areas, rank + 1, settings)),
@@ -61,6 +63,7 @@ def maskwise_maps(
     # An image in which no slot reaches even the lower of the two thresholds counts as one without detections.
     lowest = min(options.thing_confidence, options.stuff_confidence)
     found = tf.reduce_any(classes.confidence >= lowest, -1)
+    # Rounding may make a probability a little larger than 1.
     maps["instance_scores"] = tf.where(found[:, tf.newaxis, tf.newaxis], tf.minimum(peaks.score, 1.0), 0.0)
     return maps
 
@@ -87,6 +90,7 @@ def _mask_confidence(grid: PixelPeaks, pixel_confidence: float, slots: int) -> t
     batch = tf.shape(slot)[0]
     slot, score = tf.reshape(slot, [batch, -1]), tf.reshape(score, [batch, -1])
     in_mask = tf.cast(score > pixel_confidence, tf.float32)
+    # The slots of the batch are numbered through, so that one sum serves all images.
     place = slot + slots * tf.range(batch)[:, tf.newaxis]
     sums = tf.math.unsorted_segment_sum(tf.stack([score * in_mask, in_mask], -1), place, slots * batch)
     return tf.reshape(tf.math.divide_no_nan(sums[:, 0], sums[:, 1]), [batch, slots])

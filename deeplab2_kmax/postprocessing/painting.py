@@ -87,6 +87,7 @@ def _accepted(counts: tf.Tensor, rank: tf.Tensor, paintable: tf.Tensor, free_fra
         now = paintable & (areas - taken > areas * free_fraction)
         return now, tf.reduce_any(now != accepted)
 
+    # The batch size may be unknown, and loop variables keep the shapes they have at first unless told otherwise.
     shapes = tf.TensorShape([None, rank.shape[-1]]), tf.TensorShape([])
     return tf.while_loop(more, again, (paintable, tf.constant(True)), shape_invariants=shapes)[0]
 

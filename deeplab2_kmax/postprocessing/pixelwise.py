@@ -41,6 +41,7 @@ def pixelwise_maps(
     # A pixel whose best slot is not detected stays void. It does not go to the best of the detected slots.
     confident = (peaks.score > settings.pixel_confidence) & segments.look_up(detected, best)
     owner = tf.where(confident, best_detected, slots)
+    # "No slot" is counted as slot N, and its count dropped.
     areas = segments.count_by_image(owner, slots + 1)[:, :-1]
     instance_ids = tf.broadcast_to(tf.range(1, slots + 1), tf.shape(areas))
     panoptic_ids = segments.panoptic_id_of_slots(classes, areas, instance_ids, settings)
@@ -50,6 +51,7 @@ def pixelwise_maps(
         "panoptic_pred": tf.where(found, segments.look_up(panoptic_ids, owner), panoptic_ids[:, -1:, tf.newaxis]),
         "instance_pred": tf.where(found, best_detected + 1, 1),
         "semantic_pred": segments.look_up(classes.class_id, best),
+        # Rounding may make a probability a little larger than 1.
         "instance_scores": tf.where(found, tf.minimum(peaks.score, 1.0), 0.0),
         "semantic_scores": tf.where(found, segments.look_up(classes.confidence, best_detected), 0.0),
     }

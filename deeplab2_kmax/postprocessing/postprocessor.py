@@ -20,6 +20,8 @@ class Postprocessor:
 
     def __init__(self, settings: PostprocessingSettings) -> None:
         self.settings = settings
+        # A graph, also for eager callers: the loops in it would be slow otherwise. It is not traced anew for batches of
+        # another size.
         self._maps = tf.function(self._maps_of, autograph=False, reduce_retracing=True)
 
     def __call__(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -60,6 +60,7 @@ def panoptic_id_of_slots(
         int32 [B,N+1]; the last entry, void, is for pixels that no slot owns.
     """
     same_class = classes.index[:, :, tf.newaxis] == classes.index[:, tf.newaxis, :]
+    # The area of each slot's whole class: the sum over the slots of the same class.
     class_areas = tf.linalg.matvec(tf.cast(same_class, tf.float32), areas)
     large_enough = tf.where(
         classes.is_thing, areas >= settings.thing_area_limit, class_areas >= settings.stuff_area_limit

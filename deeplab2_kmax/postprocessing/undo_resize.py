@@ -37,4 +37,5 @@ def undo_resize(maps: dict[str, tf.Tensor], resized_size: tf.Tensor, raw_size: t
 
 
 def _resize(images: tf.Tensor, size: tf.Tensor, method: str) -> tf.Tensor:
+    # tf.image.resize of TensorFlow 2 cannot align corners.
     return tf.compat.v1.image.resize(images, size, method=method, align_corners=True)
