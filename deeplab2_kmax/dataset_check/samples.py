@@ -14,6 +14,7 @@ from deeplab2_kmax.dataset_check.records import read_content
 from deeplab2_kmax.dataset_check.report import Place, Report
 from deeplab2_kmax.dataset_check.scan import read_record
 from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.visualization.borders import border_pixels
 from deeplab2_kmax.visualization.coloring import segment_colors
 
 _WIDTH, _HEIGHT = 270, 200
@@ -87,10 +88,7 @@ def beside(image: np.ndarray, label: np.ndarray, descriptor: DatasetDescriptor) 
     share = np.where(class_ids == descriptor.ignore_label, 0.0, _LABEL_SHARE)[index][..., None]
     tinted = grey * (1 - share) + colors[index] * share
     # A white line where a pixel differs from the one on its left or above it.
-    border = np.zeros(index.shape, bool)
-    border[:, 1:] |= index[:, 1:] != index[:, :-1]
-    border[1:] |= index[1:] != index[:-1]
-    tinted[border] = 255
+    tinted[border_pixels(index, both_sides=False)] = 255
     return np.concatenate([small, np.rint(tinted).astype(np.uint8)], axis=1)
 
 
