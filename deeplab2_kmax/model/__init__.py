@@ -1,8 +1,16 @@
-"""The network, from an experiment config: `build_model(config)`."""
+"""The network, from an experiment config: `build_model(config)`.
+
+There are two skeletons. `mask_transformer.py` is kMaX-DeepLab's: a pixel encoder (`pixel_encoders/`), a pixel decoder
+and a transformer decoder (`transformer_decoder/`) that take turns, and heads. `dual_path/` is MaX-DeepLab's, where the
+decoder layers stand between the blocks of the encoder. Both share `layers/`, the heads, the semantic branch and the
+names of the outputs. This file alone reads the config and puts the parts together; the parts take frozen settings, each
+made by its classmethod `from_options`, and can be built without a config.
+
+Losses, post-processing and the reading of checkpoints live in other folders (`losses/`, `postprocessing/`,
+`checkpoints/`). Start reading at `mask_transformer.py`.
+"""
 
 from __future__ import annotations
-
-import dataclasses
 
 import tensorflow as tf
 
@@ -25,29 +33,33 @@ from deeplab2_kmax.protos import config_pb2, model_pb2
 
 __all__ = ["DualPathTransformer", "MaskTransformer", "build_model"]
 
-# Smallest image with more than one pixel at stride 32; variables do not depend on the size.
+# Of all heads and of the semantic branch on the kMaX skeleton.
+_KMAX_ACTIVATION = "gelu"
+# Side of the image that the model is built on: the smallest with more than one pixel at stride 32. The shapes of the
+# variables do not depend on it.
 _BUILD_SIZE = 33
 
 
 def build_model(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
-    """Builds the network of `config` with all its variables, initialized at random.
+    """Builds the network of `config` with all its variables, randomly initialized.
+
+    Layers compute in `config.model_options.precision`. Variables, inputs and outputs are float32 in every precision.
 
     Args:
-        config: from `load_config`.
-
-    Layers compute in `config.model_options.precision`; variables, inputs and outputs are float32.
+        config: the experiment, from `load_config`.
 
     Returns:
-        A `MaskTransformer` (the kMaX skeleton) or a `DualPathTransformer` (MaX-DeepLab's).
+        A `MaskTransformer` (the kMaX skeleton) or a `DualPathTransformer` (MaX-DeepLab's skeleton).
 
     Raises:
-        ConfigError: where the model is of a family or encoder that is not implemented.
+        ConfigError: if the model's family or its encoder is not implemented.
     """
     require_supported(config)
-    # Some layers make others when they see their input.
+    # The call is inside the block too, because some layers make sublayers when they first see their input.
     with layers_in(config.model_options.precision):
         model = _compose(config)
-        # Variables are created when the layers see the shape of their input; a symbolic one is enough.
+        # Layers create their variables when they see the shape of their input. A symbolic input suffices, so nothing
+        # is computed.
         model(tf.keras.Input([_BUILD_SIZE, _BUILD_SIZE, 3], dtype="float32"), training=False)
     if config.model_options.recompute_blocks:
         recompute_blocks(model)
@@ -55,50 +67,51 @@ def build_model(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
 
 
 def _compose(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
-    solver = config.trainer_options.solver_options
-    normalization = Normalization(solver.batchnorm_momentum, solver.batchnorm_epsilon, solver.use_sync_batchnorm)
+    normalization = Normalization.from_options(config.trainer_options.solver_options)
     own_skeleton = ENCODERS[config.model_options.backbone.name].has_own_skeleton
     return (_compose_dual_path if own_skeleton else _compose_kmax)(config, normalization)
 
 
 def _compose_kmax(config: config_pb2.ExperimentOptions, normalization: Normalization) -> MaskTransformer:
     options = config.model_options.max_deeplab
-    heads = _head_settings(config, "gelu")
+    heads = HeadSettings.from_options(options.pixel_space_head, _num_classes(config), _KMAX_ACTIVATION)
     return MaskTransformer(
         build_pixel_encoder(config, normalization),
         PixelDecoder(PixelDecoderSettings.from_options(options.pixel_decoder), normalization),
         TransformerDecoder(TransformerDecoderSettings.from_options(options), heads, normalization),
         PredictionHead(heads, normalization, name="prediction_head"),
-        *_semantic_branch(config.model_options, normalization, "gelu"),
+        *_semantic_branch(config.model_options, normalization, _KMAX_ACTIVATION),
         options.activate_semantic_skips,
     )
 
 
 def _compose_dual_path(config: config_pb2.ExperimentOptions, normalization: Normalization) -> DualPathTransformer:
+    head = config.model_options.max_deeplab.pixel_space_head
     return DualPathTransformer(
         DualPathSettings.from_options(config.model_options),
-        _head_settings(config, DUAL_PATH_ACTIVATION),
+        HeadSettings.from_options(head, _num_classes(config), DUAL_PATH_ACTIVATION),
         normalization,
         *_semantic_branch(config.model_options, normalization, DUAL_PATH_ACTIVATION),
     )
 
 
-def _head_settings(config: config_pb2.ExperimentOptions, activation: str) -> HeadSettings:
-    options = config.model_options.max_deeplab.pixel_space_head
+def _num_classes(config: config_pb2.ExperimentOptions) -> int:
+    """Number of thing and stuff classes of the data set; void is not counted."""
     dataset = load_dataset(config.train_dataset_options.dataset)
-    num_classes = len(dataset.thing_class_ids) + len(dataset.stuff_class_ids)
-    return HeadSettings(options.head_channels, options.output_channels, num_classes, activation)
+    return len(dataset.thing_class_ids) + len(dataset.stuff_class_ids)
 
 
 def _semantic_branch(
     options: model_pb2.ModelOptions, normalization: Normalization, activation: str
 ) -> tuple[SegmentationHead, SemanticDecoder | None]:
+    """The head of the semantic branch, and the decoder before it where there is one."""
     head = options.max_deeplab.auxiliary_semantic_head
     semantic_head = SegmentationHead(
         head.head_channels, head.output_channels, normalization, activation, name="semantic_head"
     )
-    # MaX-DeepLab's extra stacks give the head features of the masks' stride; as in DeepLab2 it takes no decoder then.
+    # With MaX-DeepLab's extra stacks the head gets features of the mask stride already. As in DeepLab2, there is no
+    # decoder then, whatever the config says.
     if not options.max_deeplab.use_auxiliary_semantic_decoder or options.backbone.extra_decoder_stacks:
         return semantic_head, None
-    settings = dataclasses.replace(SemanticDecoderSettings.from_options(options), activation=activation)
+    settings = SemanticDecoderSettings.from_options(options, activation)
     return semantic_head, SemanticDecoder(settings, normalization)

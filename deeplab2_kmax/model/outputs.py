@@ -1,4 +1,4 @@
-"""What a model returns, under DeepLab2's names, and its intermediates by name; the same for every skeleton."""
+"""Names for what a model returns (DeepLab2's) and for its intermediates, the same for both skeletons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from deeplab2_kmax.model.transformer_decoder.location import reference_masks
 def model_outputs(
     prediction: Prediction, layers: Sequence[LayerOutput], semantic_logits: tf.Tensor, training: bool
 ) -> dict[str, tf.Tensor]:
-    """The outputs of a model; `MaskTransformer` documents them."""
+    """Collects the outputs of a model; `MaskTransformer` documents them.
+
+    Args:
+        prediction: the final one.
+        layers: outputs of the decoder layers, in order.
+        semantic_logits: [B, h, w, semantic classes].
+        training: whether the outputs that only losses need are among them.
+    """
     outputs = prediction_outputs(prediction)
     outputs["semantic_logits"] = as_float32(semantic_logits)
     auxiliary = [layer.prediction for layer in layers if layer.prediction is not None]
@@ -40,8 +47,17 @@ def prediction_outputs(prediction: Prediction) -> dict[str, tf.Tensor]:
 def layer_intermediates(
     names: Iterable[str], initial_centers: tf.Tensor, layers: Iterable[LayerOutput]
 ) -> dict[str, tf.Tensor]:
-    """What the decoder layers with these `names` leave behind, as `transformer_decoder/<name>/<what>`, float32."""
-    named = {}
+    """Names the intermediates of the decoder layers `transformer_decoder/<layer>/<what>`.
+
+    Args:
+        names: of the layers, in order.
+        initial_centers: [B, N, C], the centers before the first layer.
+        layers: outputs of the layers, in order.
+
+    Returns:
+        Float32 tensors by name; `MaskTransformer.intermediates` lists them.
+    """
+    named: dict[str, tf.Tensor] = {}
     centers = initial_centers
     for name, output in zip(names, layers):
         place = f"transformer_decoder/{name}"
@@ -54,7 +70,7 @@ def layer_intermediates(
 
 
 def _resized(prediction: Prediction, final: Prediction) -> Prediction:
-    """`prediction` with its maps brought to the resolution of `final`."""
+    """`prediction` with its maps resized to those of `final`, so that the same targets serve both."""
     return prediction._replace(
         mask_logits=resize_like(prediction.mask_logits, final.mask_logits),
         pixel_feature=resize_like(prediction.pixel_feature, final.pixel_feature),

@@ -1,4 +1,4 @@
-"""How many parameters a config's network has, and what for: `count_parameters(config)`."""
+"""Counts the parameters of a config's network, by purpose: `count_parameters(config)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import tensorflow as tf
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.protos import config_pb2
 
+# The outputs that panoptic maps are made from.
 _PREDICTED = ("pixel_space_mask_logits", "transformer_class_logits")
+# The numbers of parameters do not depend on the size of the image.
 _IMAGE = [1, 33, 33, 3]
 
 
@@ -20,12 +22,12 @@ class ParameterCounts:
     """Numbers of parameters of a network.
 
     Attributes:
-        total: all variables, moving statistics of batch norms among them.
-        trainable: what training changes by gradients.
-        encoder: trainable ones of the pixel encoder.
-        semantic_branch: trainable ones of the auxiliary semantic segmentation.
-        inference: all variables that masks and classes depend on: neither the semantic branch nor the class heads of
-            the decoder layers.
+        total: all variables, including the moving statistics of batch norms.
+        trainable: variables that training changes by gradients.
+        encoder: trainable variables of the pixel encoder.
+        semantic_branch: trainable variables of the auxiliary semantic segmentation.
+        inference: all variables that masks and classes depend on. The semantic branch and the class heads of the
+            decoder layers are not among them.
     """
 
     total: int
@@ -41,7 +43,12 @@ class ParameterCounts:
 
 
 def count_parameters(config: config_pb2.ExperimentOptions) -> ParameterCounts:
-    """Counts in a graph that is built but not run, so that no memory is taken. Raises what `build_model` raises."""
+    """Counts the parameters of the network of `config`.
+
+    Raises:
+        ConfigError: where `build_model` raises it.
+    """
+    # The graph is built but never run, so that variables take no memory and counting is quick.
     with tf.Graph().as_default():
         model = build_model(config)
         outputs = model(tf.zeros(_IMAGE), training=False)
@@ -62,7 +69,7 @@ def _size(variables: Iterable[tf.Variable]) -> int:
 
 
 def _ancestors(operations: Iterable[tf.Operation]) -> set[tf.Operation]:
-    """All operations that the given ones depend on, and themselves."""
+    """The given operations and all that they depend on."""
     reached: set[tf.Operation] = set()
     waiting = list(operations)
     while waiting:

@@ -1,21 +1,20 @@
-"""Pixel decoder: brings features of stride 32 back to stride 4 (or 2), fusing the encoder's features on the way.
+"""Pixel decoder: brings features of stride 32 back to stride 4 (or 2), and adds the encoder's features on the way.
 
-Self-attention inside it plays the part of a transformer encoder (Yu et al., "k-means Mask Transformer", ECCV 2022,
+Its axial self-attention has the role of a transformer encoder (Yu et al., "k-means Mask Transformer", ECCV 2022,
 section 3.3).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.model.layers.activations import activation
-from deeplab2_kmax.model.layers.convolution import ConvNorm
+from deeplab2_kmax.model.layers.fusion import CoarseToFineFusion
 from deeplab2_kmax.model.layers.layer_norm import LayerNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BottleneckBlock
-from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.protos import model_pb2
 
 # Encoder features by decoder stage, from stride 32 upwards.
@@ -24,14 +23,14 @@ ENCODER_FEATURES = ("stage5", "stage4", "stage3", "stage2", "stage1")
 
 @dataclasses.dataclass(frozen=True)
 class PixelDecoderSettings:
-    """One entry a stage, from stride 32 upwards.
+    """Sizes of the decoder's stages. Tuples have one entry for each stage, from stride 32 to the finest.
 
     Attributes:
-        filters: bottleneck width; the stage puts out four times as many channels.
-        num_blocks: residual blocks.
-        block_type: "axial" or "bottleneck".
-        bottleneck_atrous_rate: dilation of the 3x3 convolution of bottleneck blocks.
-        encoder_features: names of the encoder's features that the stages take in.
+        filters: bottleneck width; the stage returns four times as many channels.
+        num_blocks: number of residual blocks.
+        block_type: kind of residual block, "axial" or "bottleneck".
+        bottleneck_atrous_rate: dilation of the 3x3 convolution in bottleneck blocks.
+        encoder_features: name of the encoder feature that the stage takes in.
     """
 
     filters: tuple[int, ...] = (512, 256, 128, 64)
@@ -42,6 +41,7 @@ class PixelDecoderSettings:
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions.PixelDecoderOptions) -> PixelDecoderSettings:
+        """Reads the settings from the config's `model_options.max_deeplab.pixel_decoder`."""
         return cls(
             tuple(options.filters),
             tuple(options.num_blocks),
@@ -51,57 +51,38 @@ class PixelDecoderSettings:
         )
 
 
-class Fusion(tf.keras.layers.Layer):
-    """Adds coarse features [B, h, w, C1] to finer ones [B, H, W, C2]: both projected to `channels`, then resized.
-
-    A feature that has `channels` channels already is taken as it is, without activation and projection.
-    """
-
-    def __init__(self, channels: int, normalization: Normalization, name: str | None = None):
-        super().__init__(name=name)
-        self.channels = channels
-        self.normalization = normalization
-        self.activate = activation("gelu")
-
-    def build(self, input_shapes):
-        coarse, fine = input_shapes
-        self.coarse = self._projection(coarse[-1], "coarse")
-        self.fine = self._projection(fine[-1], "fine")
-        super().build(input_shapes)
-
-    def _projection(self, channels: int, name: str) -> ConvNorm | None:
-        return None if channels == self.channels else ConvNorm(self.channels, 1, self.normalization, name=name)
-
-    def call(self, inputs, training=False):
-        coarse, fine = inputs
-        if self.coarse is not None:
-            coarse = self.coarse(self.activate(coarse, training), training=training)
-        if self.fine is not None:
-            fine = self.fine(self.activate(fine, training), training=training)
-        return resize_like(coarse, fine) + fine
-
-
 class PixelDecoder(tf.keras.layers.Layer):
     """Encoder features {"stage1" .. "stage5"} -> features of each stage, stride 32 first, the finest last.
 
-    All are taken and returned before their activation. Stages are asked for one by one, because the transformer
-    decoder may change the features of one before the next begins:
+    All features are taken and returned before their activation. Stages are computed one by one, because the transformer
+    decoder may change the features of one stage before the next begins:
 
         x = None
         for index, skip in enumerate(pixel_decoder.skips(encoder_features)):
             x = pixel_decoder.stage(index, x, skip)
+
+    Args:
+        settings: sizes of the stages.
+        normalization: settings of the batch norms.
     """
 
     def __init__(self, settings: PixelDecoderSettings, normalization: Normalization, name: str = "pixel_decoder"):
         super().__init__(name=name)
         stages = range(len(settings.filters))
         self.encoder_features = settings.encoder_features
+        # Encoder features come without activation and, from encoders such as ConvNeXt, without normalization: their
+        # scales differ. Layer norms bring them to one scale.
         self.skip_norms = [LayerNorm(name=f"skip_norm{i}") for i in stages]
         self.stages = [self._blocks(settings, i, normalization) for i in stages]
-        self.fusions = [Fusion(settings.filters[i], normalization, name=f"fusion{i}") for i in stages[1:]]
+        # A fusion returns `filters` channels, the stage's blocks four times as many.
+        self.fusions = [
+            CoarseToFineFusion(settings.filters[i], normalization, "gelu", name=f"fusion{i}") for i in stages[1:]
+        ]
 
     @staticmethod
-    def _blocks(settings: PixelDecoderSettings, stage: int, normalization: Normalization) -> list:
+    def _blocks(
+        settings: PixelDecoderSettings, stage: int, normalization: Normalization
+    ) -> list[AxialBlock] | list[BottleneckBlock]:
         filters = settings.filters[stage]
         names = [f"stage{stage}_block{block + 1}" for block in range(settings.num_blocks[stage])]
         if settings.block_type[stage] == "axial":
@@ -109,12 +90,22 @@ class PixelDecoder(tf.keras.layers.Layer):
         dilation = settings.bottleneck_atrous_rate
         return [BottleneckBlock(filters, normalization, "gelu", dilation=dilation, name=name) for name in names]
 
-    def skips(self, encoder_features) -> list[tf.Tensor]:
-        """What the encoder contributes to each stage, from stride 32 upwards."""
+    def skips(self, encoder_features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """The normalized encoder feature [B, h, w, C] of each stage, from stride 32 to the finest."""
         return [norm(encoder_features[name]) for norm, name in zip(self.skip_norms, self.encoder_features)]
 
-    def stage(self, index: int, x, skip, training=False) -> tf.Tensor:
-        """Features of stage `index` from those of the stage before, `x` (None at the first), and its skip."""
+    def stage(self, index: int, x: tf.Tensor | None, skip: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Computes one stage.
+
+        Args:
+            index: number of the stage, from 0.
+            x: features of the stage before; None for the first stage, which starts from `skip` alone.
+            skip: the stage's entry of `skips`.
+            training: whether batch norms use the statistics of the batch.
+
+        Returns:
+            [B, h, w, 4 * filters] at the size of `skip`, before its activation.
+        """
         x = skip if index == 0 else self.fusions[index - 1]([x, skip], training=training)
         for block in self.stages[index]:
             x = block(x, training=training)

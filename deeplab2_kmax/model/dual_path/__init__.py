@@ -3,6 +3,8 @@
 image -> encoder (pixels <-> centers) [-> backbone decoder] -> extra stage -> extra decoder -> masks and classes
                                       \\-> semantic branch (an auxiliary loss)
 
-Pixels and centers run side by side through all of it, which is why the paper calls it dual-path (Wang et al.,
-"MaX-DeepLab", CVPR 2021). `settings.py` tells MaX-S from MaX-L.
+Pixels and cluster centers run side by side through all of it, which is why the paper calls it dual-path (Wang et al.,
+"MaX-DeepLab", CVPR 2021). `settings.py` says in what MaX-S and MaX-L differ. The decoder layers themselves, with their
+update rules, are in `model/transformer_decoder`, heads and layers one folder up. Start reading at `network.py`, then
+read `stage.py`, of which everything here is made.
 """

@@ -1,4 +1,4 @@
-"""The encoder of MaX-DeepLab's skeleton: a residual network in whose last stages pixels meet cluster centers."""
+"""The encoder of MaX-DeepLab's skeleton: a residual network with decoder layers in its last stages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from deeplab2_kmax.model.transformer_decoder import DecoderState
 
 
 class DualPathEncoder(tf.keras.layers.Layer):
-    """Image [B, H, W, 3] and the centers' state -> {"stage1" .. "stage5"} before their activation, and state.
+    """Image [B, H, W, 3] and the centers' state -> {"stage1" .. "stage5"} before their activation, and the new state.
 
-    Strides are 2, 4, 8, 16 and 32, none larger than the output stride.
+    The strides are 2, 4, 8, 16 and 32, but none is larger than the output stride.
+
+    Args:
+        settings: of the network.
+        normalization: settings of the batch norms.
     """
 
     def __init__(self, settings: DualPathSettings, normalization: Normalization, name: str = "pixel_encoder"):
@@ -27,7 +31,7 @@ class DualPathEncoder(tf.keras.layers.Layer):
         else:
             self.stem = ConvNorm(settings.stem_channels, 3, normalization, stride=2, name="stem")
 
-        def stage(filters, blocks, start, stride, number):
+        def stage(filters: int, blocks: int, start: int, stride: int, number: int) -> DualPathStage:
             plan = Stage(filters, blocks, start, stride)
             layer = settings.layer_at(start) if plan.end >= settings.layers_beyond_stride > 0 else None
             return DualPathStage(plan, residual, layer, normalization, name=f"stage{number}")
@@ -45,7 +49,9 @@ class DualPathEncoder(tf.keras.layers.Layer):
         """Trainable variables of the decoder layers."""
         return [variable for stage in self.stages for variable in stage.layer_variables]
 
-    def call(self, image, state: DecoderState, training=False) -> tuple[dict[str, tf.Tensor], DecoderState]:
+    def call(
+        self, image: tf.Tensor, state: DecoderState, training: bool = False
+    ) -> tuple[dict[str, tf.Tensor], DecoderState]:
         x = self.stem(image, training=training)
         if self.first_stage is not None:
             x, state = self.first_stage(x, state, training=training)

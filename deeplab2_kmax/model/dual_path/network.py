@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -16,14 +16,18 @@ from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.outputs import layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
-from deeplab2_kmax.model.transformer_decoder import DecoderState
+from deeplab2_kmax.model.transformer_decoder import DecoderLayer, DecoderState
 
 
 class _Features(NamedTuple):
-    """Everything the network computes but the semantic branch.
+    """All that the network computes except the semantic branch. Features are before their activation.
 
-    encoder: {"stage1" ..}; semantic: what the semantic branch starts from; all before their activation.
-    initial_centers: [B, N, C].
+    Attributes:
+        encoder: features of the encoder, "stage1" .. "stage5".
+        semantic: [B, h, w, C], the feature that the semantic branch starts from.
+        initial_centers: [B, N, C], cluster centers before the first decoder layer.
+        state: of the centers after the last decoder layer.
+        prediction: the final one.
     """
 
     encoder: dict[str, tf.Tensor]
@@ -34,10 +38,17 @@ class _Features(NamedTuple):
 
 
 class DualPathTransformer(tf.keras.Model):
-    """Images to the masks and classes of cluster centers.
+    """Predicts the masks and classes of cluster centers from images.
 
-    Takes and returns what `MaskTransformer` does, but no `auxiliary_outputs_pred`: the final prediction alone is
+    Inputs and outputs are those of `MaskTransformer`, without `auxiliary_outputs_pred`: only the final prediction is
     supervised.
+
+    Args:
+        settings: sizes of the network.
+        heads: sizes of the prediction head.
+        normalization: settings of the batch norms.
+        semantic_head: for the semantic logits.
+        semantic_decoder: before the semantic head, or None.
     """
 
     def __init__(
@@ -49,7 +60,8 @@ class DualPathTransformer(tf.keras.Model):
         semantic_decoder: SemanticDecoder | None = None,
         name: str = "dual_path_transformer",
     ):
-        # What the parts below compute in is theirs; around them, and in what comes out, all is float32.
+        # The parts are layers with a precision of their own. The model itself is float32, so that Keras leaves images
+        # alone: in bfloat16 the values 0 .. 255 would lose their last bits.
         super().__init__(name=name, dtype="float32")
         self.output_stride = settings.residual.output_stride
         self.semantic_from_decoder = settings.extra_stacks > 0
@@ -68,7 +80,7 @@ class DualPathTransformer(tf.keras.Model):
         self._extra_stage = decoder_stage(
             settings, self.output_stride, settings.extra_blocks, normalization, "extra_stage"
         )
-        # Known by the number of decoder steps before it, as checkpoints know it.
+        # Public under the number of decoder steps before it, because DeepLab2's checkpoints count so.
         setattr(self, f"extra_stage{len(backbone_strides)}", self._extra_stage)
         self.extra_decoder = StackedDecoder(
             settings,
@@ -86,22 +98,28 @@ class DualPathTransformer(tf.keras.Model):
 
     @property
     def backbone_variables(self) -> list[tf.Variable]:
-        """Trainable variables that a classifier pretrained on ImageNet has: no decoder layer, no extra layer."""
+        """Trainable variables that may come from pretraining and can have a learning rate of their own.
+
+        These are the ones that a classifier pretrained on ImageNet has: neither those of decoder layers nor those of
+        the extra stage and the extra decoder.
+        """
         layers = {id(v) for part in (self.pixel_encoder, self.backbone_decoder) for v in part.layer_variables}
         backbone = self.pixel_encoder.trainable_variables + self.backbone_decoder.trainable_variables
         return [variable for variable in backbone if id(variable) not in layers]
 
-    # The network has no data-dependent control flow; converting its source would take longer than tracing it.
+    # Autograph would rewrite the source for control flow that depends on tensors. There is none, and the rewriting
+    # takes longer than the tracing itself.
     @tf.autograph.experimental.do_not_convert
-    def call(self, images, training=False):
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, Any]:
         features = self._features(images, training)
         semantic_logits = self._semantic_logits(features, training)
         return model_outputs(features.prediction, features.state.outputs, semantic_logits, training)
 
-    def intermediates(self, images) -> dict[str, tf.Tensor]:
-        """What the network computes on its way, in inference, by name, as `MaskTransformer.intermediates` gives it.
+    def intermediates(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Runs inference and returns what the network computes on the way, as `MaskTransformer.intermediates` does.
 
-        There is no pixel decoder; layers are called after the stage they stand in, such as stage5_layer1.
+        Nothing is named `pixel_decoder/...`, as there is none. Layers are named after the stage they stand in, for
+        example stage5_layer1.
         """
         features = self._features(images, training=False)
         named = {f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()}
@@ -110,7 +128,8 @@ class DualPathTransformer(tf.keras.Model):
         named.update({f"outputs/{name}": x for name, x in prediction_outputs(features.prediction).items()})
         return named
 
-    def _decoder_layers(self) -> list:
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        """All decoder layers, in the order of computation."""
         stages = [
             *self.pixel_encoder.stages,
             *self.backbone_decoder.stages,
@@ -119,9 +138,11 @@ class DualPathTransformer(tf.keras.Model):
         ]
         return [layer for stage in stages for layer in stage.layers]
 
-    def _features(self, images, training) -> _Features:
+    def _features(self, images: tf.Tensor, training: bool) -> _Features:
         initial_centers = tf.tile(self.cluster_centers, [tf.shape(images)[0], 1, 1])
         features, state = self.pixel_encoder(images / 127.5 - 1.0, DecoderState(initial_centers), training=training)
+        # For each stride its features so far, which later steps of the decoders are fused with. With output stride 16,
+        # stages 4 and 5 both have stride 16; the later one replaces the earlier.
         history: dict[int, list[tf.Tensor]] = {}
         for stage, feature in enumerate(features.values(), start=1):
             history[min(2**stage, self.output_stride)] = [feature]
@@ -129,11 +150,12 @@ class DualPathTransformer(tf.keras.Model):
         decoded, state = self.backbone_decoder.decode(x, history, state, training=training)
         backbone = decoded[-1] if decoded else x
         x, state = self._extra_stage(backbone, state, training=training)
+        # The extra stage refines the last feature, so it takes its place.
         history[self.output_stride][-1] = x
         decoded, state = self.extra_decoder.decode(x, history, state, training=training)
         semantic = backbone
         if self.semantic_from_decoder:
-            # The first time that extra layers reach the mask stride.
+            # The feature with which the extra decoder reaches the mask stride for the first time.
             strides = self.extra_decoder.strides
             semantic = decoded[strides.index(strides[-1])]
         prediction = self.prediction_head(
@@ -144,7 +166,7 @@ class DualPathTransformer(tf.keras.Model):
         )
         return _Features(features, semantic, initial_centers, state, prediction)
 
-    def _semantic_logits(self, features: _Features, training):
+    def _semantic_logits(self, features: _Features, training: bool) -> tf.Tensor:
         x = self.activate(features.semantic)
         if self.semantic_decoder is not None:
             skips = {f"res{name[-1]}": self.activate(feature) for name, feature in features.encoder.items()}

@@ -1,4 +1,4 @@
-"""What tells the networks on MaX-DeepLab's skeleton from each other, as plain values."""
+"""Settings of the networks on MaX-DeepLab's skeleton: all in which MaX-S, MaX-L and the CMT networks differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from deeplab2_kmax.model.pixel_encoders.residual_stages import ResidualSettings
 from deeplab2_kmax.model.transformer_decoder import TransformerDecoderSettings
 from deeplab2_kmax.protos import model_pb2
 
-# Features of this stride pass through decoder layers of the configured width; those of half the stride through half.
+# Of all layers on this skeleton.
+ACTIVATION = "relu"
+# The configured widths of decoder layers are meant for this stride. At half the stride layers have half the widths.
 _LAYER_STRIDE = 16
 
 
@@ -19,16 +21,17 @@ class DualPathSettings:
     Attributes:
         residual: what all residual blocks share.
         layer: what all decoder layers share; its channels are those at stride 16.
-        stem: "inception", or "conv3", one 3x3 convolution.
+        stem: "inception", or "conv3": one 3x3 convolution.
         stem_channels: channels of the stem's first convolution.
-        first_stage_blocks: blocks at stride 2, before all other stages; 0: none.
+        first_stage_blocks: number of blocks at stride 2, before all other stages; 0: none.
         stage_filters: a quarter of the channels of the stages that nominally end at strides 4, 8, 16 and 32.
         stage_blocks: number of blocks of these stages.
-        layers_beyond_stride: a decoder layer follows every block that ends at this nominal stride or a larger one.
-        backbone_stacks: how often the backbone, after its encoder, decodes to the mask stride and encodes again.
-        backbone_decoder_blocks: residual blocks at each stride of that.
-        extra_stacks: how often the same is done by layers that are not pretrained, before the final decoding.
-        extra_blocks: residual blocks of the extra stage and at each stride after it.
+        layers_beyond_stride: a decoder layer follows every block that ends at this nominal stride or a larger one; 0:
+            there are none.
+        backbone_stacks: how often the backbone goes to the mask stride and back after its encoder.
+        backbone_decoder_blocks: number of residual blocks at each stride of these stacks.
+        extra_stacks: how often layers that are not pretrained do the same, before they go to the mask stride for good.
+        extra_blocks: number of residual blocks of the extra stage and at each stride after it.
         mask_stride: stride of the masks.
     """
 
@@ -48,6 +51,7 @@ class DualPathSettings:
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions) -> DualPathSettings:
+        """Reads the settings from the config's `model_options`."""
         backbone = options.backbone
         residual = ResidualSettings(
             activation=ACTIVATION,
@@ -58,10 +62,9 @@ class DualPathSettings:
             keep_schedule=backbone.drop_path_schedule,
             drop_beyond_stride=backbone.drop_path_beyond_stride,
         )
-        layer = TransformerDecoderSettings.from_options(options.max_deeplab)
         return cls(
             residual=residual,
-            layer=dataclasses.replace(layer, activation=ACTIVATION),
+            layer=TransformerDecoderSettings.from_options(options.max_deeplab, ACTIVATION),
             stem=backbone.stem,
             stem_channels=backbone.stem_channels,
             first_stage_blocks=backbone.first_stage_blocks,
@@ -76,7 +79,7 @@ class DualPathSettings:
         )
 
     def layer_at(self, stride: int) -> TransformerDecoderSettings:
-        """The decoder layer for features of `stride`; heads keep their number."""
+        """Settings of the decoder layers on features of `stride`. The number of heads is the same at all strides."""
         scaled = {
             name: getattr(self.layer, name) * stride // _LAYER_STRIDE
             for name in ("bottleneck_channels", "key_channels", "value_channels")
@@ -84,13 +87,15 @@ class DualPathSettings:
         return dataclasses.replace(self.layer, **scaled)
 
     def decoder_filters(self, stride: int) -> int:
-        """A quarter of the decoder's channels at `stride`: those of the encoder's last stage with that stride."""
+        """A quarter of the decoder's channels at `stride`: as many as the encoder's last stage with that stride has."""
+        # With output stride 16 the encoder has two stages at stride 16, of which the second counts.
         if stride == self.residual.output_stride:
             return self.stage_filters[-1]
+        # Stride 4 (bit length 3) is the first stage.
         return self.stage_filters[stride.bit_length() - 3]
 
     def stack_strides(self) -> list[int]:
-        """Strides of one stack: down from below the output stride to the mask stride, and back up."""
+        """Strides of one stack, from half the output stride to the mask stride and back: e.g. [8, 4, 8, 16]."""
         strides = [self.residual.output_stride]
         while strides[-1] > self.mask_stride:
             strides.append(strides[-1] // 2)
@@ -102,9 +107,5 @@ class DualPathSettings:
 
     def extra_strides(self) -> list[int]:
         """Strides of the extra decoder's stages, in order; the last is the mask stride."""
-        down = self.stack_strides()
-        return down * self.extra_stacks + down[: len(down) // 2]
-
-
-# Of all activations on this skeleton.
-ACTIVATION = "relu"
+        stack = self.stack_strides()
+        return stack * self.extra_stacks + stack[: len(stack) // 2]

@@ -1,4 +1,4 @@
-"""Residual blocks with decoder layers between them."""
+"""A stage of MaX-DeepLab's skeleton: residual blocks, each followed by a decoder layer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from deeplab2_kmax.model.transformer_decoder import DecoderLayer, DecoderState, 
 
 
 class DualPathStage(tf.keras.layers.Layer):
-    """Pixels [B, h, w, C] and the centers' state -> pixels, not activated, and state after the stage.
+    """Pixels [B, h, w, C] and the centers' state -> pixels, not activated, and the state after the stage.
 
     Args:
-        stage: its blocks.
-        residual: what they share with those of other stages.
-        layer: of the decoder layer behind each block, or None for a stage without; a layer keeps its branches as often
-            in training as the block before it.
+        stage: the plan of the residual blocks.
+        residual: what the blocks share with those of other stages.
+        layer: settings of the decoder layer after each block; None: a stage without decoder layers. A layer has the
+            drop path probability of the block before it, whatever `layer.keep_prob` is.
         normalization: settings of the batch norms.
+        name: of the stage; names of blocks and layers begin with it.
     """
 
     def __init__(
@@ -33,20 +34,21 @@ class DualPathStage(tf.keras.layers.Layer):
         super().__init__(name=name)
         self.blocks = build_stage(stage, residual, normalization, name)
         self.layers = []
-        for index in range(stage.blocks if layer else 0):
-            settings = dataclasses.replace(layer, keep_prob=residual.keep_prob_at(stage.start_of(index)))
-            self.layers.append(DecoderLayer(settings, None, normalization, name=f"{name}_layer{index + 1}"))
+        if layer is not None:
+            for index in range(stage.blocks):
+                settings = dataclasses.replace(layer, keep_prob=residual.keep_prob_at(stage.start_of(index)))
+                # No head: MaX-DeepLab supervises its final prediction only.
+                self.layers.append(DecoderLayer(settings, None, normalization, name=f"{name}_layer{index + 1}"))
 
     @property
     def layer_variables(self) -> list[tf.Variable]:
         """Trainable variables of the decoder layers."""
         return [variable for layer in self.layers for variable in layer.trainable_variables]
 
-    def call(self, pixels, state: DecoderState, training=False) -> tuple[tf.Tensor, DecoderState]:
+    def call(self, pixels: tf.Tensor, state: DecoderState, training: bool = False) -> tuple[tf.Tensor, DecoderState]:
         for index, block in enumerate(self.blocks):
             pixels = block(pixels, training=training)
             if self.layers:
                 output = self.layers[index](pixels, state.centers, state.assignment_logits, training=training)
-                pixels = output.pixels
-                state = DecoderState(output.centers, output.assignment_logits, (*state.outputs, output))
+                pixels, state = output.pixels, state.after(output)
         return pixels, state

@@ -12,20 +12,29 @@ Activation = Callable[..., tf.Tensor]
 
 
 def gelu(x: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """x * Phi(x), Phi the normal distribution's cumulative function: the exact form, as in kMaX-DeepLab.
+    """x * Phi(x), Phi being the cumulative distribution function of the standard normal distribution.
 
-    (Hendrycks and Gimpel, 2016; not the tanh approximation.) TensorFlow's function is what its graph optimizer knows
-    how to fuse; `training` takes one that needs less memory for its gradient.
+    This is the exact form, which kMaX-DeepLab uses, not the tanh approximation (Hendrycks and Gimpel, 2016).
+
+    Args:
+        x: float tensor of any shape.
+        training: whether a gradient is needed. Both ways give the same values; see the comment in the code.
+
+    Returns:
+        A tensor like `x`.
     """
+    # In inference, TensorFlow's graph optimizer recognizes the operations of tf.nn.gelu and fuses them with the matrix
+    # product before them. In training, our own gradient needs less memory.
     return _gelu_with_gradient(x) if training else tf.nn.gelu(x, approximate=False)
 
 
 @tf.custom_gradient
 def _gelu_with_gradient(x):
-    """The gradient, Phi(x) + x phi(x), derived from the forward pass would keep four tensors of the size of x."""
+    """GELU whose backward pass keeps two tensors, x and Phi(x); automatic differentiation would keep four."""
     cumulative = 0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
 
     def gradient(dy):
+        # d/dx (x Phi(x)) = Phi(x) + x phi(x), with phi the density. The density is cheap to compute again.
         density = tf.exp(-0.5 * tf.square(x)) * (1.0 / math.sqrt(2.0 * math.pi))
         return dy * (cumulative + x * density)
 
@@ -40,5 +49,9 @@ ACTIVATIONS: dict[str | None, Activation] = {
 
 
 def activation(name: str | None) -> Activation:
-    """The function called `name`: "relu", "gelu", or None for the identity."""
+    """Returns the function called `name`: "relu", "gelu", or None for the identity.
+
+    Raises:
+        KeyError: for any other name.
+    """
     return ACTIVATIONS[name]

@@ -1,12 +1,16 @@
-"""Convolutions followed by batch normalization and an activation: one layer, one kernel launch in inference.
+"""Convolutions and linear maps, each followed by batch normalization and an activation in one layer.
 
-In inference the normalization is an affine map per channel, so it is folded into the kernel (see `folding.py`): what
-runs is a convolution, a bias and an activation, which TensorFlow fuses.
+In inference the normalization is an affine map of each channel, so it is folded into the kernel (see `folding.py`).
+Then only a convolution, a bias and an activation run, which TensorFlow fuses into one operation.
+
+All kernels are float32 weights that the layers cast themselves, because in inference they are combined with the batch
+norm first (see `precision.py`). Their shapes and names are those of DeepLab2's checkpoints.
 """
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,16 +24,13 @@ from deeplab2_kmax.model.layers.shapes import shape_of
 class ConvNorm(FoldingLayer):
     """Convolution (no bias), batch norm, activation: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters].
 
-    Strided kernels are padded alike on all sides ((kernel_size - 1) / 2), which keeps features centred on the same
-    pixels whatever the parity of the image size.
-
     Args:
         filters: output channels.
         kernel_size: height and width of the kernel; odd.
         normalization: settings of the batch norm.
         stride, dilation: of the convolution; not both above 1.
         activation: "relu", "gelu" or None.
-        gamma_initializer: of the batch norm.
+        gamma_initializer: of the batch norm; "zeros" lets a residual branch that ends here start as zero.
     """
 
     def __init__(
@@ -57,13 +58,13 @@ class ConvNorm(FoldingLayer):
         self.norm.build([None, self.filters])
         super().build(input_shape)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         if training:
             return self.activate(self.norm(self._convolve_with_gradient(x), training=True), True)
         kernel, bias = self.inference_weights()
         return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
 
-    def combined_weights(self):
+    def combined_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
         scale, shift = self.norm.affine()
         return self.kernel * scale, shift
 
@@ -78,23 +79,34 @@ class ConvNorm(FoldingLayer):
             return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=self.dilation)
         if self.kernel_size == 1:
             return tf.nn.conv2d(x, kernel, self.stride, "VALID")
+        # Strided "SAME" would pad even and odd image sizes differently, which shifts features by a pixel. Equal padding
+        # on all sides keeps them centred on the same pixels, and is what DeepLab2's checkpoints were trained with.
         side = [(self.kernel_size - 1) // 2] * 2
         return tf.nn.conv2d(x, kernel, self.stride, [[0, 0], side, side, [0, 0]])
 
 
 def dilated_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
-    """Dilated convolution that has a gradient on every device: x [B, H, W, C], kernel [k, k, C, D] -> [B, H, W, D].
+    """Dilated convolution with "SAME" padding that has a gradient on every device.
 
-    CPUs have none for dilated kernels. The way around that, space-to-batch, pads the image to a multiple of the
-    dilation, which takes a hundred times as long where the dilation is close to the size of the image; there, each tap
-    of the kernel that reaches into the image is applied on its own.
+    Args:
+        x: [B, H, W, C].
+        kernel: [k, k, C, D], with k odd.
+        dilation: above 1.
+
+    Returns:
+        [B, H, W, D].
     """
     height, width = x.shape[1:3]
+    # TensorFlow has no gradient of tf.nn.conv2d for dilated kernels on CPUs. tf.nn.convolution gets around that by
+    # space-to-batch: it splits the image into dilation x dilation smaller ones and convolves those without dilation.
     if height is None or width is None or 2 * dilation < min(height, width):
         return tf.nn.convolution(x, kernel, padding="SAME", dilations=dilation)
+    # Space-to-batch pads the image to a multiple of the dilation. On small maps, where the dilation is close to the
+    # size of the map, it takes a hundred times as long. There many taps of the kernel lie outside the image, so we
+    # apply each tap that reaches into the image on its own, as a 1x1 convolution of a shifted part of the image.
     size = kernel.shape[0]
     offsets = [(step - size // 2) * dilation for step in range(size)]
-    # One stack of taps: the gradient of a slice is as large as what it was cut from.
+    # Not a slice for each tap: the gradient of a slice is as large as the tensor it was cut from.
     kernels = tf.unstack(tf.reshape(kernel, [size * size, 1, 1, *kernel.shape[2:]]))
     taps = []
     for (down, right), tap in zip(itertools.product(offsets, offsets), kernels):
@@ -107,14 +119,26 @@ def dilated_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Te
 
 
 def _overlap(offset: int, length: int) -> tuple[int, int]:
-    """First and last (exclusive) of the positions that others, `offset` before them, look at."""
+    """The range [first, end) of positions p + offset inside an axis of `length`, for all p inside it."""
     return max(offset, 0), length + min(offset, 0)
 
 
 class DepthwiseConvNorm(FoldingLayer):
-    """[B, H, W, C] -> one kernel a channel -> batch norm -> activation -> [B, H, W, C]."""
+    """Convolution of each channel with a kernel of its own, batch norm, activation: [B, H, W, C] -> [B, H, W, C].
 
-    def __init__(self, kernel_size: int, normalization: Normalization, activation: str | None = None, name=None):
+    Args:
+        kernel_size: height and width of the kernel; odd.
+        normalization: settings of the batch norm.
+        activation: "relu", "gelu" or None.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        normalization: Normalization,
+        activation: str | None = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
         self.kernel_size = kernel_size
         self.activate = activation_by_name(activation)
@@ -126,15 +150,16 @@ class DepthwiseConvNorm(FoldingLayer):
         self.norm.build([None, input_shape[-1]])
         super().build(input_shape)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         if training:
             kernel = tf.cast(self.depthwise_kernel, x.dtype)
             return self.activate(self.norm(self._convolve(x, kernel), training=True), True)
         kernel, bias = self.inference_weights()
         return self.activate(tf.nn.bias_add(self._convolve(x, kernel), bias))
 
-    def combined_weights(self):
+    def combined_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
         scale, shift = self.norm.affine()
+        # The kernel is [k, k, C, 1]: its channels are the last axis but one.
         return self.depthwise_kernel * scale[:, tf.newaxis], shift
 
     def _convolve(self, x, kernel):
@@ -142,23 +167,44 @@ class DepthwiseConvNorm(FoldingLayer):
 
 
 class SeparableConvNorm(tf.keras.layers.Layer):
-    """Depthwise, then 1x1 convolution, each with batch norm and activation: [B, H, W, C] -> [B, H, W, filters]."""
+    """Depthwise, then 1x1 convolution, each with batch norm and activation: [B, H, W, C] -> [B, H, W, filters].
 
-    def __init__(self, filters: int, kernel_size: int, normalization: Normalization, activation=None, name=None):
+    Args:
+        filters: output channels.
+        kernel_size: of the depthwise convolution.
+        normalization: settings of the batch norms.
+        activation: "relu", "gelu" or None, after each of the two.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        normalization: Normalization,
+        activation: str | None = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
         self.depthwise = DepthwiseConvNorm(kernel_size, normalization, activation, name="depthwise")
         self.pointwise = ConvNorm(filters, 1, normalization, activation=activation, name="pointwise")
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.pointwise(self.depthwise(x, training=training), training=training)
 
 
 def linear(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """x [..., C] times kernel [C, D], plus bias [D]: [..., D].
+    """Linear map of the last axis.
 
-    All leading axes become one: a matrix product of two matrices runs faster than a batch of small ones, and
-    TensorFlow fuses the bias into it.
+    Args:
+        x: [..., C].
+        kernel: [C, D].
+        bias: [D], or None.
+
+    Returns:
+        [..., D].
     """
+    # With all leading axes merged into one, a single product of two matrices runs. It is faster than a batch of small
+    # products, and TensorFlow fuses the bias into it.
     *leading, channels = shape_of(x)
     y = tf.matmul(tf.reshape(x, [-1, channels]), kernel)
     if bias is not None:
@@ -167,9 +213,17 @@ def linear(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf
 
 
 class LinearNorm(FoldingLayer):
-    """[B, length, C] -> linear map (no bias) -> batch norm -> activation -> [B, length, filters].
+    """Linear map (no bias), batch norm, activation: [B, length, C] -> [B, length, filters].
 
-    The kernel is stored as that of a convolution of width one, [1, C, filters].
+    The kernel is stored as DeepLab2 stores it, in the shape of a one-dimensional convolution of width one,
+    [1, C, filters].
+
+    Args:
+        filters: output channels.
+        normalization: settings of the batch norm.
+        activation: "relu", "gelu" or None.
+        gamma_initializer: of the batch norm; "zeros" lets a residual branch that ends here start as zero.
+        kernel_initializer: of the kernel; a Keras initializer or its name.
     """
 
     def __init__(
@@ -178,7 +232,7 @@ class LinearNorm(FoldingLayer):
         normalization: Normalization,
         activation: str | None = None,
         gamma_initializer: str = "ones",
-        kernel_initializer="he_normal",
+        kernel_initializer: Any = "he_normal",
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -192,26 +246,26 @@ class LinearNorm(FoldingLayer):
         self.norm.build([None, self.filters])
         super().build(input_shape)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         if training:
             return self.activate(self.norm(linear(x, tf.cast(self._matrix(), x.dtype)), training=True), True)
         return self.activate(linear(x, *self.inference_weights()))
 
-    def combined_weights(self):
+    def combined_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
         scale, shift = self.norm.affine()
         return self._matrix() * scale, shift
 
     def _matrix(self):
-        # Not kernel[0]: the gradient of a slice copies the whole kernel.
+        # A reshape costs nothing in either direction; the gradient of the slice kernel[0] would copy the whole kernel.
         return tf.reshape(self.kernel, self.kernel.shape[1:])
 
 
 class Linear(tf.keras.layers.Layer):
-    """[..., C] -> linear map with bias -> [..., filters]; starts close to zero.
+    """Linear map with bias, the last layer of a head: [..., C] -> [..., filters]. A new one returns values near zero.
 
     Args:
         filters: output channels.
-        kernel_rank: the kernel is stored as [1, ..., 1, C, filters] with this rank.
+        kernel_rank: the kernel is stored as [1, ..., 1, C, filters] with this rank, as DeepLab2 stores it.
     """
 
     def __init__(self, filters: int, kernel_rank: int, name: str | None = None):
@@ -225,7 +279,7 @@ class Linear(tf.keras.layers.Layer):
         self.bias = self.add_weight("bias", [self.filters], initializer="zeros")
         super().build(input_shape)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         if x.shape.rank == 4:
             return tf.nn.bias_add(tf.nn.conv2d(x, self.kernel, 1, "VALID"), self.bias)
         return linear(x, tf.reshape(self.kernel, [-1, self.filters]), self.bias)

@@ -1,4 +1,8 @@
-"""Initializers that several layers share."""
+"""Weight initializers that ConvNeXt and MOAT share.
+
+These are functions, not constants, so that each weight gets an initializer of its own: an unseeded Keras initializer
+that is called twice returns the same values twice.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ import tensorflow as tf
 
 
 def small_normal() -> tf.keras.initializers.Initializer:
-    """Normal with standard deviation 0.02. One object a weight: an unseeded initializer repeats its values."""
+    """A new initializer: normal distribution with a standard deviation of 0.02."""
     return tf.keras.initializers.RandomNormal(stddev=0.02)
 
 
 def small_truncated_normal() -> tf.keras.initializers.Initializer:
-    """The same, truncated at two standard deviations."""
+    """A new initializer: as `small_normal`, truncated at two standard deviations."""
     return tf.keras.initializers.TruncatedNormal(stddev=0.02)

@@ -10,9 +10,9 @@ from deeplab2_kmax.model.layers.precision import add_float32_weight, as_float32
 class LayerNorm(tf.keras.layers.Layer):
     """Whitens the channels (last axis) of each position, then scales and shifts them (Ba et al., 2016).
 
-    Called, it does both. `whiten` does the first part only, for a convolution or linear map whose weights went through
-    `absorbed_by`: x -> K (gamma x^ + beta) + b is one such map of the whitened x^, and two passes over the features
-    are saved.
+    Calling the layer does both. A convolution or linear map that follows can take over the second part: x^ being the
+    whitened features, K (gamma x^ + beta) + b is one linear map of x^. Then `whiten` does the first part alone, and
+    `absorbed_by` computes the weights of that map, which saves two passes over the features.
 
     Args:
         epsilon: added to the variance.
@@ -27,11 +27,11 @@ class LayerNorm(tf.keras.layers.Layer):
         self.beta = add_float32_weight(self, "beta", [input_shape[-1]], "zeros")
         super().build(input_shape)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._whitened(x) * self.gamma + self.beta, x.dtype)
 
     def whiten(self, x: tf.Tensor) -> tf.Tensor:
-        """[..., C] -> [..., C] of mean 0 and variance 1 over channels."""
+        """[..., C] -> [..., C] with mean 0 and variance 1 over the channels of each position."""
         return tf.cast(self._whitened(x), x.dtype)
 
     def _whitened(self, x):
@@ -41,10 +41,17 @@ class LayerNorm(tf.keras.layers.Layer):
         return centered * tf.math.rsqrt(variance + self.epsilon)
 
     def absorbed_by(self, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(kernel, bias) that do to whitened features what the given ones [..., C, D], [D] do to normalized ones.
+        """The weights that do to whitened features what the given ones do to normalized features.
 
-        All are float32.
+        Args:
+            kernel: [..., C, D], float32; leading axes are those of a convolution's window.
+            bias: [D], float32.
+
+        Returns:
+            (kernel, bias) of the same shapes, float32.
         """
+        # beta is the same at every position, so it meets the sum of the kernel over its window. At the border this
+        # holds too, if the padding is zeros: beta then counts as part of the padding (see ConvNeXt's downsampling).
         taps = list(range(kernel.shape.rank - 2))
         shift = tf.linalg.matvec(tf.reduce_sum(kernel, taps), self.beta, transpose_a=True)
         return kernel * self.gamma[:, tf.newaxis], bias + shift

@@ -1,10 +1,13 @@
 """Residual blocks: a branch of convolutions or attention, plus a shortcut.
 
-The blocks take and return features *before* their activation, and activate them on entry; the last normalization of
-the residual branch starts at zero, so a new block starts as its shortcut.
+The blocks take and return features *before* their activation, and activate them on entry. This is DeepLab2's
+convention, and all of this package keeps it: whoever reads the features of an encoder or a decoder activates them
+first. The last normalization of the residual branch starts at zero, so a new block returns its shortcut.
 """
 
 from __future__ import annotations
+
+import tensorflow as tf
 
 from deeplab2_kmax.model.layers.activations import activation as activation_by_name
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention2D
@@ -13,13 +16,22 @@ from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
 from deeplab2_kmax.model.layers.regularization import drop_path
 
+# Output channels of a block, as a multiple of its `filters`.
 EXPANSION = 4
 
 
 class _ResidualBlock(RecomputableLayer):
-    """What all blocks share: entry activation, shortcut, drop path; 4 * filters output channels."""
+    """What all blocks share: activation on entry, shortcut, drop path, and 4 * filters output channels."""
 
-    def __init__(self, filters, normalization, activation, stride, keep_prob, name):
+    def __init__(
+        self,
+        filters: int,
+        normalization: Normalization,
+        activation: str,
+        stride: int,
+        keep_prob: float,
+        name: str | None,
+    ):
         super().__init__(name=name)
         self.output_channels = filters * EXPANSION
         self.normalization = normalization
@@ -27,8 +39,8 @@ class _ResidualBlock(RecomputableLayer):
         self.stride = stride
         self.keep_prob = keep_prob
 
-    def last_conv(self, kernel_size, name, dilation=1):
-        """The convolution that ends the branch: not activated, and nothing at the start."""
+    def last_conv(self, kernel_size: int, name: str, dilation: int = 1) -> ConvNorm:
+        """The convolution that ends the branch: without activation, and zero in a new block."""
         return ConvNorm(
             self.output_channels,
             kernel_size,
@@ -44,17 +56,18 @@ class _ResidualBlock(RecomputableLayer):
             self.shortcut = ConvNorm(self.output_channels, 1, self.normalization, stride=self.stride, name="shortcut")
         super().build(input_shape)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = self.activate(x, training)
         branch = drop_path(self.branch(x, training), self.keep_prob, training)
+        # As in the first ResNet, the shortcut starts from activated features; in ResNet v2 it does not.
         if self.shortcut is not None:
             x = self.shortcut(x, training=training)
         elif self.stride > 1:
             x = x[:, :: self.stride, :: self.stride]
         return x + branch
 
-    def branch(self, x, training):
-        """What is added to the shortcut of the activated features `x`."""
+    def branch(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """The residual branch of the activated features `x` [B, H, W, C]; it is added to their shortcut."""
         raise NotImplementedError
 
 
@@ -62,7 +75,7 @@ class BottleneckBlock(_ResidualBlock):
     """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), 4 * filters] by a 3x3 convolution (He et al., 2016).
 
     Args:
-        filters: width of the bottleneck.
+        filters: channels inside the bottleneck.
         normalization: settings of the batch norms.
         activation: "relu" or "gelu".
         stride: of the 3x3 convolution and the shortcut.
@@ -85,7 +98,7 @@ class BottleneckBlock(_ResidualBlock):
         self.conv2 = ConvNorm(filters, 3, normalization, stride, dilation, activation, name="conv2")
         self.conv3 = self.last_conv(1, "conv3")
 
-    def branch(self, x, training):
+    def branch(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         x = self.conv2(self.conv1(x, training=training), training=training)
         return self.conv3(x, training=training)
 
@@ -97,9 +110,9 @@ class AxialBlock(_ResidualBlock):
         filters: a quarter of the output channels.
         normalization: settings of the batch norms.
         activation: "relu" or "gelu".
-        stride: of the attention (each axis is attended to in full, then strided) and the shortcut.
+        stride: of the attention (each axis is attended to in full, then thinned out) and the shortcut.
         keep_prob: probability that the residual branch is kept in training.
-        key_channels: of the attention, a multiple of eight; values have twice as many. None: `filters`.
+        key_channels: of the attention, a multiple of its eight heads; values have twice as many. None: `filters`.
     """
 
     def __init__(
@@ -118,7 +131,7 @@ class AxialBlock(_ResidualBlock):
         self.attention = AxialAttention2D(keys, 2 * keys, normalization, stride, name="attention")
         self.conv3 = self.last_conv(1, "conv3")
 
-    def branch(self, x, training):
+    def branch(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         x = self.attention(self.conv1(x, training=training), training=training)
         return self.conv3(self.activate(x, training), training=training)
 
@@ -134,7 +147,7 @@ class BasicBlock(_ResidualBlock):
         activation: "relu" or "gelu".
         stride: of the first convolution and the shortcut.
         dilation: of the first convolution.
-        second_dilation: of the second one; None: as the first.
+        second_dilation: dilation of the second convolution; None: as the first.
         keep_prob: probability that the residual branch is kept in training.
     """
 
@@ -153,5 +166,5 @@ class BasicBlock(_ResidualBlock):
         self.conv1 = ConvNorm(self.output_channels, 3, normalization, stride, dilation, activation, name="conv1")
         self.conv_out = self.last_conv(3, "conv_out", second_dilation or dilation)
 
-    def branch(self, x, training):
+    def branch(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         return self.conv_out(self.conv1(x, training=training), training=training)

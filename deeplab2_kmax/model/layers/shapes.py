@@ -6,8 +6,9 @@ import tensorflow as tf
 
 
 def shape_of(x: tf.Tensor) -> list[int | tf.Tensor]:
-    """The dimensions of `x`: Python integers where known, scalar int32 tensors elsewhere."""
+    """The dimensions of `x`: Python integers where they are known, scalar int32 tensors elsewhere."""
     static = x.shape.as_list()
+    # Without unknown dimensions no operation is added to the graph, which keeps graphs small and quick to trace.
     if None not in static:
         return static
     dynamic = tf.shape(x)

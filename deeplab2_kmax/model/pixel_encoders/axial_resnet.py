@@ -1,7 +1,7 @@
 """Axial-ResNet as a pixel encoder (Wang et al., "Axial-DeepLab", ECCV 2020; MaX-S of "MaX-DeepLab", CVPR 2021).
 
-A ResNet with an Inception stem whose blocks attend along the axes from stride 16 on: all of the last stage, and all but
-the first block of the stage before.
+A ResNet with an Inception stem, in which blocks that start from stride 16 or more attend along the axes instead of
+convolving. These are all blocks of the last stage, and all but the first block of the stage before.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class AxialResNetSettings:
 
     Attributes:
         stem_channels: channels of the stem's first two convolutions; the third has twice as many.
-        stage_filters: a quarter of the channels of the stages at strides 4, 8, 16 and 32; the last two are multiples of
-            eight.
+        stage_filters: a quarter of the channels of the stages at strides 4, 8, 16 and 32. Those of the last two stages
+            are multiples of eight, the number of attention heads.
         stage_blocks: number of blocks of these stages.
         keep_prob: probability that the last block's residual branch is kept in training.
     """
@@ -35,6 +35,7 @@ class AxialResNetSettings:
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions.BackboneOptions) -> AxialResNetSettings:
+        """Reads the settings from the config's `model_options.backbone`."""
         return cls(
             options.stem_channels,
             tuple(options.stage_filters),
@@ -44,8 +45,14 @@ class AxialResNetSettings:
 
 
 class AxialResNet(tf.keras.layers.Layer):
-    """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation."""
+    """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation.
 
+    Args:
+        settings: widths and depths.
+        normalization: settings of the batch norms.
+    """
+
+    # DeepLab2's kMaX variant of the encoder uses GELU, while MaX-DeepLab's encoder (model/dual_path) uses ReLU.
     activation = "gelu"
 
     def __init__(self, settings: AxialResNetSettings, normalization: Normalization, name: str = "pixel_encoder"):
@@ -57,7 +64,7 @@ class AxialResNet(tf.keras.layers.Layer):
             for index, (filters, blocks) in enumerate(zip(settings.stage_filters, settings.stage_blocks), start=1)
         ]
 
-    def call(self, image, training=False):
+    def call(self, image: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         x = self.stem(image, training=training)
         features = {"stage1": x}
         for stage, blocks in enumerate(self.stages, start=2):

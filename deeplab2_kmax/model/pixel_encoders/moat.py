@@ -1,11 +1,12 @@
 """MOAT as a pixel encoder (Yang et al., "MOAT: Alternating Mobile Convolution and Attention", ICLR 2023).
 
-Two stages of mobile convolutions, then two of mobile convolutions with attention over the whole map.
+Two stages of mobile convolutions, then two stages of mobile convolutions with attention over the whole map.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,7 +17,8 @@ from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization
 from deeplab2_kmax.model.layers.regularization import linear_keep_prob
 from deeplab2_kmax.protos import model_pb2
 
-# Side of the stage's map in pretraining on images of 224 x 224, for stages with attention; None: no attention.
+# For each stage with attention, the side of its map in pretraining on images of 224 x 224; None: no attention.
+# The tables of position biases in DeepLab2's checkpoints have this size, also those of larger pretraining images.
 _LEARNED_SIZES = (None, None, 14, 7)
 
 
@@ -26,11 +28,12 @@ class MOATSettings:
 
     Attributes:
         stem_channels: channels of the stem's two convolutions.
-        stage_filters: channels of the stages at strides 4, 8, 16 and 32; those of the last two multiples of 32.
+        stage_filters: channels of the stages at strides 4, 8, 16 and 32. Those of the last two stages are multiples of
+            32, the channels of an attention head.
         stage_blocks: number of blocks of these stages.
         position_embedding: whether attention has a bias for the offset between two pixels.
-        keep_prob: probability that a residual branch would be kept in training after the last block; it falls linearly
-            from 1 in the first.
+        keep_prob: the probability that a residual branch is kept in training falls linearly from 1 in the first block.
+            This is the value that one block more than there are would have.
     """
 
     stem_channels: int = 64
@@ -41,6 +44,7 @@ class MOATSettings:
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions.BackboneOptions) -> MOATSettings:
+        """Reads the settings from the config's `model_options.backbone`."""
         return cls(
             options.stem_channels,
             tuple(options.stage_filters),
@@ -51,7 +55,12 @@ class MOATSettings:
 
 
 class MOAT(tf.keras.layers.Layer):
-    """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation."""
+    """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation.
+
+    Args:
+        settings: widths and depths.
+        normalization: settings of the batch norms; momentum and epsilon are not used, see the code.
+    """
 
     activation = "gelu"
 
@@ -80,7 +89,7 @@ class MOAT(tf.keras.layers.Layer):
             )
             before += count
 
-    def call(self, image, training=False):
+    def call(self, image: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         x = self.moat_stem(image, training=training)
         features = {"stage1": x}
         for stage, blocks in enumerate(self.moat_stages, start=2):
@@ -90,7 +99,10 @@ class MOAT(tf.keras.layers.Layer):
         return features
 
 
-def _block(stage: int, filters: int, normalization: Normalization, settings: MOATSettings, **options):
+def _block(
+    stage: int, filters: int, normalization: Normalization, settings: MOATSettings, **options: Any
+) -> MobileConvBlock | MOATBlock:
+    """A block of stage number `stage`, from 0; `options` are arguments that both kinds of blocks take."""
     learned_size = _LEARNED_SIZES[stage]
     if learned_size is None:
         return MobileConvBlock(filters, normalization, **options)
@@ -100,7 +112,14 @@ def _block(stage: int, filters: int, normalization: Normalization, settings: MOA
 
 
 class MOATStem(tf.keras.layers.Layer):
-    """3x3 convolution of stride 2, batch norm, GELU, 3x3 convolution: [B, H, W, 3] -> [B, H / 2, W / 2, channels]."""
+    """3x3 convolution of stride 2, batch norm, GELU, 3x3 convolution.
+
+    [B, H, W, 3] -> [B, ceil(H / 2), ceil(W / 2), channels]
+
+    Args:
+        channels: of both convolutions.
+        normalization: settings of the batch norm.
+    """
 
     def __init__(self, channels: int, normalization: Normalization, name: str | None = None):
         super().__init__(name=name)
@@ -113,5 +132,5 @@ class MOATStem(tf.keras.layers.Layer):
         self.second = conv(1, "second")
         self.activate = activation("gelu")
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.second(self.activate(self.norm(self.first(x), training=training), training))

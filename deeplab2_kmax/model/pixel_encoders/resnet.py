@@ -1,7 +1,8 @@
 """ResNet as a pixel encoder (He et al., 2016), in DeepLab2's variant.
 
-Against the original: a stage strides in the 3x3 convolution of its first block, and in place of the stem's max-pool
-the first stage strides too. The max-pool is there on request, for weights of the PyTorch port.
+It differs from the original in two ways. A stage strides in the 3x3 convolution of its first block, not in a 1x1
+convolution. And there is no max-pool after the stem; the first stage strides instead. The max-pool can be switched on,
+for weights of the PyTorch port of kMaX-DeepLab.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class ResNetSettings:
         stage_filters: bottleneck width of the stages at strides 4, 8, 16 and 32.
         stage_blocks: number of blocks of these stages.
         keep_prob: probability that the last block's residual branch is kept in training.
-        stem_max_pool: 3x3 max-pool of stride 2 after the stem, in place of the first stage's stride.
-        activated_features: put features out after their activation.
+        stem_max_pool: whether a 3x3 max-pool of stride 2 follows the stem, in place of the first stage's stride.
+        activated_features: whether features are returned after their activation.
     """
 
     stem_channels: int = 64
@@ -39,6 +40,7 @@ class ResNetSettings:
 
     @classmethod
     def from_options(cls, options: model_pb2.ModelOptions.BackboneOptions) -> ResNetSettings:
+        """Reads the settings from the config's `model_options.backbone`."""
         return cls(
             options.stem_channels,
             tuple(options.stage_filters),
@@ -52,7 +54,11 @@ class ResNetSettings:
 class ResNet(tf.keras.layers.Layer):
     """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation.
 
-    With `stem_max_pool`, "stage1" is what the max-pool puts out: activated, at stride 4.
+    With `stem_max_pool`, "stage1" is the output of the max-pool, which is activated and has stride 4.
+
+    Args:
+        settings: widths and depths.
+        normalization: settings of the batch norms.
     """
 
     activation = "relu"
@@ -77,7 +83,7 @@ class ResNet(tf.keras.layers.Layer):
                 ]
             )
 
-    def call(self, image, training=False):
+    def call(self, image: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         x = self.stem(image, training=training)
         if self.stem_max_pool:
             x = _max_pool(tf.nn.relu(x))
@@ -90,14 +96,21 @@ class ResNet(tf.keras.layers.Layer):
 
 
 def _max_pool(x: tf.Tensor) -> tf.Tensor:
-    """3x3 max-pool of stride 2, one pixel of padding on each side: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C].
+    """3x3 max-pool of stride 2 with one pixel of padding on each side, as PyTorch does it.
 
-    The padding is zero, so `x` must not be negative.
+    Args:
+        x: [B, H, W, C]; not negative, because the padding is zero.
+
+    Returns:
+        [B, ceil(H / 2), ceil(W / 2), C].
     """
+    # "SAME" padding of TensorFlow would add the pixel only on the lower right where sides are even.
     return tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
 
 
 def _keep_prob(last: float, stage: int, block: int) -> float:
-    """Drop path begins inside the stage of stride 16 and grows with the stage a block *starts* from."""
+    """Keep-probability of block number `block`, from 0, of `stage`, where the last block's is `last`."""
+    # As in DeepLab2, it depends on the stride a block *starts* from: 1 below stride 16, then a linear fall from stage
+    # to stage. So the first block of a stage has the probability of the stage before.
     entered = stage - 2 if block == 0 else stage - 1
     return linear_keep_prob(last, entered, 4) if entered >= 3 else 1.0

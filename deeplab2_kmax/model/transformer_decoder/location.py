@@ -1,7 +1,7 @@
-"""Where clusters are: reference boxes and masks of centers, and a convolution that knows coordinates.
+"""Where clusters are in the image: reference boxes and masks of centers, and a convolution over coordinates.
 
-Positions: x from 0 at the left to 1 at the right column of pixels, y from 0 at the top to 1 at the bottom row, so that
-grids of all strides share their corners.
+Positions are fractions of the image: x runs from 0 at the leftmost column of pixels to 1 at the rightmost one, y from 0
+at the top row to 1 at the bottom row. So grids of all strides share their corners, as feature maps do.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from deeplab2_kmax.model.layers.shapes import shape_of
 from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
 from deeplab2_kmax.model.transformer_decoder.update_rule import flatten_pixels
 
-# Sides of boxes are at least this, in fractions of the image.
+# Shorter sides of boxes count as this long, in fractions of the image, so that Gaussians do not become infinitely thin.
 _SMALLEST_SIDE = 1e-3
 
 
 class ReferenceBoxes(tf.keras.layers.Layer):
-    """Centers [B, N, C] -> float32 boxes [B, N, 4]: center x, center y, width, height in (0, 1) of the image.
+    """Centers [B, N, C] -> float32 boxes [B, N, 4]: center x, center y, width, height, in (0, 1) of the image.
 
-    A perceptron with one hidden layer. New boxes are in the middle of the image and half as wide and high.
+    This is a perceptron with one hidden layer. In a new model all boxes are in the middle of the image and half as wide
+    and half as high as it, because the last layer is zero and sigmoid(0) is 1/2.
+
+    Args:
+        settings: channels of a center, and activation.
+        normalization: settings of the batch norm.
     """
 
     def __init__(self, settings: TransformerDecoderSettings, normalization: Normalization, name: str | None = None):
@@ -32,25 +37,33 @@ class ReferenceBoxes(tf.keras.layers.Layer):
         self.kernel = add_float32_weight(self, "kernel", [1, channels, 4], "zeros")
         self.bias = add_float32_weight(self, "bias", [4], "zeros")
 
-    def call(self, centers, training=False):
+    def call(self, centers: tf.Tensor, training: bool = False) -> tf.Tensor:
         return tf.sigmoid(linear(as_float32(self.hidden(centers, training=training)), self.kernel[0], self.bias))
 
 
-def positions(length) -> tf.Tensor:
-    """[length] f32 from 0 to 1; of a single pixel, 0."""
-    length = tf.cast(length, tf.float32)
-    return tf.range(length) / tf.maximum(length - 1.0, 1.0)
+def positions(length: int | tf.Tensor) -> tf.Tensor:
+    """Positions of the pixels along an axis: [length], float32, from 0 to 1; 0 if there is a single pixel."""
+    count = tf.cast(length, tf.float32)
+    return tf.range(count) / tf.maximum(count - 1.0, 1.0)
 
 
 def log_reference_masks(boxes: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
-    """Logarithm of the reference masks of `boxes` [B, N, 4] on the grid of `reference` [B, h, w, any]: [B, h, w, N].
+    """Computes the logarithms of reference masks.
 
-    A mask is a Gaussian in its box, R(x, y) = exp(-1/2 (((x - cx) / (w / 2))^2 + ((y - cy) / (h / 2))^2)).
+    The mask of a box is a Gaussian, R(x, y) = exp(-1/2 (((x - cx) / (w / 2))^2 + ((y - cy) / (h / 2))^2)).
+
+    Args:
+        boxes: [B, N, 4], center x, center y, width, height.
+        reference: [B, h, w, any], a tensor whose grid the masks are made on.
+
+    Returns:
+        [B, h, w, N], at most 0.
     """
+    # The exponent is a sum of one term for the row and one for the column, so squares are taken of vectors only.
     _, height, width, _ = shape_of(reference)
     x, y, box_width, box_height = tf.unstack(boxes, axis=-1)
 
-    def along(length, center, side):
+    def along(length: int | tf.Tensor, center: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
         distance = positions(length)[:, tf.newaxis] - center[:, tf.newaxis]
         return -0.5 * tf.square(distance / (0.5 * tf.maximum(side, _SMALLEST_SIDE))[:, tf.newaxis])
 
@@ -70,8 +83,10 @@ class CoordinateConvolution(tf.keras.layers.Layer):
 
         conv[Z v; Z r; g; g - Z r_xy]        [B, h * w, V]
 
-    where g and r_xy are scaled to -1 .. 1. Z is linear and its rows sum to one, so the kernel is applied to centers
-    before Z spreads them over the pixels, which are many more. No normalization, no activation.
+    where g and r_xy are scaled to -1 .. 1. There is no normalization and no activation.
+
+    Args:
+        channels: V.
     """
 
     def __init__(self, channels: int, name: str | None = None):
@@ -79,7 +94,9 @@ class CoordinateConvolution(tf.keras.layers.Layer):
         self.kernel = add_float32_weight(self, "kernel", [1, channels + 8, channels], "he_normal")
         self.sizes = [channels, 4, 2, 2]
 
-    def call(self, assignment, values, boxes):
+    def call(self, assignment: tf.Tensor, values: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+        # conv(Z x) equals Z conv(x), because both are linear and Z sums to one over the centers. So the kernel is
+        # applied to the centers, and Z spreads the results over the pixels, of which there are many more.
         of_values, of_boxes, of_position, of_offset = tf.split(self.kernel[0], self.sizes, axis=0)
         box_positions = 2.0 * boxes[..., :2] - 1.0
         per_center = linear(as_float32(values), of_values) + linear(boxes, of_boxes) - linear(box_positions, of_offset)
@@ -89,7 +106,7 @@ class CoordinateConvolution(tf.keras.layers.Layer):
 
 
 def _grid(reference: tf.Tensor) -> tf.Tensor:
-    """[1, h * w, 2] (x, y) of each pixel of `reference` [B, h, w, any] in -1 .. 1."""
+    """Position (x, y) of each pixel of `reference` [B, h, w, any], in -1 .. 1: [1, h * w, 2]."""
     _, height, width, _ = shape_of(reference)
     x, y = tf.meshgrid(positions(width), positions(height))
     grid = tf.reshape(tf.stack([x, y], axis=-1), [1, -1, 2])

@@ -1,11 +1,12 @@
 """MaX-DeepLab's dual-path attention (Wang et al., CVPR 2021, section 3.2): softmax over space.
 
-With queries, keys and values (q_p, k_p, v_p) of pixels and (q_c, k_c, v_c) of centers, and HW pixels, N centers:
+With queries q, keys k and values v of HW pixels (p) and N centers (c):
 
-    centers gather   U_c = W(act(norm(softmax_{HW+N}(norm(q_c [k_p; k_c]^T)) [v_p; v_c])))     memory <- pixels, memory
-    pixels gather    U_p = W(act(norm(softmax_N(norm(q_p k_c^T)) v_c)))                         pixels <- memory
+    center update    U_c = W(act(norm(softmax_{HW+N}(norm(q_c [k_p; k_c]^T)) [v_p; v_c])))
+    pixel update     U_p = W(act(norm(softmax_N(norm(q_p k_c^T)) v_c)))
 
-Centers look at pixels and at each other in one softmax. Both updates start from the centers as they came in.
+Centers attend to pixels and to each other in one softmax. Both updates start from the centers at the layer's input. The
+paper calls the centers "memory", and so do DeepLab2's checkpoints.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ from deeplab2_kmax.model.transformer_decoder.update_rule import (
 
 
 class MaxAttention(tf.keras.layers.Layer):
-    """Dual-path attention; `settings.pixel_update` says whether pixels gather from centers, "attention" or "none".
+    """Dual-path attention.
 
-    The assignment it reports is the attention weight of each pixel over the centers, averaged over heads; where pixels
-    gather nothing, that of the centers over the pixels, divided by its sum over the centers.
+    The assignment that it returns is the attention of pixels to centers, averaged over heads. Where pixels are not
+    updated, it is made from the attention of centers to pixels, divided by its sum over the centers.
+
+    Args:
+        settings: sizes, and whether pixels are updated: `pixel_update` is "attention" or "none".
+        pixel_channels: channels of the pixels that are updated.
+        normalization: settings of the batch norms.
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class MaxAttention(tf.keras.layers.Layer):
         else:
             self.pixel_kv = attention_projection(settings, key + value, normalization, "pixel_kv")
 
-    def call(self, inputs: RuleInput, training=False) -> RuleOutput:
+    def call(self, inputs: RuleInput, training: bool = False) -> RuleOutput:
         pixels = flatten_pixels(inputs.pixels)
         query, key, value = tf.split(self.center_qkv(inputs.centers, training=training), self.depths, axis=-1)
         if self.updates_pixels:
@@ -72,6 +78,13 @@ class MaxAttention(tf.keras.layers.Layer):
 
 
 def share_of_attention(to_pixels: tf.Tensor) -> tf.Tensor:
-    """Attention of centers to pixels [B, heads, N, HW] -> [B, HW, N]: each center's share of what a pixel receives."""
+    """Turns the attention of centers to pixels into an assignment of pixels to centers.
+
+    Args:
+        to_pixels: [B, heads, N, HW].
+
+    Returns:
+        [B, HW, N]: each center's share of the attention that a pixel receives. The shares sum to one over the centers.
+    """
     received = tf.transpose(tf.reduce_mean(to_pixels, axis=1), [0, 2, 1])
     return received / tf.reduce_sum(received, axis=-1, keepdims=True)

@@ -9,31 +9,31 @@ from deeplab2_kmax.protos import model_pb2
 
 @dataclasses.dataclass(frozen=True)
 class TransformerDecoderSettings:
-    """What every decoder layer is made by, in a decoder of its own or inside the blocks of an encoder.
+    """Settings of decoder layers, which stand in a decoder of their own or between the blocks of an encoder.
+
+    The fields from `residual_assignment` on are for the update rule "cmt" only; docs/cmt.md explains them.
 
     Attributes:
-        num_blocks: layers at strides 32, 16 and 8.
-        num_centers: cluster centers, i.e. mask slots.
+        num_blocks: number of layers at strides 32, 16 and 8 of the kMaX skeleton.
+        num_centers: number of cluster centers, i.e. mask slots.
         center_channels: channels of a center.
         bottleneck_channels: channels to which pixels and centers are projected inside a layer.
-        key_channels, value_channels: over all heads.
-        num_heads: of the attention among centers and between centers and pixels.
+        key_channels, value_channels: channels over all heads.
+        num_heads: heads of the attention among centers and between centers and pixels.
         feed_forward_channels: hidden channels of the feed-forward network.
         keep_prob: probability that a residual branch is kept in training.
         activation: "gelu" (the kMaX skeleton) or "relu" (MaX-DeepLab's).
-        update_rule: how centers and pixels learn of each other: "max", "cmt" or "kmax".
-        deep_supervision: whether each layer predicts masks and classes of its own, to be supervised. k-means always
-            does: its assignment is made from them.
-        pixel_update: how pixels gather from centers: "none", "attention" (MaX), or "assignment" (CMT: by the soft
-            assignment). k-means: always "none".
-
-    The rest is CMT's alone, see docs/cmt.md:
-        residual_assignment: the logits of the layer before are added to the assignment's.
-        location_sensitive: centers have reference masks, and a coordinate convolution makes use of them in the pixel
-            update, which has to be by "assignment".
-        spatial_attention: centers attend to pixels too, beside gathering from their clusters; false: to centers only.
-        cluster_reduction: a cluster's "sum" of pixel values, or their "mean" weighted by the assignment.
-        reference_mask_bias: reference masks also weigh the assignment, by b log R with b learned.
+        update_rule: how centers and pixels are updated from each other: "max", "cmt" or "kmax".
+        deep_supervision: whether each layer predicts masks and classes of its own, which are supervised. Always true
+            for "kmax", which assigns pixels by them.
+        pixel_update: how pixels are updated from centers: "none", by "attention" ("max"), or by the soft "assignment"
+            ("cmt"). Always "none" for "kmax".
+        residual_assignment: whether the logits of the layer before are added to those of the assignment.
+        location_sensitive: whether centers have reference masks, which a coordinate convolution uses in the pixel
+            update; the pixel update has to be by "assignment" then.
+        spatial_attention: whether centers attend to pixels and centers, not to centers alone, beside the clustering.
+        cluster_reduction: whether a cluster is the "sum" of pixel values, or their "mean", weighted by the assignment.
+        reference_mask_bias: whether reference masks R also weigh the assignment, by b log R with a learned b.
     """
 
     num_blocks: tuple[int, ...] = (2, 2, 2)
@@ -56,7 +56,10 @@ class TransformerDecoderSettings:
     reference_mask_bias: bool = False
 
     @classmethod
-    def from_options(cls, options: model_pb2.ModelOptions.MaXDeepLabOptions) -> TransformerDecoderSettings:
+    def from_options(
+        cls, options: model_pb2.ModelOptions.MaXDeepLabOptions, activation: str = "gelu"
+    ) -> TransformerDecoderSettings:
+        """Reads the settings from the config's `model_options.max_deeplab`; the skeleton gives the activation."""
         decoder = options.transformer_decoder
         return cls(
             num_blocks=tuple(decoder.num_blocks),
@@ -68,6 +71,7 @@ class TransformerDecoderSettings:
             num_heads=decoder.num_heads,
             feed_forward_channels=decoder.feed_forward_channels,
             keep_prob=options.transformer_decoder_drop_path_keep_prob,
+            activation=activation,
             update_rule=decoder.update_rule,
             deep_supervision=decoder.deep_supervision,
             pixel_update=decoder.pixel_update,

@@ -1,8 +1,9 @@
-"""What every update rule takes and gives, so that the rules are interchangeable.
+"""The interface of update rules: all take the same inputs and return the same outputs, so they are interchangeable.
 
-A rule is a Keras layer `Rule(settings, pixel_channels, normalization)`, called as `rule(inputs, training=False)` with
-`RuleInput`, that returns `RuleOutput`. It knows nothing of the network around it: the same rule works in the decoder
-of the kMaX skeleton and between the blocks of MaX-DeepLab's encoder, on any stride and any number of pixel channels.
+A rule is a Keras layer `Rule(settings, pixel_channels, normalization)`. It is called as `rule(inputs, training=False)`
+with a `RuleInput` and returns a `RuleOutput`. It knows nothing of the network around it: the same rule works in the
+decoder of the kMaX skeleton and between the blocks of MaX-DeepLab's encoder, at any stride and with any number of pixel
+channels.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from deeplab2_kmax.model.layers.shapes import shape_of
 
 
 class RuleInput(NamedTuple):
-    """B images, h x w pixels, N centers, D bottleneck channels.
+    """What a rule works on: B images, h x w pixels, N centers, D bottleneck channels.
 
     Attributes:
         pixels: [B, h, w, D], projected and activated.
         centers: [B, N, D], projected and activated.
-        raw_centers: [B, N, center_channels], as they came into the layer.
-        previous_logits: [B, h', w', N] assignment logits of the layer before, at its resolution; None in the first.
-        prediction: masks and classes the centers predict on these pixels, or None without deep supervision.
+        raw_centers: [B, N, center_channels], the centers at the layer's input.
+        previous_logits: [B, h', w', N], assignment logits of the layer before, at its resolution; None in the first.
+        prediction: masks and classes that the centers predict on these pixels; None without deep supervision.
     """
 
     pixels: tf.Tensor
@@ -34,16 +35,16 @@ class RuleInput(NamedTuple):
 
 
 class RuleOutput(NamedTuple):
-    """What a rule does to centers and pixels.
+    """The updates of centers and pixels.
 
     Attributes:
-        center_updates: branches [B, N, center_channels]; each is dropped by itself in training (drop path), their sum
-            is added to the centers before the activation.
-        pixel_update: [B, h, w, pixel_channels], to be added to the pixels, which stay without activation; or None.
-        assignment: [B, h, w, N]; at each pixel non-negative and of sum one over the centers. k-means: one-hot; CMT:
-            the soft assignment Z; MaX: the attention weights of pixels over centers, averaged over heads.
-        assignment_logits: [B, h, w, N] whose softmax or argmax the assignment is; None where there are none.
-        reference_boxes: [B, N, 4] center x, center y, width and height of each center's reference mask, in fractions
+        center_updates: residual branches [B, N, center_channels]. Each is dropped by itself in training (drop path);
+            they are added to the centers before the activation.
+        pixel_update: [B, h, w, pixel_channels], added to the pixels, which are not activated after it; or None.
+        assignment: [B, h, w, N], not negative, sums to one over the centers at each pixel. k-means: one-hot; CMT: the
+            soft assignment Z; MaX: the attention of pixels to centers, averaged over heads.
+        assignment_logits: [B, h, w, N], logits whose softmax or argmax is the assignment; None where there are none.
+        reference_boxes: [B, N, 4], center x, center y, width and height of each center's reference mask, in fractions
             of the image; or None.
     """
 
