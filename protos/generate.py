@@ -1,7 +1,7 @@
-"""Writes the Python modules of the *.proto files in this folder: `python protos/generate.py` (needs grpcio-tools<1.63).
+"""Generates Python modules from the *.proto files in this folder: `python protos/generate.py`.
 
-They lie in deeplab2_kmax/protos, with type stubs (*.pyi) beside them, and are checked in so that users need no protoc;
-tests/protos/test_generated.py fails where they fall behind.
+It needs grpcio-tools<1.63. The modules and their type stubs (*.pyi) go to deeplab2_kmax/protos. They are checked in, so
+that users need no protoc; tests/protos/test_generated.py fails if they are out of date.
 """
 
 import pathlib
@@ -16,7 +16,9 @@ IMPORT_PATH = pathlib.Path("deeplab2_kmax/protos")
 
 
 def generate(output: pathlib.Path) -> None:
-    """Writes <name>_pb2.py and <name>_pb2.pyi into `output` for every .proto of this folder."""
+    """Writes <name>_pb2.py and <name>_pb2.pyi into the folder `output` for every .proto of this folder."""
+    # protoc takes the name under which a file is registered, and the module path of imports, from the path it finds the
+    # file at: so the sources are laid out as the modules will be.
     with tempfile.TemporaryDirectory() as root:
         sources = pathlib.Path(root) / IMPORT_PATH
         sources.mkdir(parents=True)
