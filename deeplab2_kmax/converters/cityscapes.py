@@ -61,9 +61,8 @@ def convert_cityscapes(
         The paths of the shards, in order.
 
     Raises:
-        DataError: no split is there; images, PNGs or annotations are missing, broken or contradict each other (the
-            message names file and segment); or the output folder cannot be written. The shards that are finished by
-            then are kept for the next run, see `ShardedOutput`.
+        DataError: the source is incomplete, broken or contradicts itself (the message names file and segment), or the
+            output folder cannot be written. `ShardedOutput` says what is kept then.
     """
     descriptor = load_dataset("cityscapes_panoptic")
     if create_panoptic_data:

@@ -1,4 +1,4 @@
-"""A conversion that ends early, in whatever way, goes on from its finished shards, and never mixes sources."""
+"""A conversion that ends early, in whatever way, is resumed from its finished shards, and never mixes sources."""
 
 import functools
 import io
@@ -15,6 +15,7 @@ from PIL import Image
 
 from deeplab2_kmax.converters.coco import convert_coco
 from deeplab2_kmax.converters.writing import sharded_output
+from deeplab2_kmax.converters.writing.shard_writer import ShardTask, Stopped, begin_work, write_shard
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
@@ -25,7 +26,7 @@ SHAPES = load_dataset("shapes")
 
 
 class Source:
-    """Six files, two a shard; the record of an item is its file's text. Tells which items were made into records."""
+    """Six files, two for each shard; the record of an item holds its file's text. `made` lists the items in order."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -153,6 +154,34 @@ def test_an_end_while_shards_are_moved(source, tmp_path, monkeypatch):
     assert shards == source.convert(tmp_path / "at once")
 
 
+def test_what_a_killed_run_was_writing_is_cleared(source, tmp_path):
+    part, of_another = ".manifest.json.0123456789abcdef0123456789abcdef.part", ".notes.part"
+    (tmp_path / "out" / ".unfinished").mkdir(parents=True)
+    for path in (part, of_another, f".unfinished/{part}", ".unfinished/train-00000-of-00003.tfrecord.old.part"):
+        (tmp_path / "out" / path).write_text("half")
+    with ShardedOutput(str(tmp_path / "out"), num_shards=3, num_processes=1) as output:
+        items = [str(source.folder / f"{number}.txt") for number in range(6)]
+        paths = output.write([Split("train", items, source.record)], Origin("test", SHAPES, {}))
+    assert sorted(os.listdir(tmp_path / "out")) == sorted([of_another, "manifest.json", *map(os.path.basename, paths)])
+
+
+def test_a_writer_that_is_told_to_stop_leaves_no_shard(source, tmp_path):
+    class Told:
+        def advance(self, records):
+            self.told = True
+
+        def should_stop(self):
+            return hasattr(self, "told")
+
+    items = [str(source.folder / f"{number}.txt") for number in range(2)]
+    path = tmp_path / "out" / "train.tfrecord"
+    task = ShardTask(str(path), str(path), items, source.record, lambda item: [item], "test", 256)
+    begin_work(Told(), in_other_process=False)
+    with pytest.raises(Stopped):
+        write_shard(task)
+    assert source.made == [0] and os.listdir(tmp_path / "out") == []
+
+
 def test_two_at_once(source, tmp_path):
     refused = pytest.raises(DataError, match="another conversion is writing to .*out")
     with ShardedOutput(str(tmp_path / "out")), refused:
@@ -176,7 +205,7 @@ def test_a_mended_annotation_writes_its_shard_again(coco, tmp_path):
 
 
 def killing_record(folder, item):
-    """Kills the parent at the last item, once, and is at work for ever then."""
+    """Makes a record; at the last item, for the first time, kills the parent, and then works on without end."""
     if item == 5 and not os.path.exists(os.path.join(folder, "worker")):
         pathlib.Path(folder, "worker").write_text(str(os.getpid()))
         while not os.path.exists(os.path.join(folder, "out", ".unfinished", "train-00000-of-00003.tfrecord.json")):
