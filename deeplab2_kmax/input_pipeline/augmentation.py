@@ -1,8 +1,8 @@
-"""Random scale, crop and flip for training: drawn first (`draw_window`), then carried out.
+"""Random scale, crop and flip for training: drawn first (`draw_window`), then carried out (`cut_crop`, `pad_crop`).
 
 Sizes, offsets, probabilities and interpolation are DeepLab2's, so that equal draws give equal pixels: the image is
-resized to its bounds, then by the random factor. Only what the crop shows is worked on after that. Ids are looked up
-where they lie in the decoded label, once for each pixel of the crop.
+resized to its bounds, then by the random factor. Everything after that is done for the pixels of the crop only. Labels
+are never resized: for each pixel of the crop, its id is looked up in the decoded label.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Window(NamedTuple):
     """Where a crop lies in the scaled image.
 
     Attributes:
-        fitted_size: [2] int32, (height, width) of the whole image within the bounds of the first resize.
+        fitted_size: [2] int32, (height, width) of the whole image after the first resize, to its bounds.
         scaled_size: [2] int32, the same after the random scale.
         origin: [2] int32, the crop's upper left corner in it, in scaled pixels; negative: rows or columns of padding.
-        flip: scalar bool, mirrored left to right.
+        flip: scalar bool, whether the crop is mirrored left to right.
     """
 
     fitted_size: tf.Tensor
@@ -33,12 +33,12 @@ class Window(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """What a window shows of an image, its padding left out.
+    """The part of an image that a window shows, without padding.
 
     Attributes:
         image: [h', w', 3] float32 0..255.
         label: [h', w'] int32 panoptic ids.
-        place: [2] int32, row and column of the upper left pixel in the padded crop.
+        place: [2] int32, row and column in the padded crop where its upper left pixel goes.
     """
 
     image: tf.Tensor
@@ -51,7 +51,7 @@ def draw_window(
 ) -> Window:
     """Draws scale, position and flip.
 
-    An image smaller than the crop is put at a random place in it, a larger one cropped at a random place.
+    An image smaller than the crop is put at a random place in it; a larger one is cropped at a random place.
 
     Args:
         seed: [2] int64; equal seeds draw equal windows.
@@ -64,7 +64,8 @@ def draw_window(
     fitted = fitted_size(size, settings.min_size, settings.max_size, settings.resize_factor)
     scaled = tf.maximum(tf.cast(tf.cast(fitted, tf.float32) * scale, tf.int32), 1)
     margin = scaled - tf.constant(settings.crop_size)
-    # A larger image has margin + 1 places for the crop; DeepLab2 lets a smaller one start at -margin places only.
+    # A crop has margin + 1 places in a larger image. A smaller image would have 1 - margin places in the crop, of which
+    # DeepLab2 never draws the last.
     places = tf.where(margin < 0, -margin, margin + 1)
     offset = tf.cast(draws[1:3] * tf.cast(places, tf.float32), tf.int32)
     return Window(fitted, scaled, tf.where(margin < 0, -offset, offset), draws[3] <= 0.5)
@@ -78,15 +79,20 @@ def cut_crop(
     policy: Policy | None = None,
     chain: tf.Tensor | None = None,
 ) -> Crop:
-    """What the window shows of an image [H, W, 3] uint8, bilinear, and its label [H, W] int32, nearest pixel.
+    """Cuts out the part of an image and its label that the window shows.
 
     Args:
-        policy: colour operations for the scaled image; with a policy values are cut off to whole numbers.
+        image: [H, W, 3] uint8; resized bilinearly.
+        label: [H, W] int32 panoptic ids; each pixel takes the nearest one.
+        window: from `draw_window`.
+        crop_size: (height, width) of the padded crop.
+        policy: color operations for the scaled image; with a policy, values are truncated to whole numbers.
         chain: scalar int32, which of the policy's chains is applied; see `autoaugment.draw_chain`.
     """
     begin = tf.maximum(window.origin, 0)
     size = tf.minimum(window.origin + tf.constant(crop_size), window.scaled_size) - begin
     before = begin - window.origin
+    # In a mirrored crop, what was after the image comes before it.
     mirrored = tf.constant(crop_size) - size - before
     return Crop(
         _cut_image(image, window, begin, size, policy, chain),
@@ -96,7 +102,16 @@ def cut_crop(
 
 
 def pad_crop(crop: Crop, crop_size: tuple[int, int], padding_id: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Image [h, w, 3] padded with `PADDING_GREY`, and label [h, w] padded with `padding_id`."""
+    """Pads a crop to its full size.
+
+    Args:
+        crop: from `cut_crop`.
+        crop_size: (height, width), the h and w below.
+        padding_id: panoptic id of padding.
+
+    Returns:
+        Image [h, w, 3] float32, padded with `PADDING_GREY`, and label [h, w] int32, padded with `padding_id`.
+    """
     after = tf.constant(crop_size) - tf.shape(crop.label) - crop.place
     paddings = tf.stack([crop.place, after], 1)
     label = tf.pad(crop.label, paddings, constant_values=padding_id)
@@ -104,21 +119,33 @@ def pad_crop(crop: Crop, crop_size: tuple[int, int], padding_id: int) -> tuple[t
     return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
 
 
-def _cut_image(image, window: Window, begin, size, policy: Policy | None, chain) -> tf.Tensor:
+def _cut_image(
+    image: tf.Tensor,
+    window: Window,
+    begin: tf.Tensor,
+    size: tf.Tensor,
+    policy: Policy | None,
+    chain: tf.Tensor | None,
+) -> tf.Tensor:
+    """Float32 pixels of the scaled image from `begin`, [2], on: `size`, [2], of them, mirrored where drawn."""
+    # Two resizes, as in DeepLab2: one would give other pixels.
     scaled = resize_align_corners(resize_align_corners(image, window.fitted_size), window.scaled_size)
     if policy is None:
         pixels = _cut(scaled, begin, size)
     else:
-        # Operations see the whole image, for some depend on all of its values; without any the crop is enough.
+        # Some operations depend on all values of the image, so they are applied to all of it. Chain 0 has none (and is
+        # the most frequent): then the crop is enough.
         plain = chain == 0
         part_begin = tf.where(plain, begin, 0)
         part = _cut(scaled, part_begin, tf.where(plain, size, window.scaled_size))
         part = apply_chain(tf.cast(part, tf.uint8), chain, policy)
         pixels = _cut(part, begin - part_begin, size)
+    # This op takes its condition as a tensor, which saves a tf.cond.
     return tf.cast(tf.raw_ops.Reverse(tensor=pixels, dims=tf.stack([False, window.flip, False])), tf.float32)
 
 
-def _cut_label(label, window: Window, begin, size) -> tf.Tensor:
+def _cut_label(label: tf.Tensor, window: Window, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """The ids of the pixels that `_cut_image` gives."""
     rows, columns = (
         _source_pixels(begin[axis], size[axis], window.scaled_size[axis], window.fitted_size[axis], side)
         for axis, side in enumerate(tf.unstack(tf.shape(label)))
@@ -141,15 +168,28 @@ def _scale_factor(draw: tf.Tensor, scale_range: tuple[float, float], step: float
     return tf.gather(tf.linspace(tf.constant(smallest), largest, count), tf.cast(draw * count, tf.int32))
 
 
-def _source_pixels(begin: tf.Tensor, count: tf.Tensor, scaled: tf.Tensor, fitted: tf.Tensor, size: tf.Tensor):
-    """Along one axis: indices [count] of the label's pixels that scaled pixels begin, begin + 1, ... come from."""
+def _source_pixels(
+    begin: tf.Tensor, count: tf.Tensor, scaled: tf.Tensor, fitted: tf.Tensor, size: tf.Tensor
+) -> tf.Tensor:
+    """Along one axis: indices [count] of the label's pixels that scaled pixels begin, begin + 1, ... come from.
+
+    Args:
+        begin: the first scaled pixel.
+        count: how many.
+        scaled: length of the scaled image along this axis.
+        fitted: its length before the random scale.
+        size: the label's own length.
+    """
     return _nearest(_nearest(tf.range(begin, begin + count), fitted, scaled), size, fitted)
 
 
 def _nearest(index: tf.Tensor, size: tf.Tensor, scaled: tf.Tensor) -> tf.Tensor:
-    """Indices of the pixels, among `size`, nearest to the given ones among `scaled`; halves are rounded up."""
+    """Indices, in a line of `size` pixels, of those nearest to the given ones in a line of `scaled` pixels.
+
+    Halves are rounded up, as by TensorFlow's resize; both lines have their first and last pixels in the same places.
+    """
     ratio = tf.cast(size - 1, tf.float32) / tf.maximum(tf.cast(scaled - 1, tf.float32), 1)
     position = tf.cast(index, tf.float32) * ratio
-    # Not floor(position + 0.5), which rounds up numbers just below a half.
+    # Not floor(position + 0.5), which in float32 also rounds up numbers just below a half.
     whole = tf.floor(position)
     return tf.minimum(tf.cast(whole, tf.int32) + tf.cast(position - whole >= 0.5, tf.int32), size - 1)

@@ -14,16 +14,16 @@ def require(condition: tf.Tensor, *parts: str | tf.Tensor) -> tf.Operation:
 
     Args:
         condition: boolean scalar.
-        parts: words and small tensors that make up the reason; a tensor shows up to five of its values.
+        parts: words and small tensors that make up the reason; of a tensor, up to five values are shown.
 
     Returns:
-        The assertion, for use as a control dependency of steps that would fail less clearly.
+        The assertion. Make it a control dependency of the steps that would fail less clearly without it.
     """
     return tf.debugging.Assert(condition, list(parts), summarize=5)
 
 
 def message_of(error: tf.errors.OpError | UnicodeDecodeError) -> str:
-    """TensorFlow's own words; a UnicodeDecodeError holds those that it could not turn into a string."""
+    """TensorFlow's message, also where it could not become a Python string: then the UnicodeDecodeError holds it."""
     if isinstance(error, UnicodeDecodeError):
         return error.object.decode(errors="replace")
     return error.message
@@ -32,10 +32,12 @@ def message_of(error: tf.errors.OpError | UnicodeDecodeError) -> str:
 def reason(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """What went wrong in one line: the parts given to `require`, or TensorFlow's message without node names."""
     text = message_of(error).split("<stack traces unavailable>")[-1]
+    # [[{{node ...}}]], [Op:Name] and what follows it, {{function_node ...}}.
     text = re.sub(r"\s*\[\[.*?\]\]|\s*\[Op:[^\]]*\].*|\{\{.*?\}\}\s*", "", text, flags=re.DOTALL)
     ours = re.search(r"assertion failed: \[(.*)\]", text, flags=re.DOTALL)
     if ours:
+        # The parts stand in brackets of their own.
         text = ours.group(1).replace("] [", " ")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    # A message may quote a whole record.
+    # TensorFlow may quote a whole record.
     return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + " ..."

@@ -1,7 +1,8 @@
-"""The nine colour operations that AutoAugment policies are made of (Cubuk et al., CVPR 2019, as in DeepLab2).
+"""The nine color operations that AutoAugment policies are made of (Cubuk et al., CVPR 2019, as in DeepLab2).
 
-Each takes and returns pixels [H, W, 3] uint8 and leaves labels alone. They follow Pillow's, in float32 arithmetic that
-is cut off, not rounded; values equal DeepLab2's to the bit. `OPERATIONS` has them by DeepLab2's names.
+Each takes and returns pixels [H, W, 3] uint8; labels do not change. They follow Pillow's operations, but compute in
+float32 and truncate instead of rounding, so that values equal DeepLab2's to the bit. `OPERATIONS` lists them under
+DeepLab2's names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _SMOOTH = [[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]
 
 
 def autocontrast(image: tf.Tensor, level: float) -> tf.Tensor:
-    """Stretches each channel so that it reaches from 0 to 255; a channel of one value stays. `level` has no effect."""
+    """Stretches each channel to reach from 0 to 255; one with a single value stays. `level` has no effect."""
     lowest = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)
     highest = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)
     varies = highest > lowest
@@ -29,13 +30,13 @@ def autocontrast(image: tf.Tensor, level: float) -> tf.Tensor:
 def equalize(image: tf.Tensor, level: float) -> tf.Tensor:
     """Makes the values of each channel about equally frequent. `level` has no effect."""
     shape = tf.shape(image)
-    # One table for all channels: channel c has rows 256 * c to 256 * c + 255. Added along whole lines of the image, for
-    # adding to three values at a time is slow.
+    # One table for all channels: channel c has entries 256 * c to 256 * c + 255. The offsets are repeated over a whole
+    # row of the image, because broadcasting three values at a time is slow.
     channels = tf.tile([0, _VALUES, 2 * _VALUES], [shape[1]])
     entries = tf.cast(tf.reshape(image, [shape[0], -1]), tf.int32) + channels
     counts = tf.reshape(tf.math.bincount(entries, minlength=3 * _VALUES, maxlength=3 * _VALUES), [3, _VALUES])
     highest = _VALUES - 1 - tf.argmax(tf.cast(counts[:, ::-1] > 0, tf.int32), 1, tf.int32)
-    # The highest value present does not count, so that it can become 255.
+    # As in Pillow, pixels with the highest value present are not counted, so that this value can become 255.
     step = (tf.reduce_sum(counts, 1) - tf.gather(counts, highest, batch_dims=1))[:, tf.newaxis] // (_VALUES - 1)
     below = tf.cumsum(counts, axis=1, exclusive=True)
     table = tf.clip_by_value((below + step // 2) // tf.maximum(step, 1), 0, _VALUES - 1)
@@ -49,7 +50,7 @@ def invert(image: tf.Tensor, level: float) -> tf.Tensor:
 
 
 def posterize(image: tf.Tensor, level: float) -> tf.Tensor:
-    """Keeps the highest bits: one at levels below 5, then two, three from 7.5, four at level 10."""
+    """Keeps the highest bits of each value: one at levels below 5, two from 5, three from 7.5, four at level 10."""
     bits = max(int(level / HIGHEST_LEVEL * 4), 1)
     return tf.bitwise.bitwise_and(image, tf.constant(_VALUES - 2 ** (8 - bits), tf.uint8))
 
@@ -57,23 +58,24 @@ def posterize(image: tf.Tensor, level: float) -> tf.Tensor:
 def solarize(image: tf.Tensor, level: float) -> tf.Tensor:
     """Inverts the values from `level / 10 * 256` on.
 
-    At level 10 that is 256, which wraps to 0 in DeepLab2's bytes: all values are inverted, here too. No policy goes
-    there.
+    At level 10 this threshold is 256, which DeepLab2 stores in a byte as 0, so that all values are inverted; they are
+    here too. No policy has that level.
     """
     threshold = int(level / HIGHEST_LEVEL * _VALUES) % _VALUES
     return tf.where(image < threshold, image, 255 - image)
 
 
 def color(image: tf.Tensor, level: float) -> tf.Tensor:
-    """Less colour, down to almost grey, at levels below 5, more above."""
+    """Less color at levels below 5, at level 0 almost grey; more color above."""
     return _blend(tf.image.rgb_to_grayscale(image), image, level)
 
 
 def contrast(image: tf.Tensor, level: float) -> tf.Tensor:
     """Less contrast at levels below 5, more above.
 
-    Pillow contracts to the mean grey of the image. DeepLab2 sums the image's histogram of 256 bins and divides by 256,
-    which is the number of pixels / 256: white for any image of 65280 pixels or more. We do the same.
+    Pillow moves values towards the mean grey of the image or away from it. DeepLab2 means to, but in place of that mean
+    takes the sum of the grey histogram divided by its 256 bins, which is the number of pixels / 256: white for every
+    image of 65280 pixels or more. So do we.
     """
     grey = tf.minimum(tf.reduce_prod(tf.shape(image)[:2]) // _VALUES, _VALUES - 1)
     return _blend(grey, image, level)
@@ -90,7 +92,7 @@ def sharpness(image: tf.Tensor, level: float) -> tf.Tensor:
     pixels = tf.cast(image, tf.float32)[tf.newaxis]
     smooth = _to_bytes(tf.nn.depthwise_conv2d(pixels, kernel, [1, 1, 1, 1], "SAME")[0])
     inside = _blend(smooth[1:-1, 1:-1], image[1:-1, 1:-1], level)
-    # What lies outside, also of images of one or two lines or columns, where nothing lies inside.
+    # The slices also fit images of one or two rows or columns, which have no inner pixels.
     lines = tf.concat([image[1:-1, :1], inside, image[1:-1, 1:][:, -1:]], 1)
     return tf.concat([image[:1], lines, image[1:][-1:]], 0)
 
@@ -109,7 +111,7 @@ OPERATIONS: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
 
 
 def _blend(least: tf.Tensor, image: tf.Tensor, level: float) -> tf.Tensor:
-    """least + f * (image - least), f from 0.1 at level 0 over 1.0 (the image) at level 5 to 1.9 at level 10."""
+    """least + f * (image - least), where f is 0.1 at level 0, 1.0 (the image itself) at level 5, 1.9 at level 10."""
     factor = level / HIGHEST_LEVEL * 1.8 + 0.1
     if factor == 1.0:
         return image
@@ -118,4 +120,5 @@ def _blend(least: tf.Tensor, image: tf.Tensor, level: float) -> tf.Tensor:
 
 
 def _to_bytes(values: tf.Tensor) -> tf.Tensor:
+    # The cast truncates, as DeepLab2's does.
     return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)

@@ -9,13 +9,13 @@ import tensorflow as tf
 from deeplab2_kmax.input_pipeline.checks import require
 from deeplab2_kmax.records import schema
 
-# 400 MB as RGB and 0.5 GB as a label: more than any camera, and more than training could use. TensorFlow's own limit
+# 400 MB as RGB and 0.5 GB as a label: more than cameras take, and more than training could use. TensorFlow's own limit
 # for a decoded image is four times as high.
 MAX_PIXELS = 2**27
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Width and height are the last eight bytes up to here.
+# In a PNG file, width and height are the last eight bytes before this one.
 _PNG_SIZE_END = 24
 
 
@@ -25,7 +25,7 @@ class Record(NamedTuple):
     Attributes:
         image: [H, W, 3] uint8 RGB.
         label: [H, W] int32 panoptic ids (`semantic * divisor + instance`), or None.
-        name: scalar string, the file name the image had.
+        name: scalar string, the name of the image file that the record was made from.
         size: [2] int32, (H, W).
     """
 
@@ -36,18 +36,18 @@ class Record(NamedTuple):
 
 
 def decode_record(serialized: tf.Tensor, has_labels: bool) -> Record:
-    """Decodes one serialized tf.train.Example as DeepLab2 writes them.
+    """Decodes one serialized tf.train.Example of the kind that DeepLab2 writes.
 
-    Pixels are taken as they are stored, like DeepLab2 does: EXIF orientation is not looked at. Our converters store
-    upright images, see `schema.encode_record`.
+    Pixels are taken as they are stored, as in DeepLab2: EXIF orientation is ignored. Our converters store upright
+    images, see `schema.encode_record`.
 
     Args:
         serialized: scalar string.
-        has_labels: False leaves labels unread, whether there are any or not.
+        has_labels: False ignores labels, whether there are any or not.
 
     Raises:
-        tf.errors.InvalidArgumentError: while iterating: a missing key, an image that is broken or cut short, sizes
-            that disagree. `faults.data_errors` turns it into a DataError that names the record.
+        tf.errors.InvalidArgumentError: while iterating: a key is missing, an image is broken or cut short, or sizes
+            disagree. `faults.data_errors` turns it into a DataError that names the record.
     """
     parsed = tf.io.parse_single_example(serialized, schema.feature_spec(has_labels))
     size = _checked_size(parsed[schema.IMAGE_HEIGHT], parsed[schema.IMAGE_WIDTH])
@@ -61,7 +61,7 @@ def decode_record(serialized: tf.Tensor, has_labels: bool) -> Record:
 def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """[2] int32, (height, width) of a record."""
     size = tf.stack([height, width])
-    # Each side first: the product of two numbers read from a broken record may overflow.
+    # Each side is limited by itself too, as the product of two numbers from a broken record may overflow.
     within = tf.reduce_all(size >= 1) & tf.reduce_all(size <= MAX_PIXELS) & (height * width <= MAX_PIXELS)
     with tf.control_dependencies([require(within, "expected an image of 1 to", MAX_PIXELS, "pixels, got", size)]):
         return tf.cast(size, tf.int32)
@@ -70,8 +70,8 @@ def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 def _decode_image(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """[H, W, 3] uint8. Grey, palette and CMYK images become RGB, 16 bits become 8, transparency is dropped."""
     # The header is compared before anything is decoded, so that a small file cannot fill the memory.
-    came = _header_size(encoded)
-    same = require(tf.reduce_all(came == size), "image of height, width", came, "but the record says", size)
+    found = _header_size(encoded)
+    same = require(tf.reduce_all(found == size), "image of height, width", found, "but the record says", size)
     with tf.control_dependencies([same]):
         encoded = tf.identity(encoded)
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
@@ -81,7 +81,7 @@ def _decode_image(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 def _header_size(encoded: tf.Tensor) -> tf.Tensor:
     """[2] int32, (height, width) that the header of a JPEG or PNG announces."""
-    # Zeros at the end, for files that are shorter than a header.
+    # Padded with zeros, because tf.strings.substr and decode_raw fail on files that are shorter than a header.
     head = tf.strings.join(
         [tf.strings.substr(tf.strings.join([encoded, "\0"]), 0, _PNG_SIZE_END), "\0" * _PNG_SIZE_END]
     )
@@ -90,6 +90,7 @@ def _header_size(encoded: tf.Tensor) -> tf.Tensor:
     known = require(is_jpeg | is_png, "expected a JPEG or PNG image, got", tf.strings.length(encoded), "other bytes")
 
     def of_png() -> tf.Tensor:
+        # Stored as width, height, in big-endian order.
         numbers = tf.strings.substr(head, _PNG_SIZE_END - 8, 8)
         return tf.io.decode_raw(numbers, tf.int32, little_endian=False)[::-1]
 
@@ -98,13 +99,14 @@ def _header_size(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_label(encoded: tf.Tensor, label_format: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[H, W] int32 panoptic ids of a label that is stored as raw int32 numbers."""
     is_raw = require(label_format == schema.RAW_LABEL, "expected a label in format raw, got", label_format)
-    expected, came = 4 * tf.reduce_prod(size), tf.strings.length(encoded)
+    expected, got = 4 * tf.reduce_prod(size), tf.strings.length(encoded)
     with tf.control_dependencies([is_raw]):
         fits = require(
-            came == expected,
+            got == expected,
             *("label of another size than the image: an int32 label of height, width", size, "has", expected),
-            *("bytes, got", came),
+            *("bytes, got", got),
         )
     with tf.control_dependencies([fits]):
         encoded = tf.identity(encoded)

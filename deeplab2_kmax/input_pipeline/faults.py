@@ -1,7 +1,8 @@
-"""Naming the record at fault.
+"""Names the record that stopped a run.
 
-The pipeline is built for speed and TensorFlow's errors do not say which record they come from. When one arises, the
-shards are read once more in order, checking only, to find the first record that cannot be used.
+TensorFlow's errors do not say which record they come from, and keeping track of it would slow the pipeline down. So
+when an error arises, the shards are read once more, in order and only to check them, up to the first record that cannot
+be used.
 """
 
 from __future__ import annotations
@@ -24,36 +25,42 @@ from deeplab2_kmax.records.shards import find_shards
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
 
-# TensorFlow raises UnicodeDecodeError where its message quotes a broken record.
+# TensorFlow raises UnicodeDecodeError if its message quotes a broken record.
 _DATA_FAULTS = (
     tf.errors.InvalidArgumentError,
     tf.errors.DataLossError,
     tf.errors.NotFoundError,
     UnicodeDecodeError,
-    # What `bad_records` stops with.
+    # What an error raised in `bad_records` comes out as.
     tf.errors.UnknownError,
 )
 
 
 @contextlib.contextmanager
 def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Iterator[None]:
-    """Wraps a loop over batches of `build_dataset(options, is_training)`, in Python or inside a tf.function.
+    """Names the record at fault if the loop over batches inside of the `with` fails because of the data.
+
+    Args:
+        options: those that the data set was built from, by `build_dataset(options, is_training)`. The loop may be in
+            Python or inside a tf.function.
+        is_training: see `options`.
 
     Raises:
-        DataError: in place of a TensorFlow error that comes from the data, naming shard, record index (from 0), file
+        DataError: in place of a TensorFlow error that comes from the data; names shard, record index (from 0), file
             name and reason. Errors that come from elsewhere, or whose record is not found, pass unchanged.
     """
     try:
         yield
     except _DATA_FAULTS as error:
+        # The op that asks a data set for its next batch; without it in the message, the network failed, not the data.
         if "IteratorGetNext" not in message_of(error):
             raise
         if stopped := stopped_by(message_of(error)):
             raise stopped from error
         if isinstance(error, tf.errors.NotFoundError):
             raise DataError(
-                f"a file of the data went away while it was being read: {reason(error)}. Once it is back, the same"
-                " command goes on"
+                f"a data file disappeared while it was being read: {reason(error)}. Once it is back, the same command"
+                " goes on"
             ) from error
         logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
         found = diagnose(PipelineSettings.from_options(options, is_training))
@@ -63,7 +70,7 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
 
 
 def diagnose(settings: PipelineSettings) -> DataError | None:
-    """Decodes and checks all records in order; describes the first that fails, or returns None."""
+    """Decodes and checks all records in order; the error about the first one that fails, None if all are sound."""
     for shard in find_shards(settings.file_patterns, settings.descriptor.name):
         found = _first_fault(shard, settings)
         if found is not None:
@@ -72,6 +79,8 @@ def diagnose(settings: PipelineSettings) -> DataError | None:
 
 
 def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
+    """`diagnose` for one file."""
+
     @tf.autograph.experimental.do_not_convert
     def check(serialized: tf.Tensor) -> tf.Tensor:
         return check_record(serialized, settings).image
@@ -88,7 +97,7 @@ def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
 
 
 def _file_name(shard: str, index: int) -> str:
-    """ " (file name)" of a record, empty where not even that can be read."""
+    """The file name of a record as " (name)"; empty if not even that can be read."""
     try:
         serialized = next(iter(tf.data.TFRecordDataset(shard).skip(index))).numpy()
         feature = tf.train.Example.FromString(serialized).features.feature[schema.IMAGE_FILENAME]

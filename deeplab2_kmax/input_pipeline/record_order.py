@@ -1,7 +1,7 @@
 """Which worker reads which records, and in what order.
 
-The order of an epoch depends on the seed and the epoch's number alone. So a run that stopped can go on at any record
-without repeating what it did: whole epochs are passed over by counting, only the last one is read up to the place.
+The order of an epoch depends on the seed and the epoch's number alone. So a run that was stopped can go on at any
+record without repeating its work: whole epochs are skipped by counting, and only the last one is read up to the record.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.records.shards import filled_shards
 from deeplab2_kmax.records.tfrecord import count_records
+from deeplab2_kmax.wording import counted
 
 _SHARDS_READ_AT_ONCE = 16
-# Of the epochs of one run: of the records, and of those to paste from.
+# An epoch has two orders: that of its records, and that of the records to paste from.
 _ORDERS = 2
 
+# (path of a file, its number in the share) -> its records.
 ReadShard = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """What one worker reads.
+    """The records that one worker reads.
 
     Attributes:
         files: the shards it opens.
-        workers: how many workers divide the records of each of these files among them; 1: it has them to itself.
-        worker: its number among those, from 0.
+        workers: how many workers divide the records of each of these files among them; 1: it reads whole files.
+        worker: its number among these workers, from 0.
     """
 
     files: tuple[str, ...]
@@ -38,24 +40,27 @@ class Share:
     worker: int = 0
 
     def count(self) -> int:
-        """The records of this share; reads the headers of all records in its files."""
+        """How many records this share has; reads the headers of all records in its files."""
         counts = [count_records(path) for path in self.files]
         return sum(len(range(self._first(number), count, self.workers)) for number, count in enumerate(counts))
 
     def of(self, records: tf.data.Dataset, number: tf.Tensor) -> tf.data.Dataset:
-        """This worker's part of the records of the file `number`."""
+        """This worker's part of the records of file `number`, scalar int64."""
         return records if self.workers == 1 else records.shard(self.workers, self._first(number))
 
-    def _first(self, number):
-        # Each file begins with another worker, so that small files do not all go to the first one.
+    def _first(self, number: int | tf.Tensor) -> int | tf.Tensor:
+        # Each file starts with another worker, so that the only records of small files do not all go to the first one.
         return (self.worker - number) % self.workers
 
 
 def share_of(shards: Sequence[str], input_context: tf.distribute.InputContext | None) -> Share:
-    """Whole files, where there is one for each worker; else every worker opens all files and takes turns in each."""
+    """Shares the files among workers.
+
+    Each gets whole files if there is at least one for each; else all open all files and take turns in each.
+    """
     if input_context is None or input_context.num_input_pipelines == 1:
         return Share(tuple(shards))
-    # A worker must not be left with empty files only.
+    # A worker must not get empty files only.
     filled = filled_shards(shards)
     workers, worker = input_context.num_input_pipelines, input_context.input_pipeline_id
     if len(filled) >= workers:
@@ -76,28 +81,29 @@ def records_in_order(share: Share, read: ReadShard = read_shard) -> tf.data.Data
 def random_orders(
     share: Share, settings: PipelineSettings, seed: int, first_record: int = 0, read: ReadShard = read_shard
 ) -> tuple[tf.data.Dataset, ...]:
-    """The records of the share in random order without end, all of them once before any comes again.
+    """The records of the share in random order, without end; each comes once before any comes again.
 
     Args:
         share: see `share_of`.
-        settings: `shuffle_buffer_size` and `copy_paste` are read.
+        settings: `shuffle_buffer_size` and `copy_paste` are used.
         seed: decides the order.
-        first_record: how many records to pass over.
-        read: the records of a file, by its path and its number in the share.
+        first_record: how many records to skip.
+        read: reads a file.
 
     Returns:
-        One data set; with copy-paste a second one, of the records to paste from, in an order of its own.
+        One data set; with copy-paste also a second one, with the records to paste from, in another order.
 
     Raises:
-        DataError: there is no record at all for this worker.
+        DataError: this worker gets no record at all.
     """
+    # Counting reads every header, so it is only done where the count is needed.
     epoch, passed = 0, 0
     if first_record or share.workers > 1:
         count = share.count()
         if not count:
             raise DataError(
-                f"no record for worker {share.worker}: {share.workers} workers share {len(share.files)} file(s), which"
-                f" hold too few records, e.g. {share.files[0]}"
+                f"no record for worker {share.worker}: {share.workers} workers share"
+                f" {counted(len(share.files), 'file')} with too few records, e.g. {share.files[0]}"
             )
         epoch, passed = divmod(first_record, count)
 
@@ -125,5 +131,5 @@ def _shuffled(share: Share, settings: PipelineSettings, seed: tf.Tensor, read: R
 
 
 def _numbered(share: Share) -> tf.data.Dataset:
-    """(number, path) of the files."""
+    """Data set of (number, path) of the files."""
     return tf.data.Dataset.from_tensor_slices((tf.range(len(share.files), dtype=tf.int64), list(share.files)))

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Union
+
 import tensorflow as tf
 
-# The network normalises by x / 127.5 - 1, so this grey is zero to it.
+# The network normalizes by x / 127.5 - 1, so this grey becomes zero.
 PADDING_GREY = 127.5
 
+# Height and width: numbers, or a tensor [2] int32.
+Size = Union[Sequence[int], tf.Tensor]
 
-def resize_align_corners(images: tf.Tensor, size, method: str = "bilinear") -> tf.Tensor:
+
+def resize_align_corners(images: tf.Tensor, size: Size, method: str = "bilinear") -> tf.Tensor:
     """Resizes so that the centers of corner pixels stay at the corners: output i reads input i * (in - 1) / (out - 1).
 
     Args:
-        images: [H, W, C] or [B, H, W, C], any numeric dtype.
+        images: [H, W, C] or [B, H, W, C], of any numeric dtype.
         size: (height, width), Python ints or an int32 tensor [2].
-        method: "bilinear" (float32 out) or "nearest" (dtype kept; for ids).
+        method: "bilinear", which gives float32, or "nearest", which keeps the dtype and is meant for ids.
 
     Returns:
         The images at the new size, of the same rank.
 
     Raises:
-        ValueError: another method, or another rank.
+        ValueError: the method or the rank is another one.
     """
     rank = images.shape.rank
     if rank not in (3, 4):
         raise ValueError(f"expected [H, W, C] or [B, H, W, C], got shape {images.shape}")
     batch = images if rank == 4 else images[tf.newaxis]
+    # tf.image.resize has no align_corners in TensorFlow 2.
     if method == "bilinear":
         batch = tf.raw_ops.ResizeBilinear(images=tf.cast(batch, tf.float32), size=size, align_corners=True)
     elif method == "nearest":
@@ -41,16 +48,17 @@ def fitted_size(
     max_size: tuple[int, int] | None = None,
     factor: int | None = None,
 ) -> tf.Tensor:
-    """The size to which an image is resized, its aspect ratio kept up to rounding.
+    """The size to which an image is resized; its aspect ratio is kept up to rounding.
 
-    First both sides are brought to at least `min_size` (also scaling down), then, where either exceeds `max_size`,
-    both are scaled down; last, both are rounded up to a multiple of `factor` plus one. The arithmetic is float32 with
-    floor, as in DeepLab2, so that sizes agree to the pixel.
+    First the image is scaled, up or down, so that both sides just reach `min_size`. Then, if a side exceeds `max_size`,
+    it is scaled down to fit. Last, both sides are rounded up to a multiple of `factor` plus one. All is computed in
+    float32 and rounded down, as in DeepLab2, so that sizes agree to the pixel.
 
     Args:
         size: [2] int32, (height, width) of the image.
-        min_size, max_size: (height, width) bounds in pixels, None for no bound.
-        factor: None or 0 leaves sizes unrounded. With it, `max_size` is first lowered to a multiple plus one.
+        min_size: (height, width) in pixels, see above; None: no bound.
+        max_size: (height, width) in pixels, see above; None: no bound.
+        factor: see above; None or 0: sizes are not rounded. Else `max_size` is first lowered to a multiple plus one.
 
     Returns:
         [2] int32.
@@ -60,7 +68,8 @@ def fitted_size(
         size = _scaled(size, tf.reduce_max(_ratios(min_size, size)))
     if max_size:
         if factor:
-            max_size = tuple(side - (side - 1) % factor for side in max_size)
+            # Else rounding up could exceed it.
+            max_size = max_size[0] - (max_size[0] - 1) % factor, max_size[1] - (max_size[1] - 1) % factor
         size = _scaled(size, tf.minimum(tf.reduce_min(_ratios(max_size, size)), 1.0))
     if factor:
         size += (1 - size) % factor
@@ -78,19 +87,21 @@ def resize_for_inference(
 
     Args:
         image: [H, W, 3] uint8 or float, RGB 0..255; H and W may be unknown in a graph.
-        crop_size: (height, width) the network takes.
-        min_size, max_size, factor: see `fitted_size`; without `max_size` the image is made to fit the crop.
+        crop_size: (height, width) that the network takes.
+        min_size: see `fitted_size`.
+        max_size: see `fitted_size`; None: the image is made to fit the crop.
+        factor: see `fitted_size`.
 
     Returns:
-        The image [h, w, 3] float32 of the crop size, 0..255, padded with `PADDING_GREY`; and the [2] int32 size that
-        the resized image has in its upper left corner.
+        The image [h, w, 3] float32 of the crop size, 0..255, padded with `PADDING_GREY`; and the size, [2] int32, of
+        the resized image, which lies in its upper left corner.
     """
     size = fitted_size(tf.shape(image)[:2], min_size, max_size or crop_size, factor)
     return pad_to(resize_align_corners(image, size), crop_size, PADDING_GREY), size
 
 
-def pad_to(pixels: tf.Tensor, size: tuple[int, int], value) -> tf.Tensor:
-    """Pads [H, W, C] below and to the right with `value` to (height, width) `size`, which neither side may exceed."""
+def pad_to(pixels: tf.Tensor, size: tuple[int, int], value: float) -> tf.Tensor:
+    """Pads [H, W, C] with `value`, below and to the right, to (height, width) `size`; neither side may exceed it."""
     missing = tf.convert_to_tensor(size, tf.int32) - tf.shape(pixels)[:2]
     padded = tf.pad(pixels, [[0, missing[0]], [0, missing[1]], [0, 0]], constant_values=value)
     return tf.ensure_shape(padded, [*size, pixels.shape[-1]])
@@ -101,5 +112,5 @@ def _ratios(bound: tuple[int, int], size: tf.Tensor) -> tf.Tensor:
 
 
 def _scaled(size: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    # DeepLab2 has no lower limit and fails on images so thin that a side rounds down to nothing.
+    # Without a lower limit, DeepLab2 fails on images so thin that a side is rounded down to 0.
     return tf.maximum(tf.cast(tf.floor(tf.cast(size, tf.float32) * ratio), tf.int32), 1)

@@ -1,4 +1,4 @@
-"""What a decoded record becomes: a training sample or an evaluation sample, under DeepLab2's names."""
+"""Turns decoded records into training and evaluation samples, under DeepLab2's names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 def training_sample(
     record: Record, source: Record | None = None, *, seed: tf.Tensor, settings: PipelineSettings
 ) -> dict[str, tf.Tensor]:
-    """A random crop of the image and its targets; arguments as for `augmented`.
+    """A random crop of an image, and its targets; the arguments are those of `augmented`.
 
     Returns:
-        `image` [h, w, 3] float32 0..255 of the crop size, the entries of `targets.make_targets`, and `image_name`, a
-        scalar string that says where the pixels are from.
+        `image` [h, w, 3] float32 0..255 of the crop size; the entries of `targets.make_targets`; and `image_name`, a
+        scalar string that names the images which the pixels are from.
     """
     image, label, distinct = augmented(record, source, seed=seed, settings=settings)
     name = record.name
-    if settings.copy_paste:
+    if settings.copy_paste and source is not None:
         name = tf.strings.join([name, " with segments of ", source.name])
     return {"image": image, "image_name": name, **_targets(label, settings, distinct)}
 
@@ -29,16 +29,19 @@ def training_sample(
 def augmented(
     record: Record, source: Record | None = None, *, seed: tf.Tensor, settings: PipelineSettings
 ) -> tuple[tf.Tensor, tf.Tensor, targets.DistinctIds]:
-    """A random crop, segments of another pasted onto it where `settings.copy_paste` says so.
+    """A random crop; with `settings.copy_paste`, segments of another random crop are pasted onto it.
 
     Args:
         record: image and label; the label is needed.
-        source: where segments to paste come from; needed if `settings.copy_paste` is set.
-        seed: [2] int64 that decides scale, position, flip, colours and what is pasted.
+        source: the record whose segments are pasted; needed with `settings.copy_paste`.
+        seed: [2] int64 that decides scale, position, flip, colors and what is pasted.
         settings: how to augment.
 
     Returns:
-        Image [h, w, 3] float32 0..255 of the crop size, label [h, w] int32 panoptic ids, and the distinct ones of them.
+        Image [h, w, 3] float32 0..255 of the crop size, label [h, w] int32 panoptic ids, and the distinct ids in it.
+
+    Raises:
+        ValueError: there is no `source` though `settings.copy_paste` needs one.
     """
     descriptor = settings.descriptor
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
@@ -46,6 +49,8 @@ def augmented(
     image, label = augmentation.pad_crop(crop, settings.crop_size, descriptor.void_id)
     if not settings.copy_paste:
         return image, label, targets.list_ids(label)
+    if source is None:
+        raise ValueError("source: expected a record to paste segments from, as settings.copy_paste is set; got None")
     source_crop = training_crop(source, seeds[1], settings.copy_paste.scale_range, settings)
     return copy_paste.paste(image, label, source_crop, seeds[2], descriptor, settings.copy_paste, settings.max_thing_id)
 
@@ -53,7 +58,14 @@ def augmented(
 def training_crop(
     record: Record, seed: tf.Tensor, scale_range: tuple[float, float], settings: PipelineSettings
 ) -> augmentation.Crop:
-    """A random crop of one image, its colours changed; see `augmented`."""
+    """A random crop of one image, with AutoAugment's color operations.
+
+    Args:
+        record: image and label.
+        seed: [2] int64 that decides scale, position, flip and colors.
+        scale_range: (smallest, largest) factor of the random scale.
+        settings: how to augment.
+    """
     window_seed, chain_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     window = augmentation.draw_window(window_seed, record.size, scale_range, settings)
     policy = autoaugment.POLICIES.get(settings.autoaugment_policy)
@@ -62,7 +74,11 @@ def training_crop(
 
 
 def evaluation_sample(record: Record, settings: PipelineSettings) -> dict[str, tf.Tensor]:
-    """The whole image, resized and padded to the crop as DeepLab2 does, and what evaluation at its own size needs.
+    """The whole image, resized and padded to the crop as in DeepLab2, and what evaluation at its own size needs.
+
+    Args:
+        record: image and, where there is one, label.
+        settings: the sizes, and the classes.
 
     Returns:
         `image` [h, w, 3] float32 0..255 of the crop size; `resized_image` [h', w', 3] float32, the same before
@@ -91,7 +107,7 @@ def evaluation_sample(record: Record, settings: PipelineSettings) -> dict[str, t
 
 
 def evaluation_padding(settings: PipelineSettings) -> dict[str, object]:
-    """By entry, what fills up the smaller images of an evaluation batch: grey, void and no crowd.
+    """{entry: what fills up the smaller images of an evaluation batch}: grey, void, and no crowd.
 
     `size_resized` and `size_raw` tell the true sizes of `resized_image` and of the `_raw` entries.
     """

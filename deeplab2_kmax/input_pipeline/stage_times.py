@@ -1,14 +1,15 @@
-"""Where the time of the training input goes: one stage after the other, in CPU time."""
+"""Measures how much CPU time each stage of the training input takes."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from deeplab2_kmax.input_pipeline import pipeline, samples
-from deeplab2_kmax.input_pipeline.decoding import decode_record
+from deeplab2_kmax.input_pipeline.decoding import Record, decode_record
 from deeplab2_kmax.input_pipeline.record_order import share_of
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.records.shards import find_shards
@@ -16,21 +17,26 @@ from deeplab2_kmax.records.shards import find_shards
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
 
+# The first elements wait for threads to start and buffers to fill.
 _WARM_UP = 4
 
 
-def stage_times(options: dataset_pb2.DatasetOptions, images: int) -> dict[str, float]:
-    """CPU seconds an image that training takes for each stage, over all threads of the process.
+# Of one sample: (position, serialized record), one or two of them; see `pipeline.training_records`.
+Numbered = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
-    The pipeline is run up to each stage in turn; a stage's time is what it adds. Nothing else should run in the
-    process.
+
+def stage_times(options: dataset_pb2.DatasetOptions, images: int) -> dict[str, float]:
+    """Measures the stages of the training input.
+
+    The pipeline is run up to each stage in turn, and the time that a stage adds is its own. CPU time is that of all
+    threads of the process, so nothing else should run in it.
 
     Args:
-        options: of the training data.
-        images: how many are prepared for each stage.
+        options: the options of the training data.
+        images: how many images to prepare for each stage.
 
     Returns:
-        Seconds by stage: "read" (and shuffle), "decode", "augment", "targets", "batch".
+        CPU seconds per image of the stages "read" (and shuffle), "decode", "augment", "targets" and "batch".
     """
     settings = PipelineSettings.from_options(options, is_training=True)
     times, before = {}, 0.0
@@ -43,16 +49,17 @@ def stage_times(options: dataset_pb2.DatasetOptions, images: int) -> dict[str, f
 
 
 def _up_to_each_stage(settings: PipelineSettings) -> dict[str, tf.data.Dataset]:
+    """{name of a stage: the pipeline up to and including it}."""
     shards = find_shards(settings.file_patterns, settings.descriptor.name)
     records = pipeline.training_records(share_of(shards, None), settings)
 
-    def decoded(numbered):
+    def decoded(numbered: Numbered) -> tuple[Record, ...]:
         return tuple(decode_record(record, has_labels=True) for _, record in numbered)
 
-    def seed(numbered):
+    def seed(numbered: Numbered) -> tf.Tensor:
         return tf.stack([tf.constant(0, tf.int64), numbered[0][0]])
 
-    def then(function):
+    def then(function: Callable[..., Any]) -> tf.data.Dataset:
         function = tf.autograph.experimental.do_not_convert(function)
         return records.map(function, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -67,7 +74,7 @@ def _up_to_each_stage(settings: PipelineSettings) -> dict[str, tf.data.Dataset]:
 
 
 def _cpu_seconds(dataset: tf.data.Dataset, elements: int) -> float:
-    """For each element, of a new iterator after some elements of warming up."""
+    """CPU seconds that one element takes, measured after some elements to warm up."""
     iterator = iter(dataset)
     for _ in range(_WARM_UP):
         next(iterator)
