@@ -41,13 +41,13 @@ def test_real_images_equal_deeplab2s_input(batches, name):
     assert set(expected) - set(batch) == NOT_OURS
     assert set(batch) - set(expected) == {"size_resized"}
     for key in set(expected) & set(batch):
-        facts, came = expected[key], batch[key]
-        assert list(came.shape) == facts["shape"], key
+        facts, got = expected[key], batch[key]
+        assert list(got.shape) == facts["shape"], key
         if "sha256" in facts:
-            assert hashlib.sha256(came.astype(np.int32).tobytes()).hexdigest() == facts["sha256"], key
+            assert hashlib.sha256(got.astype(np.int32).tobytes()).hexdigest() == facts["sha256"], key
         elif "mean" in facts:
-            assert came.mean(dtype=np.float64) == pytest.approx(facts["mean"], abs=1e-2), key
-            assert (came.min(), came.max()) == (facts["min"], facts["max"]), key
+            assert got.mean(dtype=np.float64) == pytest.approx(facts["mean"], abs=1e-2), key
+            assert (got.min(), got.max()) == (facts["min"], facts["max"]), key
     assert not batch["is_crowd_gt"].any() and not batch["is_crowd_raw"].any()
     with np.load(GOLDEN / f"coco_sample_eval641_{name}.npz") as every_fourth:
         np.testing.assert_allclose(batch["image"][0, ::4, ::4], every_fourth["image"], atol=1e-2)
