@@ -69,6 +69,28 @@ class RestoreReport:
     unused: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
+    @classmethod
+    def of_shapes(
+        cls, path: str, wanted: Mapping[str, Sequence[int]], stored: Mapping[str, Sequence[int]]
+    ) -> RestoreReport:
+        """Compares variables with the content of a file; those of equal key and shape count as loaded.
+
+        Args:
+            path: of the file.
+            wanted: shapes of the variables by their keys.
+            stored: shapes of the arrays in the file by their keys.
+        """
+        shared = sorted(wanted.keys() & stored.keys())
+        fitting = [key for key in shared if tuple(stored[key]) == tuple(wanted[key])]
+        misshaped = [key for key in shared if tuple(stored[key]) != tuple(wanted[key])]
+        return cls(
+            path=path,
+            loaded=tuple(fitting),
+            missing=tuple(sorted(wanted.keys() - stored.keys())),
+            misshaped=tuple(f"{key}: {list(stored[key])} -> {list(wanted[key])}" for key in misshaped),
+            unused=tuple(sorted(stored.keys() - wanted.keys())),
+        )
+
     @property
     def complete(self) -> bool:
         """Whether model and checkpoint fit each other exactly."""
@@ -216,20 +238,11 @@ def _compare(
 ) -> RestoreReport:
     stored = {key[: -len(_VALUE)]: shape for key, shape in shapes.items() if key.endswith(_VALUE) and _SLOT not in key}
     wanted = {key: tuple(variable.shape) for key, variable in variables.items() if key.split("/")[0] not in exclude}
-    fitting = {key for key in wanted if key in stored and tuple(stored[key]) == wanted[key]}
-    return RestoreReport(
-        path=prefix,
-        loaded=tuple(sorted(fitting)),
-        missing=tuple(sorted(wanted.keys() - stored.keys())),
-        misshaped=tuple(
-            f"{key}: {list(stored[key])} -> {list(wanted[key])}"
-            for key in sorted((wanted.keys() & stored.keys()) - fitting)
-        ),
-        unused=tuple(
-            sorted(key for key in stored.keys() - variables.keys() if key.split("/")[0] not in _TRAINING_STATE)
-        ),
-        excluded=tuple(sorted(variables.keys() - wanted.keys())),
-    )
+    excluded = variables.keys() - wanted.keys()
+    # What is left out on request counts as used, and training state is expected in a checkpoint.
+    ignored = [key for key in stored if key in excluded or key.split("/")[0] in _TRAINING_STATE]
+    report = RestoreReport.of_shapes(prefix, wanted, {key: stored[key] for key in stored.keys() - set(ignored)})
+    return dataclasses.replace(report, excluded=tuple(sorted(excluded)))
 
 
 def save_checkpoint(model: tf.keras.Model, prefix: str) -> str:

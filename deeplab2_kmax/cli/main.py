@@ -33,8 +33,6 @@ _CONVERTERS = {
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),
 }
-
-
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
 _OUTPUT_HELP = "local or remote folder to write to; made where missing"
@@ -55,11 +53,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None
         argv: the arguments; None takes those of the process.
         prog: how the user calls the command, for its help.
     """
+    # Not parse_args: what `convert` does not know are flags of the converter.
     options, rest = _parser(prog).parse_known_args(argv)
     if rest and options.run is not _convert:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from deeplab2_kmax.terminal import quiet_libraries
 
+    # Has to come before the first import of TensorFlow, and so before any sub-command.
     quiet_libraries()
     with user_errors_as_one_line():
         try:

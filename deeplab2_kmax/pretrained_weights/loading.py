@@ -15,7 +15,6 @@ from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.keras_applications import read_keras_application
-from deeplab2_kmax.pretrained_weights.stored import StoredWeights
 from deeplab2_kmax.pretrained_weights.tensorflow_checkpoints import read_checkpoint
 
 _KERAS_FILES = (".h5", ".hdf5")
@@ -76,7 +75,11 @@ def load_pretrained_weights(
         stored = read_keras_application(path, ENCODERS[backbone].kind, batch_norm_epsilon)
     else:
         stored = read_checkpoint(path, variables)
-    report = _compare(path, {key: tuple(value.shape) for key, value in variables.items()}, stored)
+    report = RestoreReport.of_shapes(
+        path,
+        {key: tuple(value.shape) for key, value in variables.items()},
+        {key: value.shape for key, value in stored.items()},
+    )
     if _is_another_encoder(report, variables):
         raise CheckpointError(
             f"{path} does not hold weights of {backbone}\n"
@@ -90,20 +93,6 @@ def load_pretrained_weights(
         variables[key].assign(value)
     logging.info("%s", report)
     return report
-
-
-def _compare(path: str, wanted: dict[str, tuple[int, ...]], stored: StoredWeights) -> RestoreReport:
-    fitting = {key for key, shape in wanted.items() if key in stored and stored[key].shape == shape}
-    return RestoreReport(
-        path=path,
-        loaded=tuple(sorted(fitting)),
-        missing=tuple(sorted(wanted.keys() - stored.keys())),
-        misshaped=tuple(
-            f"{key}: {list(stored[key].shape)} -> {list(wanted[key])}"
-            for key in sorted((wanted.keys() & stored.keys()) - fitting)
-        ),
-        unused=tuple(sorted(stored.keys() - wanted.keys())),
-    )
 
 
 def _is_another_encoder(report: RestoreReport, variables: Iterable[str]) -> bool:

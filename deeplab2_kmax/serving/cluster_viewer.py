@@ -50,6 +50,7 @@ class ClusterViewer:
         self._input_options = input_options
         self._dataset = dataset
         self._subtitle = subtitle
+        # Traced once, here, which also tells the names of the layers.
         self._run = tf.function(self._forward, autograph=False).get_concrete_function(
             tf.TensorSpec([1, *input_options.crop_size, 3], tf.float32)
         )

@@ -189,6 +189,7 @@ class InferenceModel:
         size = fitted_size(
             tf.shape(images)[1:3], options.min_size, options.max_size or options.crop_size, options.resize_factor
         )
+        # Mid-grey on the right and at the bottom, as in training; the network's normalization makes zeros of it.
         missing = tf.constant(options.crop_size) - size
         padding = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]
         images = tf.pad(resize_align_corners(images, size), padding, constant_values=PADDING_GREY)

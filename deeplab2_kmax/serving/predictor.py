@@ -161,6 +161,7 @@ def list_segments(panoptic: np.ndarray, scores: np.ndarray, dataset: DatasetDesc
         scores: [H, W] float confidence of each pixel, 0..1.
         dataset: the classes of these ids.
     """
+    # Weighted counts of each id give the sums of its scores in one pass over the picture.
     ids, index = np.unique(panoptic, return_inverse=True)
     areas = np.bincount(index.ravel())
     means = np.bincount(index.ravel(), weights=scores.ravel()) / areas

@@ -225,6 +225,12 @@ def test_half_a_command_is_a_mistake_in_the_flags(capsys, words):
     assert complaints.startswith("usage: deeplab2-kmax")
 
 
+def test_a_converter_has_its_own_help():
+    process = _python("convert", "shapes", "--help")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("usage: ") and "--num_train" in process.stdout
+
+
 def test_the_version(capsys):
     status, printed, _ = _run(capsys, "--version")
     assert (status, printed) == (0, f"deeplab2_kmax {__version__}\n")

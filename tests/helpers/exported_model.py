@@ -20,7 +20,7 @@ from deeplab2_kmax.serving import Predictor
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "shapes" / "kmax_tiny.textproto"
-# Random weights are sure of nothing: without these limits every map would be void.
+# With random weights no confidence is high: with the usual thresholds every pixel would be void.
 OVERRIDES = (
     "train_dataset_options.crop_size=65,65",
     "eval_dataset_options.crop_size=65,65",
@@ -41,7 +41,7 @@ def config():
 
 @pytest.fixture(scope="session")
 def model(config, golden_value):
-    """The network as it is trained, with weights that give segments of several classes; new ones make all void."""
+    """The network as it is trained, with weights that give segments of several classes, not only void."""
     network = build_model(config)
     louder = {"transformer_class_head/_conv/kernel": 10.0, "pixel_space_mask_batch_norm/gamma": 2.0}
     for key, variable in checkpoint_variables(network).items():
