@@ -45,7 +45,7 @@ class LossSettings:
         semantic_sample_k: pixels drawn for the semantic loss in the same way; 0: all pixels.
         semantic_sample_temperature: as `instance_sample_temperature`.
         unmatched_slot_weight: VOID_OVERLAP or ONE: the weight, in the class term, of slots that match no mask.
-        positive_weight: share of matched slots in the class term, and factor of the dice term (alpha of the focal loss).
+        positive_weight: share of matched slots in the class term, and factor of the dice term (the focal loss's alpha).
         mask_approximation: the loss of reference masks.
         mask_approximation_things_only: leaves stuff out of it.
         auxiliary_outputs: how many auxiliary outputs the model gives in training.
