@@ -137,8 +137,8 @@ class Evaluator(orbit.StandardEvaluator):
         outputs = self._model(filled["image"], training=False)
         if self._loss_means:
             terms = self._loss(filled, outputs)
-            # Keras adds up over all replicas. There is one loss for each image, so the mean is over images, and a smaller
-            # last batch weighs less.
+            # Keras adds up over all replicas. There is one loss for each image, so the mean is over images, and
+            # a smaller last batch weighs less.
             for name, mean in self._loss_means.items():
                 mean.update_state(terms[name][:images])
         maps = self._postprocess(outputs)

@@ -1,4 +1,4 @@
-"""The evaluator with a stand-in model whose answers are known."""
+"""The evaluator with a stand-in for the model whose answers are known."""
 
 import io
 import json
@@ -28,7 +28,7 @@ RESIZED = ((9, 5), (5, 9), (9, 9))
 
 
 def truth(height, width):
-    """Left half stuff, right half an instance."""
+    """The true panoptic map: the left half is stuff, the right half a thing."""
     labels = np.full((height, width), 2 * 256, np.int32)
     labels[:, width // 2 + 1 :] = 1 * 256 + 1
     return labels
@@ -38,7 +38,7 @@ def sample(index):
     (height, width), (rows, columns) = SIZES[index], RESIZED[index]
     panoptic = truth(height, width)
     prediction = np.zeros((CROP, CROP), np.int32)
-    # What undoing the resize, nearest pixel and corners aligned, turns into the truth.
+    # The map that `undo_resize` (nearest pixel, corners aligned) turns into the truth.
     y = np.rint(np.linspace(0, height - 1, rows)).astype(int)
     x = np.rint(np.linspace(0, width - 1, columns)).astype(int)
     prediction[:rows, :columns] = panoptic[y][:, x]
@@ -71,7 +71,7 @@ def samples(labels=True):
 
 
 class Answers(tf.keras.Model):
-    """Has no weights: the answer is the image's red channel."""
+    """A model without weights, whose answer is the red channel of the image."""
 
     def call(self, images, training=False):
         return {"answer": tf.cast(images[..., 0], tf.int32)}
@@ -143,7 +143,7 @@ def test_a_second_evaluation_starts_anew(tmp_path):
     assert first == second
 
 
-def test_only_so_many_steps(tmp_path):
+def test_the_number_of_steps_can_be_limited(tmp_path):
     evaluator, _ = make_evaluator(tmp_path)
     evaluator.evaluate(tf.constant(1))
     assert json.loads((tmp_path / "metrics-120.json").read_text())["images"] == 2

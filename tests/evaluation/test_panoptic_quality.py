@@ -25,7 +25,7 @@ def quality():
 
 
 def image(*rows):
-    """A label map of 10 columns; a row is (class, instance) for all of it, or ten of them."""
+    """A label map of 10 columns. A row is given as one (class, instance) for all of its pixels, or as ten of them."""
     return np.array([[c * DIVISOR + i for c, i in (row if len(row) == 10 else [row] * 10)] for row in rows], np.int32)
 
 

@@ -87,7 +87,7 @@ def flat(structure):
 
 @pytest.mark.parametrize("sample", [False, True])
 def test_whole_loss_compiles_and_equals_the_host_path(sample):
-    # All pixels are drawn here, so that the draw changes nothing; the next test draws fewer.
+    # Here all pixels are drawn, so that both backends use the same ones; the next test draws fewer.
     settings = dataclasses.replace(SETTINGS, instance_sample_k=81 if sample else 0)
     terms, gradients = loss_and_gradient(settings)(scene(), make_outputs())
     compiled = tf.function(loss_and_gradient(settings, "xla"), jit_compile=True)
@@ -118,7 +118,7 @@ def test_batch_may_be_unknown():
         np.testing.assert_allclose(function(scene(), make_outputs())[name], value, rtol=1e-5, err_msg=name)
 
 
-def test_auxiliary_outputs_are_used_where_they_are():
+def test_auxiliary_outputs_are_used_if_there_are_any():
     loss = MaskTransformerLoss(SETTINGS)
     with_auxiliary, without = loss(scene(), make_outputs()), loss(scene(), make_outputs(auxiliary=0))
     assert tuple(sorted(with_auxiliary)) == tuple(sorted(loss.names)) and loss.names[-1] == "total_loss"
@@ -138,7 +138,7 @@ def test_terms_not_configured_are_left_out():
     assert "semantic_loss" not in MaskTransformerLoss(no_semantic)(scene(), outputs)
 
 
-def test_bfloat16_outputs_are_worked_on_in_float32():
+def test_losses_of_bfloat16_outputs_are_computed_in_float32():
     outputs = make_outputs(dtype=tf.bfloat16)
     terms, gradients = loss_and_gradient(SETTINGS)(scene(), outputs)
     as_float = tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), outputs)
@@ -170,7 +170,7 @@ def test_bad_batches_give_finite_losses(backend):
         np.testing.assert_array_equal(void[name], [0.0, 0.0])
 
 
-def test_predictions_that_are_not_finite_show_and_do_not_crash():
+def test_predictions_that_are_not_finite_give_nan_and_no_crash():
     outputs = make_outputs()
     outputs["pixel_space_mask_logits"] *= np.nan
     for backend in ("host", "xla"):
@@ -179,7 +179,7 @@ def test_predictions_that_are_not_finite_show_and_do_not_crash():
 
 
 def test_more_masks_than_slots():
-    """Eight stripes, each a thing of its own, and three slots; figures by the definition, pixel by pixel."""
+    """Eight stripes, each a thing of its own, and three slots; compared with the definition, pixel by pixel."""
     thing_id = np.tile(np.minimum(np.arange(9), 7)[:, None], [1, 9])[None]
     targets = make_targets(np.ones([1, 9, 9]), thing_id, [[1] * 8])
     outputs = make_outputs(batch=1, slots=3, auxiliary=0)
@@ -290,7 +290,7 @@ def test_pixels_are_sampled_where_the_semantic_loss_is_the_only_one():
     assert (np.abs(gradient[0]).sum(axis=-1) > 0).sum() == 5
 
 
-def test_unmatched_slots_weigh_one_or_their_void():
+def test_unmatched_slots_have_the_weight_one_or_that_of_their_overlap_with_void():
     semantic = np.full([1, 9, 9], 2)
     targets = make_targets(semantic, np.full([1, 9, 9], -1), [[-1] * 3])
     outputs = make_outputs(batch=1, auxiliary=0)
@@ -304,7 +304,7 @@ def test_unmatched_slots_weigh_one_or_their_void():
     assert void_gradient(dataclasses.replace(SETTINGS, unmatched_slot_weight=ONE))[:5].min() > 1e-3
 
 
-def test_mean_counts_what_is_not_zero():
+def test_mean_is_over_losses_other_than_zero():
     losses = tf.constant([[4.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
     np.testing.assert_allclose(mean_of_non_zero(losses), [7.0 / 3.0, 0.0])
     np.testing.assert_allclose(mean_of_non_zero(losses, 0.5), [3.0, 0.0])
@@ -323,7 +323,7 @@ def test_masks_of_a_scene():
         assert masks.pixel_is_labelled[0, 80] == 0
 
 
-def test_labels_at_a_whole_stride_only():
+def test_labels_are_only_downsampled_by_a_whole_stride():
     labels = tf.reshape(tf.range(81), [1, 9, 9])
     np.testing.assert_array_equal(strided_downsample(labels, (3, 3))[0], [[0, 4, 8], [36, 40, 44], [72, 76, 80]])
     for size in ((4, 4), (5, 3), (3, 5), (10, 10)):
@@ -331,7 +331,7 @@ def test_labels_at_a_whole_stride_only():
             strided_downsample(labels, size)
 
 
-def test_heads_of_another_data_set_are_named():
+def test_heads_with_the_classes_of_another_data_set_are_refused_by_name():
     outputs = make_outputs(auxiliary=0)
     with pytest.raises(ConfigError, match="auxiliary_semantic_head.output_channels: expected .* 5 .*, got 4"):
         MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "semantic_logits": outputs["semantic_logits"][..., :4]})

@@ -1,4 +1,4 @@
-"""The loss of reference masks."""
+"""The loss of reference masks: its definition, strides of layers, things only, and its part in the total."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Soft clustering learns a scene by heart, with all of its losses; k-means does in tests/trainer."""
+"""Soft clustering learns a scene by heart, and each of its losses falls."""
 
 import numpy as np
 import tensorflow as tf

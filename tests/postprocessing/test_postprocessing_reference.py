@@ -1,4 +1,4 @@
-"""Post-processing against a plain, slow painting of every mask on a canvas, over sizes, thresholds and hard inputs."""
+"""Post-processing against plainly painting every mask on a canvas, over sizes, thresholds and difficult inputs."""
 
 import dataclasses
 
@@ -135,12 +135,12 @@ def test_flat_logits():
 
 
 def test_steep_logits():
-    # Exponentials underflow between pixels; such cells are worked out by a softmax of their own. Logits of thousands
-    # are themselves rounded to 1e-4.
+    # Softmax sums underflow between pixels; the softmax of such cells is computed plainly. Logits of thousands are
+    # themselves rounded to 1e-4.
     assert_painted(random_outputs(spread=400.0), SETTINGS, tolerance=2e-3)
 
 
-def test_underflow_is_met():
+def test_steep_logits_make_softmax_sums_underflow():
     cells = softmax_sums.Cells.between((9, 11), (33, 41))
     sums, _ = softmax_sums.softmax_sums(random_outputs(spread=400.0)["pixel_space_mask_logits"], cells)
     assert 0 <= np.min(sums) < 1e-30
