@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 from absl import logging
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.input_pipeline.decoding import Record, decode_record
@@ -150,10 +151,10 @@ def read_placed(path: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
 
 def _require_readable(path: bytes) -> bytes:
     try:
-        with tf.io.gfile.GFile(path.decode(), "rb") as file:
+        with files.open_to_read(path.decode()) as file:
             file.read(1)
-    except tf.errors.OpError as error:
-        raise RuntimeError(_STOPPED.format(f"cannot read {path.decode()}: {error.message}")) from error
+    except OSError as error:
+        raise RuntimeError(_STOPPED.format(f"cannot read {path.decode()}: {error.strerror}")) from error
     return path
 
 
@@ -166,13 +167,13 @@ def _rest(path: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
 
 
 def sound_records(
-    placed: tf.data.Dataset, files: Sequence[str], settings: PipelineSettings, bad_records: BadRecords
+    placed: tf.data.Dataset, paths: Sequence[str], settings: PipelineSettings, bad_records: BadRecords
 ) -> tf.data.Dataset:
     """Decodes records and leaves out those that cannot be used.
 
     Args:
         placed: data set of (position, (number of the file, index in it, serialized)); see `read_placed`.
-        files: the paths; the number of a file is its place here.
+        paths: of the files; the number of a file is its place here.
         settings: what is expected of the records.
         bad_records: where records that are left out are noted.
 
@@ -198,7 +199,7 @@ def sound_records(
     check = tf.function(lambda serialized: check_record(serialized, settings).image, autograph=False)
 
     def note(number: int, index: int, in_a_row: int) -> bool:
-        _note(files[number], int(index), int(in_a_row), check, bad_records)
+        _note(paths[number], int(index), int(in_a_row), check, bad_records)
         return False
 
     @tf.autograph.experimental.do_not_convert
