@@ -1,31 +1,25 @@
-"""Images a second of the training input, beside DeepLab2's where a copy of it is given, and where the time goes.
+"""Measures images per second of the training input, beside DeepLab2's, and the CPU time of each of our stages.
 
-    python benchmarks/input_pipeline.py [--deeplab2_path=/path/to/deeplab2] [--coco_root=../shared/coco_sample]
-        [--crop=641] [--batches=40] [--rounds=4] [--plain]
+    python benchmarks/input_pipeline.py --coco_root=FOLDER [--deeplab2_path=PARENT] [--crop=641] [--batches=40]
+        [--rounds=4] [--plain]
 
-Both read the same records, made once from the images of a COCO folder and repeated to `--records`, with the same
-options: resize to the crop, scale 0.3 to 1.7, autoaugment and copy-paste as kMaX-DeepLab's COCO recipe, batches of 2.
-They run in turn (A B A B ...) in one process, each time with a new iterator whose first batches are not timed. CPU time
-counts every thread of the process and hardly depends on what else the machine does. `--plain` leaves autoaugment and
-copy-paste out. DeepLab2 needs its protos compiled (`protoc`), as its own installation notes say.
+Both read the same records, made from the training images of a COCO folder (a few dozen are enough) and repeated until
+there are `--records` of them, with the same options: resize to the crop, random scale 0.3 to 1.7, autoaugment and
+copy-paste as in kMaX-DeepLab's recipe for COCO, batches of 2. They take turns in one process, each time with a new
+iterator whose first batches are not timed. CPU time is that of all threads of the process, and hardly depends on what
+else the machine does.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import argparse
 import gc
 import pathlib
 import statistics
-import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from beside_deeplab2 import add_deeplab2_path, argument_parser, import_deeplab2, speedup
+
 BATCH_SIZE, WARM_UP, SHARDS = 2, 4, 4
 OPTIONS = """
 dataset: "coco_panoptic"
@@ -55,7 +49,7 @@ RECIPE = """
 
 
 def write_records(coco_root: pathlib.Path, folder: pathlib.Path, count: int) -> None:
-    """Writes `count` training records to `SHARDS` files, the images of the folder over and over."""
+    """Writes `count` training records to `SHARDS` files, repeating the images of `train2017` as often as needed."""
     import tensorflow as tf
 
     from deeplab2_kmax.converters.coco import convert_coco
@@ -77,8 +71,7 @@ def our_options(text: str):
     return text_format.Parse(text, dataset_pb2.DatasetOptions())
 
 
-def deeplab2_batches(text: str, path: str):
-    sys.path.append(str(pathlib.Path(path).resolve().parent))
+def deeplab2_batches(text: str):
     from deeplab2 import dataset_pb2
     from deeplab2.trainer import runner_utils
     from google.protobuf import text_format
@@ -87,7 +80,7 @@ def deeplab2_batches(text: str, path: str):
 
 
 def measure(batches, count: int) -> tuple[float, float]:
-    """Seconds and CPU seconds an image over `count` batches of a new iterator."""
+    """Reads `count` batches from a new iterator; returns (seconds, CPU seconds) per image."""
     iterator = iter(batches)
     for _ in range(WARM_UP):
         next(iterator)
@@ -96,33 +89,35 @@ def measure(batches, count: int) -> tuple[float, float]:
         next(iterator)
     images = count * BATCH_SIZE
     times = (time.perf_counter() - start) / images, (time.process_time() - cpu_start) / images
-    # Its threads would go on filling buffers.
+    # Otherwise its threads would go on filling buffers while the other side is timed.
     del iterator
     gc.collect()
     return times
 
 
 def compare(text: str, path: str | None, count: int, rounds: int) -> None:
+    """Prints speed and CPU time of each side and, with both, how many times better ours are."""
     from deeplab2_kmax.input_pipeline import build_dataset
 
     pipelines = {"ours": build_dataset(our_options(text), is_training=True)}
     if path:
-        pipelines["deeplab2"] = deeplab2_batches(text, path)
-    times = {name: [] for name in pipelines}
+        import_deeplab2(path)
+        pipelines["deeplab2"] = deeplab2_batches(text)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}
     for _ in range(rounds):
         for name, batches in pipelines.items():
             times[name].append(measure(batches, count))
-    print("    which    images/s   CPU ms an image")
+    print("     side    images/s   CPU ms an image")
     for name, measured in times.items():
         seconds, cpu = (statistics.median(values) for values in zip(*measured))
         print(f"{name:>9} {1 / seconds:>11.1f} {1000 * cpu:>17.1f}", flush=True)
     if path:
-        pairs = zip(times["ours"], times["deeplab2"])
-        wall, cpu = zip(*((b[0] / a[0], b[1] / a[1]) for a, b in pairs))
-        print(f"    ratio {statistics.median(wall):>9.1f} x {statistics.median(cpu):>15.1f} x", flush=True)
+        wall, cpu = (speedup(*both) for both in zip(zip(*times["ours"]), zip(*times["deeplab2"])))
+        print(f"    ratio {wall:>9.1f} x {cpu:>15.1f} x", flush=True)
 
 
 def show_stages(text: str, images: int) -> None:
+    """Prints the CPU time per image that each stage of our pipeline adds, and its share of the whole."""
     from deeplab2_kmax.input_pipeline.stage_times import stage_times
 
     stages = stage_times(our_options(text), images)
@@ -133,13 +128,13 @@ def show_stages(text: str, images: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deeplab2_path", help="folder of DeepLab2, named deeplab2")
-    parser.add_argument("--coco_root", default=str(ROOT.parent / "shared" / "coco_sample"))
-    parser.add_argument("--crop", type=int, default=641)
-    parser.add_argument("--records", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=40, help="timed in each round")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser = argument_parser(__doc__)
+    add_deeplab2_path(parser)
+    parser.add_argument("--coco_root", required=True, help="folder with train2017/ and COCO's panoptic annotations/")
+    parser.add_argument("--crop", type=int, default=641, help="height and width of the crops in pixels")
+    parser.add_argument("--records", type=int, default=64, help="records to read from")
+    parser.add_argument("--batches", type=int, default=40, help="batches timed in each round")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each side")
     parser.add_argument("--plain", action="store_true", help="without autoaugment and copy-paste")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
-"""Loss curves of one experiment in several precisions, from the same weights, on the same batches, with the same draws.
+"""Compares the loss curves of one experiment in several precisions, from the same weights and on the same batches.
 
     python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes
-    python benchmarks/loss_curves.py [--config=configs/shapes/kmax_tiny.textproto] [--steps=100] [--block=20]
+    python benchmarks/loss_curves.py [--config=shapes/kmax_tiny] [--steps=100] [--block=20]
         [--precision=mixed_bfloat16] [--override=field=value]
 
-Each line is a block of steps: the mean total loss over the block in float32, and of each other precision with its
-difference from float32's, relative to it. Single steps are not compared: k-means decides by argmax, so two runs that
-round differently part ways step by step, and it is the smoothed curves that have to agree. `--precision=float32` shows
-how far apart two runs of float32 lie on this machine.
+Each line is a block of steps: the mean total loss over the block in float32, and for each other precision its mean and
+the relative difference from float32. Single steps are not compared: k-means decides by argmax, so two runs that round
+differently drift apart step by step, and only their smoothed curves have to agree. `--precision=float32` shows how far
+apart two runs in float32 are on this machine.
 """
 
 from __future__ import annotations
@@ -17,65 +17,87 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import argparse
-import pathlib
-import sys
+import functools
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 SEED = 1
 
 
-def loss_curve(config_path: str, overrides: list[str], steps: int) -> tuple[list[float], float]:
-    """(total loss of each step, seconds a step without the first) of a seeded training run on one CPU."""
+def build_trainer(config, dataset):
+    """Puts model, loss and optimizers together for one CPU, as a run of `deeplab2_kmax.training` does.
+
+    Args:
+        config: the experiment.
+        dataset: yields batches of images and targets, without end.
+
+    Returns:
+        The trainer; `train(tf.constant(steps))` trains and returns the mean of each loss term.
+    """
+    # Imported here, so that --help is quick and train_step.py times the imports.
     import orbit
     import tensorflow as tf
 
-    from deeplab2_kmax.config import load_config
-    from deeplab2_kmax.input_pipeline import build_dataset
     from deeplab2_kmax.losses import build_loss
     from deeplab2_kmax.model import build_model
     from deeplab2_kmax.training.optimizers import SolverSettings, build_optimizers
     from deeplab2_kmax.training.step.loop import Trainer
+    from deeplab2_kmax.training.step.loss_scale import build_loss_scale
     from deeplab2_kmax.training.step.seeding import Seeding
     from deeplab2_kmax.training.step.step import TrainStep
 
-    config = load_config(config_path, [f"train_dataset_options.seed={SEED}", *overrides])
-    tf.keras.utils.set_random_seed(SEED)
+    options = config.trainer_options
     with tf.distribute.OneDeviceStrategy("device:CPU:0").scope():
-        model, loss, number = build_model(config), build_loss(config), orbit.utils.create_global_step()
-        settings = SolverSettings.from_options(config.trainer_options.solver_options)
-        seeding = Seeding(SEED)
+        model, global_step = build_model(config), orbit.utils.create_global_step()
+        # "auto" lets SciPy match masks on the host, which XLA cannot compile.
+        loss = build_loss(config, "xla" if options.xla else "auto")
+        settings = SolverSettings.from_options(options.solver_options)
         step = TrainStep(
             model=model,
             loss=loss,
             loss_names=loss.names,
             optimizers=build_optimizers(settings, model.trainable_variables, model.backbone_variables),
-            draws=lambda part: seeding.draws(number, part),
+            draws=functools.partial(Seeding.from_options(options).draws, global_step),
+            compiled=options.xla,
+            micro_batches=options.gradient_accumulation_steps,
+            loss_scale=build_loss_scale(config.model_options.precision),
         )
-        dataset = build_dataset(config.train_dataset_options, is_training=True)
-        trainer = Trainer(step=step, dataset=dataset, global_step=number)
-        losses, start = [], 0.0
-        for index in range(steps):
-            if index == 1:
-                start = time.perf_counter()
-            losses.append(float(trainer.train(tf.constant(1))["losses/train_total_loss"]))
-        return losses, (time.perf_counter() - start) / max(steps - 1, 1)
+        return Trainer(step=step, dataset=dataset, global_step=global_step)
+
+
+def loss_curve(config_path: str, overrides: list[str], steps: int) -> tuple[list[float], float]:
+    """Trains on one CPU from a fixed seed; returns (total loss of each step, seconds per step without the first)."""
+    import tensorflow as tf
+
+    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.input_pipeline import build_dataset
+
+    seeds = [f"train_dataset_options.seed={SEED}", f"trainer_options.seed={SEED}"]
+    config = load_config(config_path, [*seeds, *overrides])
+    tf.keras.utils.set_random_seed(SEED)
+    trainer = build_trainer(config, build_dataset(config.train_dataset_options, is_training=True))
+    losses, start = [], 0.0
+    for index in range(steps):
+        if index == 1:  # The first step also traces.
+            start = time.perf_counter()
+        losses.append(float(trainer.train(tf.constant(1))["losses/train_total_loss"]))
+    return losses, (time.perf_counter() - start) / max(steps - 1, 1)
 
 
 def block_means(losses: list[float], block: int) -> list[float]:
-    """Mean of each `block` steps; what is left at the end forms a block of its own."""
+    """The mean of each `block` steps; the last block may be shorter."""
     blocks = [losses[first : first + block] for first in range(0, len(losses), block)]
     return [sum(losses) / len(losses) for losses in blocks]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=str(ROOT / "configs" / "shapes" / "kmax_tiny.textproto"))
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--block", type=int, default=20, help="steps that are averaged")
-    parser.add_argument("--precision", action="append", default=[], help="may be given several times")
-    parser.add_argument("--override", action="append", default=[], help="field=value")
+    parser.add_argument("--config", default="shapes/kmax_tiny", help="a config file, or the name of one of ours")
+    parser.add_argument("--steps", type=int, default=100, help="steps of training in each precision")
+    parser.add_argument("--block", type=int, default=20, help="steps that are averaged in a line")
+    parser.add_argument(
+        "--precision", action="append", default=[], help="compared with float32; may be given several times"
+    )
+    parser.add_argument("--override", action="append", default=[], help="field.sub_field=value")
     arguments = parser.parse_args()
     precisions = arguments.precision or ["mixed_bfloat16"]
     curves, names = [], ["float32", *precisions]

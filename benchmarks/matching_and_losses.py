@@ -1,60 +1,44 @@
-"""Times matching and losses beside DeepLab2's in one process, alternating, and prints the ratios.
+"""Times matching and losses beside DeepLab2's and prints the ratios.
 
-    python benchmarks/matching_and_losses.py --deeplab2_path=DIR [--rounds=7]
+    python benchmarks/matching_and_losses.py --deeplab2_path=PARENT [--rounds=7]
 
-DIR is the folder that holds DeepLab2's `deeplab2` package. Two cases: one image's matching of 181 ground-truth masks
-with 128 slots (COCO), and the whole loss with its gradient at crop 321x321 (outputs 81x81), batch 1, for the final and
-six auxiliary outputs, with the published recipe's 4096 pixels in the instance discrimination loss and without sampling.
+There are two cases, in each of which both take turns in one process: matching the ground-truth masks of one image of
+COCO, padded to 181, with 128 slots; and the whole loss with its gradient at a crop of 321 x 321 (outputs of 81 x 81),
+batch 1, for the final and six auxiliary outputs. The loss is timed with the 4096 pixels that the published recipe
+samples for the instance discrimination loss, and without sampling.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from beside_deeplab2 import add_deeplab2_path, argument_parser, import_deeplab2, take_turns, timed
+from synthetic_coco import CLASSES, synthetic_targets
 
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.losses import LossSettings, MaskTransformerLoss, TermSettings
 from deeplab2_kmax.losses.matching import match
 
-CROP, SIZE, SLOTS, CHANNELS, AUXILIARY, MAX_THINGS, MASKS = 321, 81, 128, 128, 6, 128, 20
+CROP, SIZE, SLOTS, CHANNELS, AUXILIARY, THINGS_IN_IMAGE = 321, 81, 128, 128, 6, 20
 
 
-def example(rng, data):
-    """Targets of an image with twenty rectangles of things over stripes of stuff, and outputs that half know them."""
-    stuff = np.asarray(data.stuff_class_ids)
-    semantic = np.repeat(stuff[rng.choice(len(stuff), 6, replace=False)], -(-CROP // 6))[:CROP, None]
-    semantic = np.tile(semantic, [1, CROP]).astype(np.int32)
-    thing_id = np.full([CROP, CROP], -1, np.int32)
-    thing_class = np.full([MAX_THINGS], -1, np.int32)
-    for instance in range(MASKS):
-        top, left = rng.integers(0, CROP - 40, 2)
-        height, width = rng.integers(16, 120, 2)
-        thing_class[instance] = rng.choice(data.thing_class_ids)
-        thing_id[top : top + height, left : left + width] = instance
-        semantic[top : top + height, left : left + width] = thing_class[instance]
-    semantic[:20] = data.ignore_label
-    thing_id[:20] = -1
-    targets = {
-        "semantic_gt": semantic[None],
-        "thing_id_mask_gt": thing_id[None],
-        "thing_id_class_gt": thing_class[None],
-        "semantic_loss_weight": np.ones([1, CROP, CROP], np.float32),
-    }
-    classes = len(data.thing_class_ids) + len(data.stuff_class_ids) + 1
+def example(rng: np.random.Generator, data):
+    """(targets, outputs) of one image, as tensors; the mask logits of each output agree with the things in part."""
+    targets = {key: values[None] for key, values in synthetic_targets(rng, CROP, THINGS_IN_IMAGE).items()}
+    instances = targets["thing_id_mask_gt"][0, ::4, ::4]
 
     def one():
         feature = rng.standard_normal([1, SIZE, SIZE, CHANNELS]).astype(np.float32)
         mask_logits = rng.standard_normal([1, SIZE, SIZE, SLOTS]).astype(np.float32) * 2
-        instances = thing_id[::4, ::4]
         mask_logits[0] += 3.0 * (instances[..., None] == np.arange(SLOTS))
         return {
             "pixel_space_mask_logits": mask_logits,
             "pixel_space_normalized_feature": feature / np.linalg.norm(feature, axis=-1, keepdims=True),
-            "transformer_class_logits": rng.standard_normal([1, SLOTS, classes]).astype(np.float32) * 2,
+            "transformer_class_logits": rng.standard_normal([1, SLOTS, CLASSES + 1]).astype(np.float32) * 2,
         }
 
     outputs = one()
@@ -64,6 +48,8 @@ def example(rng, data):
 
 
 def with_gradient(loss):
+    """A tf.function from (targets, outputs) to the total loss and its gradients with respect to the outputs."""
+
     def function(targets, outputs):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
@@ -115,11 +101,14 @@ def deeplab2_loss(data, sample_k):
 
 
 def matching_pair(rng):
-    """181 rows, of which 26 are real, with 128 slots: DeepLab2 solves the padded problem, we the real rows."""
+    """{name: a matching of 26 masks, padded to 181 (128 things and 53 stuff classes), with 128 slots}.
+
+    DeepLab2 solves the padded problem, ours only its 26 real rows.
+    """
     from deeplab2.model.loss import max_deeplab_loss
 
     costs = -(rng.uniform(size=[1, 181, SLOTS]).astype(np.float32) ** 4)
-    exists = np.arange(181)[None] < MASKS + 6
+    exists = np.arange(181)[None] < THINGS_IN_IMAGE + 6
     padded = tf.constant(np.where(exists[:, :, None], costs, np.float32(999.0)))
     costs, exists = tf.constant(costs), tf.constant(exists)
     theirs = tf.function(max_deeplab_loss.nonsquare_hungarian_matching)
@@ -129,35 +118,25 @@ def matching_pair(rng):
     return {"DeepLab2": lambda: theirs(padded), "host": host, "in graph": graph, "in graph, XLA": compiled}
 
 
-def compare(title, functions, rounds):
-    """Prints trace and median times of the functions, called in turn, and the ratio of the first to each."""
+def compare(title: str, functions: dict, rounds: int) -> None:
+    """Prints for each function its median and its first call, which traces, and how the first function compares."""
     print(title)
-    first = {}
-    for name, function in functions.items():
-        start = time.perf_counter()
-        function()
-        first[name] = time.perf_counter() - start
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda t: t.numpy() if t.shape.rank == 0 else t, function())
-            times[name].append(time.perf_counter() - start)
-    base, base_first = (next(iter(x.values())) for x in (times, first))
-    for name, values in times.items():
-        median = np.median(values)
+    first = {name: timed(function)[0] for name, function in functions.items()}
+    medians = {name: np.median(seconds) for name, seconds in take_turns(functions, rounds).items()}
+    base = next(iter(functions))
+    for name, median in medians.items():
         print(
-            f"  {name:14s} {median * 1000:9.1f} ms  {np.median(base) / median:6.1f} x"
-            f"    first call {first[name]:6.2f} s  {base_first / first[name]:5.1f} x"
+            f"  {name:14s} {median * 1000:9.1f} ms  {medians[base] / median:6.1f} x"
+            f"    first call {first[name]:6.2f} s  {first[base] / first[name]:5.1f} x"
         )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deeplab2_path", required=True, help="folder that holds the package deeplab2")
-    parser.add_argument("--rounds", type=int, default=7)
+def main() -> None:
+    parser = argument_parser(__doc__)
+    add_deeplab2_path(parser, required=True)
+    parser.add_argument("--rounds", type=int, default=7, help="timed calls of each function")
     arguments = parser.parse_args()
-    sys.path.append(arguments.deeplab2_path)
+    import_deeplab2(arguments.deeplab2_path)
 
     rng = np.random.default_rng(0)
     compare("matching 181 x 128, one image", matching_pair(rng), arguments.rounds)
@@ -166,10 +145,11 @@ def main():
     for sample_k in (4096, 0):
         theirs, ours = deeplab2_loss(data, sample_k), our_loss(data, sample_k)
         compare(
-            f"losses and gradients, 81x81, 7 outputs, instance_discrimination_sample_k {sample_k}",
+            f"losses and gradients, {SIZE}x{SIZE}, 7 outputs, instance_discrimination_sample_k {sample_k}",
             {
-                "DeepLab2": lambda f=theirs: f(targets, outputs)[0],
-                "deeplab2_kmax": lambda f=ours: f(targets, outputs)[0],
+                # As an array: TensorFlow may still be computing when a call returns.
+                "DeepLab2": lambda f=theirs: f(targets, outputs)[0].numpy(),
+                "deeplab2_kmax": lambda f=ours: f(targets, outputs)[0].numpy(),
             },
             arguments.rounds,
         )

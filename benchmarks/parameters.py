@@ -1,20 +1,23 @@
-"""Counts the parameters of networks.
+"""Counts the parameters of networks and prints a table, in millions.
 
-python benchmarks/parameters.py configs/coco/kmax_*.textproto
-python benchmarks/parameters.py configs/coco/kmax_r50.textproto --override model_options.backbone.name=kmax_moat0
+    python benchmarks/parameters.py coco/kmax_r50 coco/kmax_convnext_tiny
+    python benchmarks/parameters.py coco/kmax_r50 --override model_options.backbone.name=kmax_moat0
+
+A config is a file or the name of one of ours. The networks are built, but nothing is computed.
 """
 
 from __future__ import annotations
 
-import argparse
 import pathlib
+
+from beside_deeplab2 import argument_parser
 
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.model.parameter_counts import count_parameters
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("configs", nargs="+", help="experiment configs")
     parser.add_argument("--override", action="append", default=[], help="field.sub_field=value")
     arguments = parser.parse_args()
@@ -32,11 +35,8 @@ def main() -> None:
             counts.inference,
         )
         name = "/".join(pathlib.Path(path).with_suffix("").parts[-2:])
-        print(
-            f"| {name}, {config.model_options.backbone.name} | "
-            + " | ".join(f"{figure / 1e6:.2f} M" for figure in figures)
-            + " |"
-        )
+        cells = [f"{name}, {config.model_options.backbone.name}", *(f"{figure / 1e6:.2f} M" for figure in figures)]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

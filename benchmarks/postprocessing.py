@@ -1,30 +1,24 @@
-"""Time and memory of mask-wise post-processing, beside DeepLab2's where a copy of it is given.
+"""Measures time and memory of mask-wise post-processing, beside DeepLab2's.
 
-    python benchmarks/postprocessing.py [--deeplab2_path=/path/to/deeplab2] [--sizes=641,1281] [--repeats=5]
+    python benchmarks/postprocessing.py [--deeplab2_path=PARENT] [--sizes=641,1281] [--repeats=5]
 
-Both run in turn (A B A B ...) in one process on the same logits: a picture cut into segments, each claimed by a slot of
-its own over a noisy background, with as many confident classes. Peak memory is measured in a process of its own for
-each. DeepLab2 needs its protos compiled (`protoc`), as its own installation notes say.
+Both take turns in one process on the same logits: an image cut into segments, each claimed by one mask slot that is
+sure of its class; the other slots hold noise and are sure to be void. The peak of memory is measured in a process of
+its own for each.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import argparse
+import functools
 import multiprocessing
+import os
 import pathlib
 import statistics
-import sys
 import threading
-import time
 
 import numpy as np
+from beside_deeplab2 import add_deeplab2_path, argument_parser, import_deeplab2, speedup, take_turns
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 SLOTS, CLASSES, SEGMENTS = 128, 133, 25
 CONFIG = """
 eval_dataset_options { dataset: "coco_panoptic" crop_size: %d crop_size: %d }
@@ -45,9 +39,15 @@ evaluator_options {
 
 
 def synthetic_outputs(size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Logits as a trained network's: each segment of a picture is claimed by one slot, edges are soft."""
+    """Logits like those of a trained network: one slot claims each segment of an image, and edges are soft.
+
+    Returns:
+        `pixel_space_mask_logits`, float32 [1, side, side, SLOTS] at stride 4, and `transformer_class_logits`, float32
+        [1, SLOTS, CLASSES + 1], void last.
+    """
     rng = np.random.default_rng(seed)
     side = (size - 1) // 4 + 1
+    # Every pixel belongs to the nearest of random points; its logits fall with the distance from the border.
     rows, columns = np.mgrid[:side, :side] / side
     centers = rng.random((SEGMENTS, 2))
     distance = np.sqrt((rows[..., None] - centers[:, 0]) ** 2 + (columns[..., None] - centers[:, 1]) ** 2)
@@ -70,90 +70,89 @@ def our_postprocessor(size: int):
     return build_postprocessor(text_format.Parse(CONFIG % (size, size), config_pb2.ExperimentOptions()))
 
 
-def deeplab2_postprocessor(size: int, path: str):
+def deeplab2_postprocessor(size: int):
     import tensorflow as tf
-    from google.protobuf import text_format
-
-    sys.path.append(str(pathlib.Path(path).resolve().parent))
     from deeplab2 import config_pb2
     from deeplab2.data import dataset
     from deeplab2.model.post_processor import max_deeplab
+    from google.protobuf import text_format
 
     config = text_format.Parse(CONFIG % (size, size), config_pb2.ExperimentOptions())
     return tf.function(max_deeplab.PostProcessor(config, dataset.MAP_NAME_TO_DATASET_INFO["coco_panoptic"]))
 
 
-def seconds(function, outputs) -> float:
-    start = time.perf_counter()
-    maps = function(outputs)
-    maps["panoptic_pred"].numpy()
-    return time.perf_counter() - start
+SIDES = {"ours": our_postprocessor, "deeplab2": deeplab2_postprocessor}
 
 
-def peak_memory(which: str, size: int, path: str | None) -> float:
-    """GB that one post-processing adds to what TensorFlow and the logits take."""
+def peak_memory(side: str, size: int, path: str | None) -> float:
+    """GiB that post-processing adds at its peak to what TensorFlow and the logits take."""
+    # A new process for each: memory that one has given back would hide what the next takes.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_memory, (which, size, path))
+        return pool.apply(_peak_memory, (side, size, path))
 
 
-def _peak_memory(which: str, size: int, path: str | None) -> float:
+def _peak_memory(side: str, size: int, path: str | None) -> float:
     import tensorflow as tf
 
+    if path:
+        import_deeplab2(path)
     outputs = {name: tf.constant(values) for name, values in synthetic_outputs(size).items()}
-    function = our_postprocessor(size) if which == "ours" else deeplab2_postprocessor(size, path)
-    done, before, peak = threading.Event(), resident_memory(), [0.0]
+    postprocess = SIDES[side](size)
+    done, before, peak = threading.Event(), resident_memory(), 0.0
 
-    def watch():
+    def watch() -> None:
+        nonlocal peak
         while not done.wait(0.002):
-            peak[0] = max(peak[0], resident_memory())
+            peak = max(peak, resident_memory())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     for _ in range(2):
-        function(outputs)
+        postprocess(outputs)
     done.set()
     watcher.join()
-    return peak[0] - before
+    return peak - before
 
 
 def resident_memory() -> float:
-    """GB of main memory this process holds."""
+    """GiB of main memory that this process holds; reads /proc, so on Linux only."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def compare(size: int, repeats: int, path: str | None) -> None:
+    """Prints time and memory of each side at one size and, with both, their ratio and how equal their maps are."""
     import tensorflow as tf
 
     outputs = {name: tf.constant(values) for name, values in synthetic_outputs(size).items()}
-    functions = {"ours": our_postprocessor(size)}
+    postprocessors = {side: SIDES[side](size) for side in (SIDES if path else ["ours"])}
+
+    def panoptic_map(side: str) -> np.ndarray:
+        # As an array: TensorFlow may still be computing when the call returns.
+        return postprocessors[side](outputs)["panoptic_pred"].numpy()
+
+    # The first calls, which trace, are not timed.
+    maps = {side: panoptic_map(side) for side in postprocessors}
+    segments = len(np.unique(maps["ours"]))
+    times = take_turns({side: functools.partial(panoptic_map, side) for side in postprocessors}, repeats)
+    for side, seconds in times.items():
+        milliseconds, memory = 1000 * statistics.median(seconds), peak_memory(side, size, path)
+        print(f"{size:>6} {side:>9} {milliseconds:>9.0f} ms {memory:>8.2f} GiB  {segments} segments", flush=True)
     if path:
-        functions["deeplab2"] = deeplab2_postprocessor(size, path)
-    maps = {name: function(outputs) for name, function in functions.items()}
-    segments = len(np.unique(maps["ours"]["panoptic_pred"]))
-    times = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            times[name].append(seconds(function, outputs))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name in functions:
-        memory = peak_memory(name, size, path)
-        print(
-            f"{size:>6} {name:>9} {1000 * medians[name]:>9.0f} ms {memory:>8.2f} GB   {segments} segments", flush=True
-        )
-    if path:
-        same = np.mean(maps["ours"]["panoptic_pred"] == maps["deeplab2"]["panoptic_pred"])
-        paired = statistics.median(b / a for a, b in zip(times["ours"], times["deeplab2"]))
-        print(f"{size:>6} {'ratio':>9} {paired:>9.1f} x      {100 * same:.3f} % of panoptic ids equal", flush=True)
+        same = np.mean(maps["ours"] == maps["deeplab2"])
+        ratio = speedup(times["ours"], times["deeplab2"])
+        print(f"{size:>6} {'ratio':>9} {ratio:>9.1f} x      {100 * same:.3f} % of panoptic ids equal", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deeplab2_path", help="folder of DeepLab2, named deeplab2")
-    parser.add_argument("--sizes", default="641,1281", help="heights (and widths) of the maps")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argument_parser(__doc__)
+    add_deeplab2_path(parser)
+    parser.add_argument("--sizes", default="641,1281", help="heights (and widths) of the maps in pixels")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each side")
     arguments = parser.parse_args()
-    print("  size     which        time  peak memory")
+    if arguments.deeplab2_path:
+        import_deeplab2(arguments.deeplab2_path)
+    print("  size      side        time  peak memory")
     for size in map(int, arguments.sizes.split(",")):
         compare(size, arguments.repeats, arguments.deeplab2_path)
 
