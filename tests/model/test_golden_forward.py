@@ -3,26 +3,7 @@
 import numpy as np
 
 from deeplab2_kmax.model import build_model
-
-OUTPUTS = (
-    "pixel_space_mask_logits",
-    "transformer_class_logits",
-    "semantic_logits",
-    "pixel_space_normalized_feature",
-)
-
-
-def assert_outputs_equal(outputs, expected):
-    for name in OUTPUTS:
-        actual = outputs[name].numpy()
-        assert actual.shape == expected[name].shape, name
-        tolerance = 1e-4 * np.abs(expected[name]).max()
-        assert np.abs(actual - expected[name]).max() <= tolerance, name
-
-
-def images_of(case):
-    image = case["image"]
-    return (image if image.ndim == 4 else image[np.newaxis]).astype(np.float32)
+from helpers.golden_outputs import OUTPUTS, assert_outputs_equal, images_of
 
 
 def test_coco_r50(coco_r50, golden):
@@ -39,5 +20,4 @@ def test_cityscapes_r50_with_stride_2_masks(golden_config, assert_equals_deeplab
 def test_batch_members_do_not_influence_each_other_in_inference(coco_r50, golden):
     case = np.load(golden / "kmax_r50_coco.npz")
     outputs = coco_r50(np.concatenate([images_of(case)] * 2), training=False)
-    first = {name: outputs[name][1:] for name in OUTPUTS}
-    assert_outputs_equal(first, case)
+    assert_outputs_equal({name: outputs[name][1:] for name in OUTPUTS}, case)

@@ -1,4 +1,4 @@
-"""Parameter counts beside the published ones."""
+"""Parameter counts, compared with the published ones."""
 
 import json
 import lzma
@@ -22,7 +22,7 @@ PUBLISHED_MILLIONS = {
 
 
 def test_every_kind_of_parameter(configs, golden_keys):
-    """Counted on the network, and again on the names of DeepLab2's checkpoint."""
+    """Counts on the network are those on the names in DeepLab2's checkpoint."""
     counts = count_parameters(load_config(str(configs / "coco" / "kmax_convnext_tiny.textproto")))
     shapes = golden_keys("kmax_convnext_tiny_coco")
 
@@ -40,7 +40,7 @@ def test_every_kind_of_parameter(configs, golden_keys):
     assert counts.encoder == count(lambda key: trains(key) and key.startswith("encoder/"))
     assert counts.semantic_branch == count(lambda key: trains(key) and is_semantic(key))
     assert counts.panoptic == count(lambda key: trains(key) and not is_semantic(key))
-    # Shifts that a softmax does not feel need not be read: 96 in the decoder layers, 48 in each of 12 axial attentions.
+    # Shifts before a softmax have no effect and are not read: 96 in decoder layers, 48 in each of 12 axial attentions.
     needed = count(lambda key: not is_semantic(key) and "predictor/_transformer_class_head" not in key)
     assert counts.inference == needed - 96 - 12 * 48
 

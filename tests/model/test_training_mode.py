@@ -24,8 +24,9 @@ OVERRIDES = (
 def golden_step(configs, golden, golden_checkpoint):
     """(outputs, loss terms, golden case) of kMaX-R50 with golden weights in training mode.
 
-    k-means decides by argmax, so another rounding sends pixels to other clusters. Batch norms therefore take the way
-    that rounds as DeepLab2 does; test_layers.py shows that the fused kernels, which are used otherwise, do the same.
+    k-means decides by argmax, so different rounding would send pixels to other clusters. Batch norms are therefore made
+    to use the formula, which rounds as DeepLab2 does. tests/model/layers/test_layers.py shows that the fused kernels,
+    which are used otherwise, compute the same.
     """
     config = load_config(str(configs / "coco" / "kmax_r50.textproto"), OVERRIDES)
     model = build_model(config)
@@ -66,8 +67,8 @@ def test_losses(golden_step):
     """The golden loss terms, where they are well defined.
 
     With these weights all slots look alike, and DeepLab2 rounds matching costs to 2^-14, so its matching is decided by
-    rounding: DeepLab2's own terms that depend on it differ by up to 25 % from the golden ones when run on another
-    machine. Their sum hardly feels it; the terms themselves are tested on given predictions in tests/losses.
+    rounding: DeepLab2's own terms that depend on it differ by up to 25 % from the golden ones on another machine. Their
+    sum hardly changes. The terms themselves are tested on given predictions in tests/losses.
     """
     _, terms, case = golden_step
     assert set(terms) == {name[len("loss/") :] for name in case.files if name.startswith("loss/")}

@@ -26,7 +26,7 @@ def tiny(tiny_max_config):
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny, golden_value):
-    """name -> the network of that config, with weights of the golden cases' kind: all residual branches count."""
+    """name -> the network of that config, with weights made as in the golden cases: no residual branch is zero."""
     from deeplab2_kmax.checkpoints.keys import checkpoint_variables
     from deeplab2_kmax.model import build_model
 

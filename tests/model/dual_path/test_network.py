@@ -1,4 +1,4 @@
-"""MaX-DeepLab's skeleton: DeepLab2's figures, which layers stand where, and which learn at the backbone's rate."""
+"""MaX-DeepLab's skeleton: DeepLab2's figures, the place of its layers, and the variables of its backbone."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_narrow_max_l_equals_deeplab2(configs, small_crop, assert_equals_deeplab
 
 
 def test_backbone_of_max_s_is_its_classifier(max_s):
-    # DeepLab2's own test counts the same, in the network and in the classifier it is pretrained as.
+    # DeepLab2's own test has these counts for the network, and for the classifier that it is pretrained as.
     sizes = [int(np.prod(variable.shape)) for variable in max_s.backbone_variables]
     assert (len(sizes), sum(sizes)) == (301, 41343424)
 

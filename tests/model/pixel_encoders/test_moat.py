@@ -12,6 +12,7 @@ from deeplab2_kmax.model.layers.mobile_blocks import MobileConvBlock
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.relative_attention import RelativeAttention, bias_of_rows, biases_by_column
 from deeplab2_kmax.model.pixel_encoders.moat import MOAT, MOATSettings
+from helpers.encoder_in_model import EncoderInModel
 
 NARROW = {"stem_channels": 8, "stage_filters": (8, 16, 32, 64), "stage_blocks": (1, 2, 2, 1)}
 
@@ -20,22 +21,11 @@ def random(*shape):
     return tf.random.stateless_normal(shape, [len(shape), 3])
 
 
-class Network(tf.keras.Model):
-    """Gives the encoder the place it has in a whole network, and so its checkpoint keys."""
-
-    def __init__(self, pixel_encoder):
-        super().__init__()
-        self.pixel_encoder = pixel_encoder
-
-    def call(self, x, training=False):
-        return self.pixel_encoder(x, training=training)
-
-
 @pytest.mark.parametrize("case, position_embedding", [("position", True), ("no_position", False)])
 def test_stages_equal_deeplab2(golden, golden_value, case, position_embedding):
     expected = np.load(golden / "moat_narrow.npz")
     image = expected["image"].astype(np.float32) / 127.5 - 1.0
-    network = Network(MOAT(MOATSettings(**NARROW, position_embedding=position_embedding), Normalization()))
+    network = EncoderInModel(MOAT(MOATSettings(**NARROW, position_embedding=position_embedding), Normalization()))
     network(image)
     variables = checkpoint_variables(network)
     keys = json.loads((golden / "moat_narrow.keys.json").read_text())[case]
@@ -51,7 +41,7 @@ def test_stages_equal_deeplab2(golden, golden_value, case, position_embedding):
 
 
 def test_keep_probability_falls_by_the_block():
-    """The last block is kept with more than `keep_prob`: the fall is spread over one block more than there are."""
+    """The last block is kept with more than `keep_prob`, which one block more than there are would have."""
     encoder = MOAT(MOATSettings(**NARROW, keep_prob=0.4), Normalization())
     blocks = [block for stage in encoder.moat_stages for block in stage]
     np.testing.assert_allclose([block.keep_prob for block in blocks], [1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
@@ -70,11 +60,11 @@ def test_relative_bias_is_looked_up_by_offset():
     np.testing.assert_array_equal(bias_of_rows(biases, 0, height, height), bias.reshape(2, 12, 12))
 
 
-def test_rows_that_attend_a_few_at_a_time_attend_as_all_at_once(monkeypatch):
+def test_a_few_rows_at_a_time_attend_as_all_rows_at_once(monkeypatch):
     layer = RelativeAttention(64, learned_size=3)
     x = random(2, 5, 4, 64)
     expected = layer(x)
-    monkeypatch.setattr(relative_attention, "_LOGITS_AT_ONCE", 2 * 2 * 5 * 4**2)  # Of five rows two, two and one.
+    monkeypatch.setattr(relative_attention, "_LOGITS_AT_ONCE", 2 * 2 * 5 * 4**2)  # Two, two and one of five rows.
     assert layer._chunks(5, 4) == [(0, 2), (2, 2), (4, 1)]
     np.testing.assert_allclose(layer(x), expected, atol=1e-6)
 
@@ -89,7 +79,7 @@ def test_attention_takes_maps_of_any_size():
 
 
 def test_block_with_absorbed_batch_norms_equals_the_block_with_layers():
-    """Inference absorbs the norms; training mode with batch statistics equal to the moving ones does not."""
+    """Inference folds the norms into the convolutions; training, with the same statistics, does not."""
     block = MobileConvBlock(6, Normalization(), stride=2)
     x = random(3, 7, 9, 4)
     block(x)

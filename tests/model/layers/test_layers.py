@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.model.heads import Prediction
 from deeplab2_kmax.model.layers import normalization
 from deeplab2_kmax.model.layers.axial_attention import AxialAttention, AxialAttention2D
 from deeplab2_kmax.model.layers.convolution import dilated_convolution
@@ -12,9 +11,6 @@ from deeplab2_kmax.model.layers.normalization import BatchNorm, Normalization, S
 from deeplab2_kmax.model.layers.regularization import drop_path, linear_keep_prob
 from deeplab2_kmax.model.layers.residual_blocks import AxialBlock, BasicBlock, BottleneckBlock
 from deeplab2_kmax.model.layers.resize import resize_bilinear
-from deeplab2_kmax.model.transformer_decoder.kmeans_clustering import KMeansClustering, hard_assignment
-from deeplab2_kmax.model.transformer_decoder.settings import TransformerDecoderSettings
-from deeplab2_kmax.model.transformer_decoder.update_rule import RuleInput
 
 NORMALIZATION = Normalization(momentum=0.9)
 
@@ -44,7 +40,7 @@ def test_summed_batch_norm_adds_whitened_tensors():
     [BottleneckBlock(4, NORMALIZATION), AxialBlock(8, NORMALIZATION), BasicBlock(4, NORMALIZATION)],
     ids=["bottleneck", "axial", "basic"],
 )
-def test_new_residual_block_is_its_shortcut(block):
+def test_a_new_residual_block_returns_its_shortcut(block):
     x = random(2, 5, 7, block.output_channels)
     np.testing.assert_allclose(block(x, training=False), block.activate(x), atol=1e-6)
 
@@ -69,7 +65,7 @@ def test_axial_attention_takes_any_length():
         np.testing.assert_allclose(apply(x), layer(x), atol=1e-4)
 
 
-def test_axial_attention_predicts_what_it_trains():
+def test_axial_attention_computes_the_same_in_training_and_inference():
     layer = AxialAttention(16, 32, Normalization(momentum=0.0))
     x = random(6, 5, 12)
     layer(x)
@@ -107,57 +103,6 @@ def test_drop_path_keeps_the_expectation_and_whole_images():
     assert linear_keep_prob(0.8, 4, 4) == pytest.approx(0.8)
 
 
-def test_kmeans_assigns_every_pixel_to_exactly_one_center_without_gradient():
-    logits = tf.Variable(random(2, 5, 6, 4))
-    with tf.GradientTape() as tape:
-        assignment = hard_assignment(Prediction(logits, None, None))
-        total = tf.reduce_sum(assignment)
-    np.testing.assert_array_equal(tf.reduce_sum(assignment, -1), np.ones([2, 5, 6]))
-    np.testing.assert_array_equal(tf.argmax(assignment, -1), tf.argmax(logits, -1))
-    assert tape.gradient(total, logits) is None
-
-
-def test_kmeans_update_sums_the_values_of_each_clusters_pixels():
-    settings = TransformerDecoderSettings(
-        center_channels=6, bottleneck_channels=8, key_channels=8, value_channels=8, num_heads=2
-    )
-    layer = KMeansClustering(settings, 8, NORMALIZATION)
-    pixels, centers = random(1, 4, 4, 8), random(1, 5, 8)
-    prediction = Prediction(random(1, 4, 4, 5), None, None)
-    inputs = RuleInput(pixels, centers, centers, None, prediction)
-    layer(inputs)
-    layer.cluster_projection.norm.gamma.assign(tf.ones([6]))
-    update = layer(inputs).center_updates[0]
-    assert update.shape == [1, 5, 6]
-    values = layer.pixel_value(tf.reshape(pixels, [1, 16, 8])).numpy()[0]
-    nearest = tf.reshape(tf.argmax(prediction.mask_logits, -1), [16]).numpy()
-    sums = np.stack([values[nearest == center].sum(0) for center in range(5)])[np.newaxis].astype(np.float32)
-    np.testing.assert_allclose(update, layer.cluster_projection(layer.cluster_norm(sums)), atol=1e-5)
-
-
-def test_kmeans_gives_a_center_without_pixels_nothing_of_the_image():
-    settings = TransformerDecoderSettings(
-        center_channels=6, bottleneck_channels=8, key_channels=8, value_channels=8, num_heads=2
-    )
-    layer = KMeansClustering(settings, 8, NORMALIZATION)
-    # Pixels go to centers 0 .. 2; centers 3 and 4 stay empty.
-    logits = tf.concat([random(2, 4, 4, 3), tf.fill([2, 4, 4, 2], -9.0)], -1)
-    inputs = RuleInput(random(2, 4, 4, 8), random(2, 5, 8), random(2, 5, 6), None, Prediction(logits, None, None))
-    layer(inputs)
-    projection, norm = layer.cluster_projection, layer.cluster_norm
-    projection.norm.gamma.assign(tf.ones([6]))
-    update = layer(inputs).center_updates[0].numpy()
-    # A sum of zero stays zero as long as the norms shift nothing, which is so in a new layer.
-    np.testing.assert_array_equal(update[:, 3:], np.zeros([2, 2, 6]))
-    assert (np.abs(update[:, :3]).max(-1) > 1e-3).all()
-    # Later it becomes a constant: the same for all empty centers and all images.
-    norm.moving_mean.assign(random(8))
-    projection.norm.moving_mean.assign(random(6))
-    constant = projection(norm(tf.zeros([1, 1, 8])))[0, 0]
-    update = layer(inputs).center_updates[0].numpy()
-    np.testing.assert_allclose(update[:, 3:], np.broadcast_to(constant, [2, 2, 6]), atol=1e-5)
-
-
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_batch_norm_gradient_is_that_of_its_formula(axis):
     layer = BatchNorm(NORMALIZATION, axis=axis)
@@ -180,7 +125,7 @@ def test_batch_norm_gradient_is_that_of_its_formula(axis):
 
 @pytest.mark.parametrize("shape", [[7, 4], [2, 3, 4], [2, 3, 5, 4], [1, 1, 1, 4]])
 def test_fused_batch_norm_is_the_formula(shape, monkeypatch):
-    """Outputs, gradients and moving statistics, also of a single position (variance 0)."""
+    """Outputs, gradients and moving statistics are the same, also for a single position (variance 0)."""
     x, weight = 2.0 * random(*shape) + 1.0, random(*shape)
     results = []
     for dtypes in (normalization.FUSED_DTYPES, ()):
@@ -199,7 +144,7 @@ def test_fused_batch_norm_is_the_formula(shape, monkeypatch):
 
 @pytest.mark.parametrize("dilation", [2, 4, 6, 9])
 def test_dilated_convolution_and_its_gradient(dilation):
-    """At 7 x 9, dilation 2 goes through space-to-batch, 4 and 6 tap by tap, and 9 leaves the centre tap alone."""
+    """On 7 x 9 pixels: 2 by space-to-batch; 4 and 6 tap by tap; with 9 only the centre tap is in the image."""
     x, kernel, weight = random(2, 7, 9, 3), random(3, 3, 3, 4), random(2, 7, 9, 4)
     spread = np.zeros([2 * dilation + 1, 2 * dilation + 1, 3, 4], np.float32)
     spread[::dilation, ::dilation] = kernel

@@ -1,4 +1,4 @@
-"""Batch norms folded once give what they gave call by call, and leave the stored variables alone."""
+"""Folded layers compute the same as layers that combine their weights at every call; stored variables stay."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,9 @@ CASES = {
 }
 
 
-# Layers are made inside the test: Keras does not take ones made before another test builds a graph of its own.
+# Layers are made inside the test, because Keras refuses layers made before another test builds a graph of its own.
 @pytest.mark.parametrize("case", CASES)
-def test_folded_layers_compute_the_same_and_keep_to_it(case):
+def test_folded_layers_compute_the_same_from_then_on(case):
     make, shape = CASES[case]
     layer = make()
     random = np.random.RandomState(0)
@@ -38,7 +38,7 @@ def test_folded_layers_compute_the_same_and_keep_to_it(case):
     np.testing.assert_allclose(model(x), expected, rtol=1e-6, atol=1e-6)
     assert all(np.array_equal(ref.deref().numpy(), value) for ref, value in stored.items())
 
-    # What has been folded no longer follows the kernel's own normalization.
+    # Changes of the batch norm after folding have no effect.
     norm = layer.qkv_norm if isinstance(layer, AxialAttention) else layer.norm
     norm.gamma.assign(3.0 * norm.gamma)
     np.testing.assert_allclose(model(x), expected, rtol=1e-6, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Mixed precision: low where it is fast, float32 where it counts; every encoder and every update rule."""
+"""Mixed precision, for every encoder and every update rule: what runs in 16 bits, and what stays float32."""
 
 import numpy as np
 import pytest
@@ -31,9 +31,10 @@ def in_precision(config, precision):
 
 @pytest.fixture
 def with_encoder(configs, tiny_overrides):
-    """Name of an encoder -> the tiny experiment with one block a stage of it.
+    """Name of an encoder -> the tiny experiment with one block of it in each stage.
 
-    Attention is smooth; where k-means has two centers as near as each other, rounding decides.
+    The update rule is attention, which is smooth. In k-means rounding would decide between two centers that are almost
+    equally near to a pixel.
     """
     rule = "model_options.max_deeplab.transformer_decoder.update_rule=max"
 
@@ -59,7 +60,7 @@ def pair(config, precision, folder):
     tf.keras.utils.set_random_seed(1)
     precise = build_model(config)
     for key, variable in checkpoint_variables(precise).items():
-        if key.endswith("gamma"):  # No residual branch is zero at the start.
+        if key.endswith("gamma"):  # So that no residual branch is zero, as in a new model.
             variable.assign(tf.random.stateless_uniform(variable.shape, [1, len(key)], 0.5, 1.5))
     mixed = build_model(in_precision(config, precision))
     load_checkpoint(mixed, save_checkpoint(precise, str(folder / "weights")))
@@ -87,7 +88,7 @@ def check(config, precision, folder, tolerance):
     assert {x.dtype for x in gradients} == {tf.float32}
     assert np.isfinite(tf.linalg.global_norm(gradients))
     assert {x.dtype for x in mixed.intermediates(IMAGES).values()} == {tf.float32}
-    # Training has moved the statistics, as running means of float32 batches; folded they give the same outputs.
+    # Training has changed the moving statistics. Folding them into the kernels must not change the outputs.
     before = mixed(IMAGES, training=False)
     fold_batch_norms(mixed)
     after = mixed(IMAGES, training=False)
@@ -123,11 +124,11 @@ def graph_types(model, training):
     return types
 
 
-def test_what_runs_in_which_type(tiny_config):
+def test_convolutions_run_in_bfloat16_and_sums_in_float32(tiny_config):
     types = graph_types(build_model(in_precision(tiny_config, "mixed_bfloat16")), training=True)
     for convolution in ("Conv2D", "DepthwiseConv2dNative"):
         assert set(types[convolution]) == {tf.bfloat16}
-    # Centers times pixels, the sum of a cluster's pixels and of attended values are the exceptions.
+    # Sums over the pixels of a cluster and over attended values are float32, and so is the product for mask logits.
     assert types["MatMul"].count(tf.bfloat16) > types["MatMul"].count(tf.float32)
     for accumulates in ("Softmax", "Rsqrt", "ArgMax", "AssignSubVariableOp"):
         assert tf.bfloat16 not in types[accumulates]
@@ -135,7 +136,7 @@ def test_what_runs_in_which_type(tiny_config):
 
 
 def test_precision_is_the_models_own(tiny_config):
-    """Nothing is left behind for models that are built later, whatever the process' own policy is."""
+    """Building a model does not change the process' policy, and the policy does not change the model."""
     before = tf.keras.mixed_precision.global_policy().name
     mixed = build_model(in_precision(tiny_config, "mixed_bfloat16"))
     assert tf.keras.mixed_precision.global_policy().name == before

@@ -1,4 +1,4 @@
-"""Blocks that recompute give the gradients, statistics and random choices of blocks that keep everything."""
+"""Blocks that recompute have the same gradients, statistics and random draws as blocks that keep everything."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ IMAGES = np.random.RandomState(0).uniform(0, 255, [2, 65, 65, 3]).astype(np.floa
 
 
 def open_branches(layer):
-    """No residual branch is zero, as it is in a new model."""
+    """Makes all residual branches count; in a new model they are zero."""
     for index, variable in enumerate(layer.trainable_variables):
         if "gamma" in variable.name or "layer_scale" in variable.name:
             variable.assign(tf.random.stateless_uniform(variable.shape, [1, index], 0.5, 1.5))
@@ -59,7 +59,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_blocks(kind):
-    """With drop path; another draw in the recomputation would give the gradients of other branches."""
+    """With drop path: if the recomputation drew again, gradients would be those of other branches."""
     tf.keras.utils.set_random_seed(1)
     block = BLOCKS[kind]()
     x = tf.random.stateless_normal([8, 9, 9, 16], [1, 2])
@@ -73,7 +73,7 @@ def test_blocks(kind):
 
 
 def test_networks(tiny_config):
-    """All blocks and decoder layers of a network, with their links and auxiliary predictions."""
+    """All blocks and decoder layers of a network at once, with auxiliary predictions among the outputs."""
     config = type(tiny_config)()
     config.CopyFrom(tiny_config)
     config.model_options.max_deeplab.transformer_decoder_drop_path_keep_prob = 0.5
@@ -116,5 +116,5 @@ def test_the_field_reaches_every_block(configs, tiny_overrides):
         str(configs / "shapes" / "kmax_tiny.textproto"), [*tiny_overrides, "model_options.recompute_blocks=true"]
     )
     named = {layer.name for layer in build_model(config).submodules if getattr(layer, "recomputed", False)}
-    # Of the pixel encoder, the pixel decoder, the transformer decoder.
+    # Blocks of the pixel encoder, of the pixel decoder, and layers of the transformer decoder.
     assert {"stage2_block1", "stage0_block1", "stride32_layer1", "stride8_layer1"} <= named
