@@ -121,7 +121,7 @@ def test_reference_masks_are_supervised_unless_told_otherwise(configs, tiny_over
     assert LossSettings.from_options(config_of("update_rule=cmt")).mask_approximation.weight == 1.0
     without = load_config(path, [*tiny_overrides, FIELD + "update_rule=cmt", loss + "0"])
     assert LossSettings.from_options(without).mask_approximation is None
-    with pytest.raises(ConfigError, match="mask_approximation_loss: expected no such loss, or .* there are no reference masks"):
+    with pytest.raises(ConfigError, match="mask_approximation_loss: expected no such loss, or .* no reference masks"):
         load_config(path, [*tiny_overrides, loss + "1"])
 
 
