@@ -56,7 +56,7 @@ def test_a_run_goes_on_after_a_full_disk_and_after_a_vanished_shard(tmp_path, ti
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / f"ckpt-{INTERVAL}")
 
     monkeypatch.setattr(RunCheckpoints, "_write", without_the_shard)
-    with pytest.raises(DataError, match=f"went away while it was being read: {shard}"):
+    with pytest.raises(DataError, match=f"disappeared while it was being read: {shard}"):
         run(config, "train", str(tmp_path / "runs"))
     stopped_at = pathlib.Path(tf.train.latest_checkpoint(str(folder)))
     # What was learnt up to there has been saved.

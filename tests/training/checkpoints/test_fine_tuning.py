@@ -59,7 +59,7 @@ def start(config, folder):
 def test_other_shapes_are_an_error_that_names_them_and_the_field(make_config, coco, tmp_path):
     config = make_config(f"model_options.initial_checkpoint={coco[1]}")
     message = (
-        r"initial_checkpoint: \S+ has \d+ variable\(s\) of another shape.*semantic_last_layer/bias: \[134\] -> \[9\].*"
+        r"initial_checkpoint: \S+ has \d+ variables of another shape.*semantic_last_layer/bias: \[134\] -> \[9\].*"
         "model_options.skip_other_shapes_from_initial_checkpoint: true"
     )
     with pytest.raises(CheckpointError, match=message):

@@ -43,12 +43,12 @@ def build(config, mode, folder):
     strategy = tf.distribute.OneDeviceStrategy("device:CPU:0")
     check_run(config, mode, str(folder))
     with strategy.scope():
-        return Run(config, Mode.of(mode), str(folder), strategy)
+        return Run(config, mode, str(folder), strategy)
 
 
 def test_a_new_run_starts_from_them_and_a_resumed_one_does_not_need_them(make_config, pretrained, tmp_path, capsys):
     source, path = pretrained
-    run = build(make_config(path), "train", tmp_path)
+    run = build(make_config(path), Mode.TRAIN, tmp_path)
     assert f"pretrained encoder from {path}: " in capsys.readouterr().out
     loaded, given = checkpoint_variables(run.model), checkpoint_variables(source)
     for key in given:
@@ -58,8 +58,8 @@ def test_a_new_run_starts_from_them_and_a_resumed_one_does_not_need_them(make_co
     run.global_step.assign(1)
     run.checkpoints.save(check_interval=False)
     gone = make_config("no/such/checkpoint")
-    check_run(gone, "eval", str(tmp_path))
-    build(gone, "train", tmp_path)
+    check_run(gone, Mode.EVAL, str(tmp_path))
+    build(gone, Mode.TRAIN, tmp_path)
     out = capsys.readouterr().out
     assert "resumed from" in out and "pretrained encoder" not in out
 
@@ -70,12 +70,12 @@ def test_a_new_run_starts_from_them_and_a_resumed_one_does_not_need_them(make_co
 )
 def test_a_new_run_asks_for_them_before_anything_is_built(make_config, tmp_path, path, error, words):
     with pytest.raises(error, match=words.replace("$", r"\$")):
-        check_run(make_config(path), "train", str(tmp_path))
+        check_run(make_config(path), Mode.TRAIN, str(tmp_path))
 
 
 def test_an_initial_checkpoint_with_an_encoder_makes_them_needless(make_config, pretrained, tmp_path):
     config = make_config("no/such/checkpoint", f"model_options.initial_checkpoint={pretrained[1]}")
-    check_run(config, "train", str(tmp_path))
+    check_run(config, Mode.TRAIN, str(tmp_path))
     assert pretrained_encoder(str(tmp_path), config.model_options) == ""
     headless = tf.train.Checkpoint(pixel_decoder=tf.train.Checkpoint(x=tf.Variable(1.0))).write(str(tmp_path / "ckpt"))
     config.model_options.initial_checkpoint = headless
