@@ -295,6 +295,12 @@ def test_mean_counts_what_is_not_zero():
     np.testing.assert_allclose(mean_of_non_zero(losses, 0.5), [3.0, 0.0])
 
 
+@pytest.mark.parametrize(("fraction", "mean"), [(0.3, 4.0), (0.4, 3.5), (0.6, 3.5), (0.9, 2.5)])
+def test_highest_losses_are_the_nearest_whole_number(fraction, mean):
+    # Of four losses 0.3 is 1.2, so one; 0.4 is 1.6, so two; 0.6 is 2.4, two as well; 0.9 is 3.6, all four.
+    np.testing.assert_allclose(mean_of_non_zero(tf.constant([[1.0, 4.0, 2.0, 3.0]]), fraction), [mean])
+
+
 def test_masks_of_a_scene():
     for crop_masks in (True, False):
         masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks)
