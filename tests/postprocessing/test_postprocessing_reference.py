@@ -124,6 +124,29 @@ def test_thresholds(pixel_confidence, free_fraction):
     assert_painted(random_outputs(seed=3), settings)
 
 
+def side_by_side(*columns):
+    """Mask logits of one image of three rows, from the probabilities of the slots in each of its columns."""
+    logits = np.log(np.array(columns, np.float32))
+    return np.tile(logits[np.newaxis, np.newaxis], (1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("pixel_confidence", [0.4, 0.3], ids=["by pairs", "one by one"])
+def test_a_mask_is_painted_where_more_than_the_fraction_is_free(pixel_confidence):
+    # Slot 0 comes first and takes one of the two columns of slot 1, of which exactly half is left.
+    masks = side_by_side([0.90, 0.05, 0.05], [0.46, 0.44, 0.10], [0.05, 0.90, 0.05], [0.05, 0.05, 0.90])
+    classes = np.zeros((1, 3, CLASSES + 1), np.float32)
+    classes[0, [0, 1, 2], [0, 1, CLASSES]] = 9, 8, 9
+    outputs = {"pixel_space_mask_logits": masks, "transformer_class_logits": classes}
+    for free_fraction, instances in ((0.5, [1, 1, 0, 0]), (0.49, [1, 1, 2, 0])):
+        settings = PostprocessingSettings(
+            (3, 4), tuple(range(1, CLASSES + 1)), THINGS, IGNORE, DIVISOR, pixel_confidence=pixel_confidence,
+            maskwise=MaskwiseSettings(0.6, 0.5, free_fraction),
+        )  # fmt: skip
+        panoptic = Postprocessor(settings)(outputs)["panoptic_pred"].numpy()
+        # Slot 0 is class 1, instance 1, slot 1 is class 2, instance 2.
+        np.testing.assert_array_equal(panoptic, np.tile([n * (DIVISOR + 1) for n in instances], (1, 3, 1)))
+
+
 @pytest.mark.parametrize(("class_weight", "mask_weight"), [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
 def test_order_of_painting(class_weight, mask_weight):
     maskwise = dataclasses.replace(MASKWISE, class_weight=class_weight, mask_weight=mask_weight)
