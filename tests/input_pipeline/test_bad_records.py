@@ -9,7 +9,7 @@ from pipeline_records import changed, options, record, write
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors
-from deeplab2_kmax.input_pipeline.framing import count_records, regions
+from deeplab2_kmax.input_pipeline.framing import Region, count_records, regions
 
 BROKEN_IMAGE = changed(record(), IMAGE_ENCODED=b"hello")
 SHORT_LABEL = changed(record(), LABEL_ENCODED=b"1234")
@@ -69,6 +69,18 @@ def test_damaged_files_lose_no_more_than_what_is_damaged(damaged):
     assert "checksum of its data is wrong" in bad[0][2]
     assert "no sound record begins here; the 1680 bytes from byte 5040 on are left out" in bad[1][2]
     assert [count_records(damaged[:-1] + name) for name in "01"] == [6, 2]
+
+
+# A record is its length (8 bytes), a checksum of that (4), its data, and a checksum of the data (4).
+@pytest.mark.parametrize("kept", [1, 11, 12, 50, -5, -4, -1])
+def test_a_record_the_file_ends_within_is_damaged_wherever_the_file_ends(tmp_path, kept):
+    path = write(tmp_path / "0", [sound("a"), sound("b")])
+    first, second = regions(path)
+    assert first.is_record and second.is_record
+    assert (first.offset, first.size, first.size + second.size) == (0, second.offset, os.path.getsize(path))
+    size = kept % second.size
+    os.truncate(path, second.offset + size)
+    assert list(regions(path)) == [first, Region(second.offset, size, is_record=False)]
 
 
 def test_damaged_files_shared_by_workers(damaged):
