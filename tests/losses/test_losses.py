@@ -9,10 +9,11 @@ import tensorflow as tf
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses import LossSettings, MaskTransformerLoss, TermSettings
 from deeplab2_kmax.losses.instance_discrimination import _BLOCK_ROWS, instance_discrimination_loss, log_partition
-from deeplab2_kmax.losses.mask_id import mask_statistics
+from deeplab2_kmax.losses.mask_id import MaskStatistics, mask_statistics
+from deeplab2_kmax.losses.pq_style import class_term, mask_dice_term
 from deeplab2_kmax.losses.reduction import mean_of_non_zero, sample_pixels
 from deeplab2_kmax.losses.settings import ONE
-from deeplab2_kmax.losses.slots import match_slots
+from deeplab2_kmax.losses.slots import SlotTargets, mask_similarity, match_slots
 from deeplab2_kmax.losses.targets import ground_truth_masks, strided_downsample
 
 THINGS, STUFF, IGNORE = (1, 3), (2, 4), 0
@@ -228,6 +229,74 @@ def test_gradient_of_mask_statistics_equals_automatic_differentiation():
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_dice_looks_at_labelled_pixels_only():
+    targets = scene()
+    semantic = targets["semantic_gt"].numpy()
+    semantic[0, 1, 1:4] = IGNORE  # a third of thing 0
+    masks = ground_truth_masks({**targets, "semantic_gt": tf.constant(semantic)}, (9, 9), SETTINGS, crop_masks=True)
+    probabilities = tf.nn.softmax(tf.reshape(make_outputs()["pixel_space_mask_logits"], [2, 81, 6]))
+    dice, void = mask_similarity(masks, probabilities)
+    other, more_void = mask_similarity(masks, tf.where(masks.pixel_is_labelled[:, :, None] == 1, probabilities, 1.0))
+    np.testing.assert_allclose(other, dice, rtol=1e-6)
+    assert (more_void.numpy() > void.numpy()).all()
+
+
+def test_no_gradient_flows_through_the_matching_and_its_weights():
+    masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
+    probabilities = tf.nn.softmax(tf.reshape(make_outputs()["pixel_space_mask_logits"], [2, 81, 6]))
+    class_logits = make_outputs()["transformer_class_logits"]
+    for backend in ("host", "xla"):
+        with tf.GradientTape() as tape:
+            tape.watch([probabilities, class_logits])
+            slots = match_slots(masks, probabilities, class_logits, backend)
+            weights = (slots.mask_dice, slots.void_ratio, slots.class_probability)
+            total = tf.add_n([tf.reduce_sum(weight) for weight in weights])
+        assert tape.gradient(total, [probabilities, class_logits]) == [None, None]
+
+
+def test_the_least_similarity_decides_where_every_mask_can_have_a_slot():
+    # One instance and two stuff classes may occur, and one does; slot 1 predicts it a little better than slot 0.
+    targets = make_targets(np.full([1, 9, 9], 2), np.full([1, 9, 9], -1), [[-1]])
+    masks = ground_truth_masks(targets, (9, 9), SETTINGS, crop_masks=True)
+    probabilities = tf.constant([0.3, 0.30003, 0.1]) * tf.ones([1, 81, 1])
+    for slots, best in ((3, 1), (2, 0)):
+        matching = match_slots(masks, probabilities[:, :, :slots], tf.zeros([1, slots, 5]), "host")
+        # With two slots for three masks DeepLab2 no longer tells the two similarities apart.
+        assert np.flatnonzero(matching.slot_is_matched).tolist() == [best]
+
+
+def test_crowds_ask_nothing_of_masks():
+    # Their pixels are labelled and yet belong to no mask.
+    targets = make_targets(np.full([2, 9, 9], 3), np.full([2, 9, 9], -1), np.full([2, 3], -1))
+    terms = MaskTransformerLoss(SETTINGS)(targets, make_outputs())
+    for name in ("mask_id_cross_entropy_loss", "pq_style_loss_mask_dice_term", "instance_discrimination_loss"):
+        np.testing.assert_array_equal(terms[name], [0.0, 0.0], err_msg=name)
+
+
+def test_slots_of_no_weight_count_in_the_mean_and_left_over_masks_as_empty_predictions():
+    """The corners of the PQ-style loss: nothing overlaps, nothing is classified, and a mask of 9 pixels has no slot."""
+    zeros = tf.zeros([1, 4])
+    slots = SlotTargets(
+        **{
+            **dict.fromkeys(SlotTargets._fields),
+            "slot_is_matched": tf.constant([[True, False, False, False]]),
+            "slot_area": tf.constant([[5.0, 0.0, 0.0, 0.0]]),
+            "slot_class": tf.constant([[0, 4, 4, 4]]),
+            "class_probability": zeros,
+            "mask_dice": zeros,
+            "void_ratio": zeros,
+            "left_over_area": tf.constant([[0.0, 9.0]]),
+        }
+    )
+    # All five classes are equally likely. Weights of 0 become 1e-5, or slots would drop out of the mean of four.
+    by_class = class_term(tf.zeros([1, 1, 4, 5]), slots, SETTINGS)
+    np.testing.assert_allclose(by_class, [[3.0 * 1e-5 * (0.75 + 3 * 0.25) * np.log(5) / 4]], rtol=1e-5)
+    # Dice is smoothed by 1: 1 / (5 + 1) for the slot, 1 / (9 + 1) for the mask that has none.
+    nothing = MaskStatistics(None, predicted_area=zeros[None], overlap=zeros[None])
+    by_mask = mask_dice_term(nothing, slots, SETTINGS)
+    np.testing.assert_allclose(by_mask, [[3.0 * 0.75 / 4 * 1e-5 * ((1 - 1 / 6) + (1 - 1 / 10))]], rtol=1e-5)
+
+
 def test_log_partition_over_several_blocks():
     rows = tf.math.l2_normalize(tf.random.stateless_normal([2, _BLOCK_ROWS * 2 + 5, 4], [3, 4]), axis=-1)
     upstream = tf.random.stateless_normal(rows.shape[:2], [5, 6])
@@ -312,6 +381,26 @@ def test_masks_of_a_scene():
         crowd = 6 * 9
         assert masks.pixel_mask[0, crowd] == -1 and masks.pixel_is_labelled[0, crowd] == 1
         assert masks.pixel_is_labelled[0, 80] == 0
+        thing, background = 1 * 9 + 1, 0
+        assert [masks.pixel_area[0, pixel] for pixel in (thing, background, crowd, 80)] == [9, 43, 0, 0]
+
+
+@pytest.mark.parametrize("crop_masks", [True, False])
+def test_a_single_pixel_is_a_mask_and_what_has_no_known_class_is_none(crop_masks):
+    semantic, thing_id = np.full([1, 9, 9], 2, np.int32), np.full([1, 9, 9], -1, np.int32)
+    # Classes the data set does not have: right after its last one, far beyond, and below zero.
+    semantic[0, 0], semantic[0, 1], semantic[0, 2] = 5, 200, -2
+    # Instances 0 and 1 have no known class, instance 2 is a single pixel, and instance 3 is not in the list.
+    semantic[0, 3:6], semantic[0, 6, 0] = 1, 1
+    thing_id[0, 3], thing_id[0, 4], thing_id[0, 6, 0], thing_id[0, 5] = 0, 1, 2, 3
+    masks = ground_truth_masks(make_targets(semantic, thing_id, [[-1, 77, 3]]), (9, 9), SETTINGS, crop_masks)
+    there = np.flatnonzero(masks.exists)
+    np.testing.assert_array_equal(there, [0, 1])
+    np.testing.assert_array_equal(masks.area[0], [1, 26] + [0] * (masks.exists.shape[1] - 2))
+    np.testing.assert_array_equal(masks.class_index[0, :2], [1, 2])
+    expected = np.full([9, 9], -1)
+    expected[6:], expected[6, 0] = 1, 0
+    np.testing.assert_array_equal(masks.pixel_mask, expected.reshape(1, 81))
 
 
 def test_labels_at_a_whole_stride_only():
@@ -320,6 +409,10 @@ def test_labels_at_a_whole_stride_only():
     for size in ((4, 4), (5, 3), (3, 5), (10, 10)):
         with pytest.raises(ConfigError, match="crop_size"):
             strided_downsample(labels, size)
+    # Every fourth row of ten makes three rows as well, but the last one is not the last of the labels.
+    for height, width in ((10, 9), (9, 10), (10, 10)):
+        with pytest.raises(ConfigError, match=f"labels of {height} x {width} cannot be brought to .* 3 x 3"):
+            strided_downsample(tf.zeros([1, height, width]), (3, 3))
 
 
 def test_heads_of_another_data_set_are_named():
@@ -329,6 +422,9 @@ def test_heads_of_another_data_set_are_named():
     narrow = outputs["transformer_class_logits"][..., :4]
     with pytest.raises(ConfigError, match="expected 5 channels .*, came 4"):
         MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": narrow})
+    wide = tf.pad(outputs["transformer_class_logits"], [[0, 0], [0, 0], [0, 1]])
+    with pytest.raises(ConfigError, match="expected 5 channels .*, came 6"):
+        MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": wide})
 
 
 def contrast_scene(count=400, masks=4):
