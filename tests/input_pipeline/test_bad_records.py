@@ -1,6 +1,7 @@
 """With max_bad_records bad records are left out, counted and listed, and nothing else is lost."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -81,6 +82,17 @@ def test_a_record_the_file_ends_within_is_damaged_wherever_the_file_ends(tmp_pat
     size = kept % second.size
     os.truncate(path, second.offset + size)
     assert list(regions(path)) == [first, Region(second.offset, size, is_record=False)]
+
+
+def test_a_record_is_found_behind_whatever_does_not_belong_there(tmp_path):
+    small = pathlib.Path(write(tmp_path / "small", [b"data"])).read_bytes()
+    header = pathlib.Path(write(tmp_path / "large", [bytes(1000)])).read_bytes()[:12]
+    # One stray byte; one and a sound header, whose record the file is too short for; and so much that the search goes
+    # on with the next megabyte within a header.
+    for stray in (b"?", b"?" + header, bytes(2**20 - 5)):
+        path = tmp_path / "stray"
+        path.write_bytes(stray + small)
+        assert list(regions(str(path))) == [Region(0, len(stray), False), Region(len(stray), len(small), True)]
 
 
 def test_damaged_files_shared_by_workers(damaged):

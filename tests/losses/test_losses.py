@@ -334,6 +334,115 @@ def test_sample_prefers_small_masks_and_spares_void():
     assert (sample_pixels(area, labelled, 120, 2.0).numpy() >= 100).sum() == 20
 
 
+def test_pixels_are_drawn_by_chance_and_as_often_as_their_odds_say():
+    tf.random.set_seed(1)
+    # At temperature 1 the pixel of area 1 has the same odds as the nine of area 9 together.
+    area = tf.constant([[1.0] + [9.0] * 9])
+    drawn = sample_pixels(tf.tile(area, [4000, 1]), tf.ones([4000, 10]), 1, temperature=1.0).numpy()
+    assert abs((drawn == 0).mean() - 0.5) < 0.04
+    # At temperature 50 a mask of one pixel is drawn before one of two.
+    area = tf.constant([[2.0, 2.0, 1.0]] * 20)
+    assert (sample_pixels(area, tf.ones([20, 3]), 1, temperature=50.0).numpy() == 2).all()
+
+
+@pytest.mark.parametrize("drawn_by", ["instance", "semantic"])
+def test_draws_follow_the_temperature_of_their_own_term(drawn_by):
+    """The crowd of 3 pixels and the things of 8 and 9 are drawn before the stuff of 43, and that before void."""
+    field, output = {
+        "instance": ("instance_discrimination", "pixel_space_normalized_feature"),
+        "semantic": ("semantic", "semantic_logits"),
+    }[drawn_by]
+    semantic, outputs = scene()["semantic_gt"].numpy()[0], make_outputs(auxiliary=0)
+    for count, temperature, expected in ((20, 50.0, np.isin(semantic, THINGS)), (63, 0.0, semantic != IGNORE)):
+        draw = {f"{drawn_by}_sample_k": count, f"{drawn_by}_sample_temperature": temperature}
+        loss = MaskTransformerLoss(
+            LossSettings(THINGS, STUFF, IGNORE, 5, mask_id=TermSettings(1.0), **{field: TermSettings(1.0)}, **draw)
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            total = loss(scene(), outputs)["total_loss"]
+        gradient = tape.gradient(total, outputs)[output].numpy()[0]
+        np.testing.assert_array_equal((gradient != 0).any(axis=-1), expected)
+
+
+def test_more_semantic_samples_than_pixels_are_all_pixels():
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, semantic=TermSettings(1.0))
+    sampled = dataclasses.replace(settings, semantic_sample_k=82)
+    outputs = make_outputs()
+    losses = [MaskTransformerLoss(each)(scene(), outputs)["total_loss"] for each in (settings, sampled)]
+    np.testing.assert_array_equal(*losses)
+
+
+def test_semantic_loss_is_the_weighted_cross_entropy_of_pixels_of_known_classes():
+    random = np.random.default_rng(0)
+    # Void is 0; 4 is the last class, and -1, 5 and 200 are none.
+    labels = random.choice([0, 1, 4, -1, 5, 200], size=[1, 9, 9])
+    targets = make_targets(labels, np.full([1, 9, 9], -1), [[-1]])
+    weights = random.choice([1.0, 3.0], size=[1, 9, 9])
+    targets["semantic_loss_weight"] = tf.constant(weights, tf.float32)
+    logits = random.normal(size=[1, 9, 9, 5])
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, semantic=TermSettings(1.0))
+    loss = MaskTransformerLoss(settings)(targets, {"semantic_logits": tf.constant(logits, tf.float32)})
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = [
+        -weights[place] * log_probabilities[place][labels[place]]
+        for place in np.ndindex(1, 9, 9)
+        if labels[place] in (1, 4)
+    ]
+    np.testing.assert_allclose(loss["semantic_loss"], [np.mean(expected)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("term", ["mask_id", "instance_discrimination", "semantic"])
+def test_weight_and_share_of_the_highest_losses_hold_for_each_term(term):
+    outputs = make_outputs(auxiliary=0)
+
+    def loss(weight, top_k):
+        settings = LossSettings(THINGS, STUFF, IGNORE, 5, **{term: TermSettings(weight, top_k)})
+        return MaskTransformerLoss(settings)(scene(), outputs)["total_loss"].numpy()[0]
+
+    assert loss(2.0, 1.0) == pytest.approx(2.0 * loss(1.0, 1.0))
+    # The highest loss of 81, the mean of the five highest, the mean of all.
+    assert loss(1.0, 1 / 81) > loss(1.0, 5 / 81) > loss(1.0, 1.0)
+
+
+def test_instances_without_a_known_class_are_not_told_apart():
+    # Rows of stuff, of an instance, and of one that has no class; to be the same as if that were no instance.
+    thing_id = np.repeat([-1, 0, 1], 3)[None, :, None] * np.ones([1, 9, 9], int)
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, instance_discrimination=TermSettings(1.0))
+    losses = []
+    for instances in (thing_id, np.where(thing_id == 1, -1, thing_id)):
+        targets = make_targets(np.where(thing_id < 0, 2, 1), instances, [[1, -1]])
+        outputs = make_outputs(batch=1, auxiliary=0)
+        losses.append(MaskTransformerLoss(settings)(targets, outputs)["total_loss"].numpy().item())
+    assert losses[0] == losses[1] > 0.0
+
+
+def test_a_single_sampled_pixel_has_nothing_to_differ_from():
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, instance_discrimination=TermSettings(1.0), instance_sample_k=1)
+    terms = MaskTransformerLoss(settings)(scene(), make_outputs(auxiliary=0))
+    np.testing.assert_allclose(terms["total_loss"], [0.0, 0.0], atol=1e-5)
+
+
+def test_sampled_pixels_without_a_mask_have_no_loss_and_yet_a_gradient():
+    """As DeepLab2 computes it: the softmax cross-entropy of a row of zeros is 0, and its gradient the softmax."""
+    masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
+    features = tf.reshape(make_outputs()["pixel_space_normalized_feature"], [2, 81, 8])
+    settings = dataclasses.replace(SETTINGS, instance_sample_k=81)
+    same = tf.matmul(masks.pixel_mask_one_hot, masks.pixel_mask_one_hot, transpose_b=True)
+    same /= tf.maximum(tf.reduce_sum(same, axis=2, keepdims=True), 1.0)
+    has_mask = tf.reduce_sum(masks.pixel_mask_one_hot, axis=2)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(features)
+        loss = instance_discrimination_loss([features], masks, settings)[0, 0]
+        similarity = tf.matmul(features, features, transpose_b=True) / 0.3
+        log_sum = tf.reduce_logsumexp(similarity, axis=2)
+        per_pixel = log_sum - tf.reduce_sum(same * similarity, axis=2)
+        per_pixel = tf.where(has_mask > 0.0, per_pixel, log_sum - tf.stop_gradient(log_sum))
+        expected = tf.reduce_sum(per_pixel[0]) / tf.reduce_sum(has_mask[0])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(*(tape.gradient(value, features) for value in (loss, expected)), atol=1e-6)
+
+
 def test_sampled_semantic_loss_is_an_option():
     settings = dataclasses.replace(SETTINGS, semantic_sample_k=5)
     outputs = make_outputs()
@@ -364,6 +473,11 @@ def test_mean_counts_what_is_not_zero():
     np.testing.assert_allclose(mean_of_non_zero(losses, 0.5), [3.0, 0.0])
 
 
+def test_losses_below_zero_count_and_all_but_one_are_not_all():
+    np.testing.assert_allclose(mean_of_non_zero(tf.constant([[-1.0, 0.0, 3.0]])), [1.0])
+    np.testing.assert_allclose(mean_of_non_zero(tf.range(1.0, 101.0)[None], 0.99), [51.0])
+
+
 @pytest.mark.parametrize(("fraction", "mean"), [(0.3, 4.0), (0.4, 3.5), (0.6, 3.5), (0.9, 2.5)])
 def test_highest_losses_are_the_nearest_whole_number(fraction, mean):
     # Of four losses 0.3 is 1.2, so one; 0.4 is 1.6, so two; 0.6 is 2.4, two as well; 0.9 is 3.6, all four.
@@ -390,10 +504,10 @@ def test_a_single_pixel_is_a_mask_and_what_has_no_known_class_is_none(crop_masks
     semantic, thing_id = np.full([1, 9, 9], 2, np.int32), np.full([1, 9, 9], -1, np.int32)
     # Classes the data set does not have: right after its last one, far beyond, and below zero.
     semantic[0, 0], semantic[0, 1], semantic[0, 2] = 5, 200, -2
-    # Instances 0 and 1 have no known class, instance 2 is a single pixel, and instance 3 is not in the list.
-    semantic[0, 3:6], semantic[0, 6, 0] = 1, 1
-    thing_id[0, 3], thing_id[0, 4], thing_id[0, 6, 0], thing_id[0, 5] = 0, 1, 2, 3
-    masks = ground_truth_masks(make_targets(semantic, thing_id, [[-1, 77, 3]]), (9, 9), SETTINGS, crop_masks)
+    # Instance 0 is a single pixel, instances 1 and 2 have no known class, and instance 3 is not in the list.
+    semantic[0, 3:6], semantic[0, 6, 0] = 1, 3
+    thing_id[0, 6, 0], thing_id[0, 3], thing_id[0, 4], thing_id[0, 5] = 0, 1, 2, 3
+    masks = ground_truth_masks(make_targets(semantic, thing_id, [[3, -1, 77]]), (9, 9), SETTINGS, crop_masks)
     there = np.flatnonzero(masks.exists)
     np.testing.assert_array_equal(there, [0, 1])
     np.testing.assert_array_equal(masks.area[0], [1, 26] + [0] * (masks.exists.shape[1] - 2))
