@@ -45,6 +45,10 @@ BAD_RECORDS = {
         lambda: changed(record(), LABEL_ENCODED=labels(11, 16).tobytes()),
         r"label of another size than the image.*12 16 has 768 bytes, got 704",
     ),
+    "label twice as high": (
+        lambda: changed(record(), LABEL_ENCODED=labels(24, 16).tobytes()),
+        r"label of another size than the image.*12 16 has 768 bytes, got 1536",
+    ),
     "label cut within a number": (
         lambda: changed(record(), LABEL_ENCODED=labels(12, 16).tobytes()[:-3]),
         "label of another size",
