@@ -10,6 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab2_kmax.dataset_check import FaultKind
+from deeplab2_kmax.dataset_check.faults import NO_LIMITS
+from deeplab2_kmax.dataset_check.records import check_record
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.input_pipeline import schema
 from deeplab2_kmax.trainer import command
@@ -85,6 +88,37 @@ PLANTED = [
     (b"\xff" * 9, "its 9 bytes are no tf.train.Example"),
     (_record("largest", _label(31, 32)), None),
 ]
+
+
+def _twice(features):
+    features[schema.IMAGE_FILENAME].bytes_list.value.append(b"another name")
+
+
+def _empty(features):
+    features[schema.IMAGE_HEIGHT].int64_list.value[0] = 0
+    features[schema.LABEL_ENCODED].bytes_list.value[0] = b""
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "text"),
+    [
+        (_set(schema.LABEL_ENCODED, bytes(2408)), FaultKind.SIZE, "its label has 2408 bytes; an int32 label"),
+        (
+            _set(schema.IMAGE_HEIGHT, 21),
+            FaultKind.SIZE,
+            "its image is 20 x 30 (height x width), but the record says 21",
+        ),
+        (_empty, FaultKind.SIZE, "its label has 0 bytes; an int32 label of the record's size 0 x 30"),
+        (_set(schema.LABEL_FORMAT, b"text"), FaultKind.BROKEN_RECORD, "its label has the format 'text'"),
+        (_twice, FaultKind.BROKEN_RECORD, f"it has no {schema.IMAGE_FILENAME!r}"),
+    ],
+    ids=["long label", "other height", "no pixels", "format", "two names"],
+)
+def test_records_that_differ_in_one_field_are_not_passed_over(descriptor, edit, kind, text):
+    # Training refuses each of them.
+    facts = check_record(_record("name", edit=edit), load_dataset(descriptor), True, NO_LIMITS)
+    assert facts.areas is None or kind is FaultKind.SIZE
+    assert any(fault.kind is kind and text in fault.text for fault in facts.faults), facts.faults
 
 
 def _write(path, records):

@@ -54,6 +54,12 @@ def test_left_out_and_listed(tmp_path, batch_size):
     assert "JPEG or PNG" in bad[0][2] and "label of another size" in bad[1][2]
 
 
+def test_bad_records_behind_many_sound_ones_are_few_all_the_same(tmp_path):
+    path = write(tmp_path / "0", [*(sound(name) for name in "abcdefgh"), BROKEN_IMAGE])
+    names, bad = evaluate(path, 1)
+    assert names == list("abcdefgh") and [each[:2] for each in bad] == [("0", 8)]
+
+
 def test_one_more_than_allowed_stops(tmp_path):
     write(tmp_path / "0", [sound("a"), BROKEN_IMAGE, sound("b"), SHORT_LABEL, sound("c")])
     with pytest.raises(DataError, match="2 records cannot be used, max_bad_records is 1") as error:

@@ -54,6 +54,7 @@ BAD_RECORDS = {
         "label of another size",
     ),
     "label as PNG": (lambda: changed(record(), LABEL_FORMAT=b"png"), "format raw, got png"),
+    "label of a format unknown": (lambda: changed(record(), LABEL_FORMAT=b"text"), "format raw, got text"),
     "class outside the list": (
         lambda: record(label=np.full((12, 16), 200 * 256 + 1, np.int32)),
         r"id 51201 has class 200 which is not in the class list of shapes \(ids 1..8, ignore 0",
