@@ -169,10 +169,20 @@ def test_class_probabilities_and_areas_at_their_limits_are_enough_and_mask_proba
     classes = np.full((1, 3, CLASSES + 1), -1000, np.float32)
     classes[0, [0, 0, 1, 1, 2], [0, CLASSES, THINGS, CLASSES, CLASSES]] = 0
     outputs = {"pixel_space_mask_logits": masks, "transformer_class_logits": classes}
-    thing, stuff, void = 1 * DIVISOR + 1, (THINGS + 1) * DIVISOR, IGNORE * DIVISOR
+    ignore_label = CLASSES + 1
+    thing, stuff, void = 1 * DIVISOR + 1, (THINGS + 1) * DIVISOR, ignore_label * DIVISOR
     for area_limit, columns in ((3, [thing, stuff, void, void]), (4, [void] * 4)):
         settings = PostprocessingSettings(
-            (3, 4), tuple(range(1, CLASSES + 1)), THINGS, IGNORE, DIVISOR, area_limit, area_limit, 0.5, 0.5, maskwise
+            (3, 4),
+            tuple(range(1, CLASSES + 1)),
+            THINGS,
+            ignore_label,
+            DIVISOR,
+            area_limit,
+            area_limit,
+            0.5,
+            0.5,
+            maskwise,
         )
         maps = Postprocessor(settings)(outputs)
         np.testing.assert_array_equal(maps["panoptic_pred"], np.tile(columns, (1, 3, 1)))
@@ -250,6 +260,18 @@ def test_undo_resize():
     assert undone["other"] is maps["other"]
     same = undo_resize({"semantic_probs": tf.ones([1, 6, 8, 3])}, [6, 8], [12, 16])
     assert same["semantic_probs"].shape == (1, 12, 16, 3)
+
+
+def test_undo_resize_cuts_the_padding_off_all_maps_and_interpolates_probabilities_only():
+    # Two columns are the picture, three columns wide; the third is padding.
+    row = tf.constant([[[0, 8, 99]]])
+    names = ("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores")
+    undone = undo_resize(
+        {**dict.fromkeys(names, row), "semantic_probs": tf.cast(row[..., None], tf.float32)}, [1, 2], [1, 3]
+    )
+    for name in names:
+        assert undone[name].shape == (1, 1, 3) and set(undone[name].numpy().ravel()) == {0, 8}, name
+    np.testing.assert_allclose(undone["semantic_probs"][0, 0, :, 0], [0.0, 4.0, 8.0])
 
 
 @pytest.mark.parametrize(
