@@ -95,7 +95,10 @@ def test_deep_supervision_is_a_choice_of_its_own(config_of):
         (["update_rule=kmax", "pixel_update=attention"], "pixel_update: expected 'none' with update_rule 'kmax'"),
         (["update_rule=kmax", "deep_supervision=false"], "deep_supervision: expected true, got false"),
         (["update_rule=max", "pixel_update=sum"], "got 'sum'"),
-        (["update_rule=max", "pixel_update=assignment"], "pixel_update: expected 'none' or 'attention' with update_rule 'max'"),
+        (
+            ["update_rule=max", "pixel_update=assignment"],
+            "pixel_update: expected 'none' or 'attention' with update_rule 'max'",
+        ),
         (["update_rule=max", "residual_assignment=true"], "residual_assignment: only update_rule 'cmt'"),
         (["update_rule=kmax", "location_sensitive=true"], "location_sensitive: only update_rule 'cmt'"),
         (["update_rule=kmax", "spatial_attention=false"], "spatial_attention: only update_rule 'cmt'"),
