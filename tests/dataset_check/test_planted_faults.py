@@ -87,7 +87,7 @@ PLANTED = [
     ),
     (
         _record("short", edit=_set(schema.LABEL_ENCODED, b"1234")),
-        "expected an int32 label of 2400 bytes for the record's size 20 x 30, got 4 bytes",
+        "expected an int32 label of 2,400 bytes for the record's size 20 x 30, got 4 bytes",
     ),
     (
         _record("png", edit=_set(schema.LABEL_FORMAT, b"png")),

@@ -98,7 +98,7 @@ def test_semantic_pngs_are_kept_as_they_are():
         schema.encode_record(encoded(), "jpeg", "name", encoded("L", "jpeg"))
     wide = io.BytesIO()
     Image.new("L", (15, 10)).save(wide, format="png")
-    with pytest.raises(DataError, match=r"came PNG \[10, 15\]"):
+    with pytest.raises(DataError, match=r"got PNG \[10, 15\]"):
         schema.encode_record(encoded(), "jpeg", "name", wide.getvalue())
 
 
