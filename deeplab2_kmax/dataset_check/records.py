@@ -150,10 +150,12 @@ def _decode_label(features: Features, height: int, width: int) -> np.ndarray:
             f"expected a label of format 'raw' (panoptic ids, which mask transformers need), got {label_format!r}",
         )
     encoded = _first_bytes(features, schema.LABEL_ENCODED)
-    if height < 1 or width < 1 or len(encoded) != 4 * height * width:
+    if height < 1 or width < 1:
+        raise _Refused(FaultKind.SIZE, f"expected a height and width of at least 1, got {height} x {width}")
+    if len(encoded) != 4 * height * width:
         raise _Refused(
             FaultKind.SIZE,
-            f"expected an int32 label of {4 * height * width} bytes for the record's size {height} x {width}, got"
-            f" {counted(len(encoded), 'byte')}",
+            f"expected an int32 label of {counted(4 * height * width, 'byte')} for the record's size {height} x"
+            f" {width}, got {counted(len(encoded), 'byte')}",
         )
     return np.frombuffer(encoded, schema.LABEL_DTYPE).reshape(height, width)

@@ -13,7 +13,9 @@ from PIL import Image
 from deeplab2_kmax import files
 from deeplab2_kmax.cli import check_dataset
 from deeplab2_kmax.cli import main as command
-from deeplab2_kmax.dataset_check.records import read_content
+from deeplab2_kmax.dataset_check import FaultKind
+from deeplab2_kmax.dataset_check.faults import NO_LIMITS
+from deeplab2_kmax.dataset_check.records import check_record, read_content
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.records import schema
@@ -85,7 +87,7 @@ PLANTED = [
     ),
     (
         _record("short", edit=_set(schema.LABEL_ENCODED, b"1234")),
-        "expected an int32 label of 2400 bytes for the record's size 20 x 30, got 4 bytes",
+        "expected an int32 label of 2,400 bytes for the record's size 20 x 30, got 4 bytes",
     ),
     (
         _record("png", edit=_set(schema.LABEL_FORMAT, b"png")),
@@ -95,6 +97,45 @@ PLANTED = [
     (b"\xff" * 9, "expected a tf.train.Example, got 9 bytes of something else"),
     (_record("largest", _label(31, 32)), None),
 ]
+
+
+def _twice(features):
+    features[schema.IMAGE_FILENAME].bytes_list.value.append(b"another name")
+
+
+def _empty(features):
+    features[schema.IMAGE_HEIGHT].int64_list.value[0] = 0
+    features[schema.LABEL_ENCODED].bytes_list.value[0] = b""
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "text"),
+    [
+        (
+            _set(schema.LABEL_ENCODED, bytes(2408)),
+            FaultKind.SIZE,
+            "expected an int32 label of 2,400 bytes for the record's size 20 x 30, got 2,408 bytes",
+        ),
+        (
+            _set(schema.IMAGE_HEIGHT, 21),
+            FaultKind.SIZE,
+            "expected an image of 21 x 30 pixels",
+        ),
+        (_empty, FaultKind.SIZE, "expected a height and width of at least 1, got 0 x 30"),
+        (
+            _set(schema.LABEL_FORMAT, b"text"),
+            FaultKind.BROKEN_RECORD,
+            "expected a label of format 'raw' (panoptic ids, which mask transformers need), got 'text'",
+        ),
+        (_twice, FaultKind.BROKEN_RECORD, f"expected one value of {schema.IMAGE_FILENAME!r}, got none or several"),
+    ],
+    ids=["long label", "other height", "no pixels", "format", "two names"],
+)
+def test_records_that_differ_in_one_field_are_not_passed_over(descriptor, edit, kind, text):
+    # Training refuses each of them.
+    facts = check_record(_record("name", edit=edit), load_dataset(descriptor), True, NO_LIMITS)
+    assert facts.areas is None or kind is FaultKind.SIZE
+    assert any(fault.kind is kind and text in fault.text for fault in facts.faults), facts.faults
 
 
 def _write(path, records):

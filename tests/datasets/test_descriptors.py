@@ -102,6 +102,18 @@ def test_descriptors_that_make_no_sense_are_refused(changes, reason):
         _descriptor(**changes)
 
 
+def test_labels_may_use_all_of_an_int32_and_no_more():
+    # The largest panoptic id is num_classes * label_divisor - 1: here 2**31 - 1, the largest int32, ...
+    assert _descriptor(num_classes=4, label_divisor=2**29).label_divisor == 2**29
+    # ... also where void, class 3 here, has the largest class id ...
+    assert _descriptor(ignore_label=3, label_divisor=2**29).void_id == 3 * 2**29
+    # ... and here 2**31, one too many.
+    with pytest.raises(ConfigError, match="'own': labels up to 2 .*715827883 do not fit an int32"):
+        _descriptor(num_classes=3, label_divisor=715827883)
+    with pytest.raises(ConfigError, match="'own': labels up to 3 .* do not fit an int32"):
+        _descriptor(ignore_label=3, label_divisor=2**29 + 1)
+
+
 @pytest.mark.parametrize(
     "edit, reason",
     [

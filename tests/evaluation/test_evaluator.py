@@ -7,6 +7,7 @@ import uuid
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.evaluation.evaluator import Evaluator
@@ -77,9 +78,10 @@ class Answers(tf.keras.Model):
         return {"answer": tf.cast(images[..., 0], tf.int32)}
 
 
-def make_evaluator(folder, wrong=False, files=None, labels=True, **more):
+def make_evaluator(folder, wrong=False, files=None, labels=True, void_columns=0, **more):
     def postprocess(outputs):
-        panoptic = outputs["answer"]
+        answer = outputs["answer"]
+        panoptic = tf.where(tf.range(answer.shape[2]) < void_columns, 0, answer)
         if wrong:
             panoptic = tf.where(panoptic == 2 * 256, 0, panoptic)
         return {"panoptic_pred": panoptic, "semantic_pred": panoptic // 256}
@@ -143,6 +145,15 @@ def test_a_second_evaluation_starts_anew(tmp_path):
     assert first == second
 
 
+def test_nothing_is_left_of_an_evaluation_of_fewer_images(tmp_path):
+    # With the first column void, pictures of different widths have different figures.
+    fresh, _ = make_evaluator(tmp_path, void_columns=1)
+    expected = fresh.evaluate(tf.constant(-1))
+    evaluator, _ = make_evaluator(tmp_path, void_columns=1)
+    assert evaluator.evaluate(tf.constant(1))["evaluation/iou/IoU"] != expected["evaluation/iou/IoU"]
+    assert evaluator.evaluate(tf.constant(-1)) == expected
+
+
 def test_the_number_of_steps_can_be_limited(tmp_path):
     evaluator, _ = make_evaluator(tmp_path)
     evaluator.evaluate(tf.constant(1))
@@ -190,6 +201,11 @@ def test_pictures_and_raw_maps(tmp_path):
     pictures = [f"{index:06d}_{kind}.png" for index in range(2) for kind in kinds]
     raw = [f"{folder}/picture{index}.png" for folder in ("raw_panoptic", "raw_semantic") for index in range(3)]
     assert names == sorted(pictures + raw)
+    for index in range(2):
+        picture = np.asarray(Image.open(vis / f"{index:06d}_image.png"))
+        assert picture.shape[:2] == SIZES[index]
+        # Red tells the image from the padding of the crop, where it is 0; see `sample`.
+        assert (picture[..., 0] == 255).all()
 
 
 def test_without_labels_predictions_are_written_and_nothing_is_measured(tmp_path):

@@ -21,6 +21,20 @@ def test_definition():
     assert result.as_dict()["per_class"].keys() == {"road", "sidewalk"}
 
 
+def test_a_class_that_is_only_predicted_counts_with_an_iou_of_zero():
+    metric = MeanIoU(load_dataset("cityscapes_panoptic"))
+    metric.update(np.array([[0, 0]]), np.array([[0, 1]]))
+    result = metric.result()
+    assert list(np.flatnonzero(result.occurs)) == [0, 1]
+    assert (result.iou[0], result.iou[1], result.mean) == (0.5, 0.0, 0.25)
+
+
+def test_a_class_of_one_pixel_can_be_perfect():
+    metric = MeanIoU(load_dataset("cityscapes_panoptic"))
+    metric.update(np.array([[3]]), np.array([[3]]))
+    assert metric.result().mean == 1.0
+
+
 def test_merge_and_ids_from_one():
     dataset = load_dataset("coco_panoptic")
     rng = np.random.default_rng(0)

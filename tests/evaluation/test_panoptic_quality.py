@@ -89,6 +89,15 @@ def test_predictions_in_void_are_excused(quality):
     assert quality.result().fp[0] == 0
 
 
+@pytest.mark.parametrize(("excusing", "false_positives"), [(9, 1), (10, 1), (11, 0)])
+@pytest.mark.parametrize("excuse", [(VOID, 0), (CAT, 0)], ids=["void", "crowd"])
+def test_predictions_are_excused_by_more_than_half_of_their_pixels(quality, excuse, excusing, false_positives):
+    # The predicted cat has 20 pixels; exactly half of them in void or crowd is not enough for panopticapi.
+    pixels = [excuse] * excusing + [(SKY, 0)] * (20 - excusing)
+    quality.update(image(pixels[:10], pixels[10:]), image((CAT, 1), (CAT, 1)))
+    assert quality.result().fp[0] == false_positives
+
+
 def test_merged_workers_equal_one(quality):
     rng = np.random.default_rng(0)
     ids = np.array([0, 257, 258, 513, 768])

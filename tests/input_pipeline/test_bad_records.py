@@ -1,6 +1,7 @@
 """With max_bad_records bad records are left out, counted and listed, and nothing else is lost."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset, data_errors
-from deeplab2_kmax.records.tfrecord import count_records, regions
+from deeplab2_kmax.records.tfrecord import Region, count_records, regions
 from helpers.pipeline_records import changed, options, record, write
 
 BROKEN_IMAGE = changed(record(), IMAGE_ENCODED=b"hello")
@@ -53,6 +54,12 @@ def test_left_out_and_listed(tmp_path, batch_size):
     assert "JPEG or PNG" in bad[0][2] and "label of another size" in bad[1][2]
 
 
+def test_bad_records_behind_many_sound_ones_are_few_all_the_same(tmp_path):
+    path = write(tmp_path / "0", [*(sound(name) for name in "abcdefgh"), BROKEN_IMAGE])
+    names, bad = evaluate(path, 1)
+    assert names == list("abcdefgh") and [each[:2] for each in bad] == [("0", 8)]
+
+
 def test_one_more_than_allowed_stops(tmp_path):
     write(tmp_path / "0", [sound("a"), BROKEN_IMAGE, sound("b"), SHORT_LABEL, sound("c")])
     with pytest.raises(DataError, match="2 records cannot be used, max_bad_records is 1") as error:
@@ -69,6 +76,29 @@ def test_damaged_files_lose_no_more_than_what_is_damaged(damaged):
     assert "checksum of its data is wrong" in bad[0][2]
     assert "no sound record begins here; the 1680 bytes from byte 5040 on are left out" in bad[1][2]
     assert [count_records(damaged[:-1] + name) for name in "01"] == [6, 2]
+
+
+# A record is its length (8 bytes), a checksum of that (4), its data, and a checksum of the data (4).
+@pytest.mark.parametrize("kept", [1, 11, 12, 50, -5, -4, -1])
+def test_a_record_the_file_ends_within_is_damaged_wherever_the_file_ends(tmp_path, kept):
+    path = write(tmp_path / "0", [sound("a"), sound("b")])
+    first, second = regions(path)
+    assert first.is_record and second.is_record
+    assert (first.offset, first.size, first.size + second.size) == (0, second.offset, os.path.getsize(path))
+    size = kept % second.size
+    os.truncate(path, second.offset + size)
+    assert list(regions(path)) == [first, Region(second.offset, size, is_record=False)]
+
+
+def test_a_record_is_found_behind_whatever_does_not_belong_there(tmp_path):
+    small = pathlib.Path(write(tmp_path / "small", [b"data"])).read_bytes()
+    header = pathlib.Path(write(tmp_path / "large", [bytes(1000)])).read_bytes()[:12]
+    # One stray byte; one and a sound header, whose record the file is too short for; and so much that the search goes
+    # on with the next megabyte within a header.
+    for stray in (b"?", b"?" + header, bytes(2**20 - 5)):
+        path = tmp_path / "stray"
+        path.write_bytes(stray + small)
+        assert list(regions(str(path))) == [Region(0, len(stray), False), Region(len(stray), len(small), True)]
 
 
 def test_damaged_files_shared_by_workers(damaged):

@@ -45,11 +45,16 @@ BAD_RECORDS = {
         lambda: changed(record(), LABEL_ENCODED=labels(11, 16).tobytes()),
         r"label of another size than the image.*12 16 has 768 bytes, got 704",
     ),
+    "label twice as high": (
+        lambda: changed(record(), LABEL_ENCODED=labels(24, 16).tobytes()),
+        r"label of another size than the image.*12 16 has 768 bytes, got 1536",
+    ),
     "label cut within a number": (
         lambda: changed(record(), LABEL_ENCODED=labels(12, 16).tobytes()[:-3]),
         "label of another size",
     ),
     "label as PNG": (lambda: changed(record(), LABEL_FORMAT=b"png"), "format raw, got png"),
+    "label of a format unknown": (lambda: changed(record(), LABEL_FORMAT=b"text"), "format raw, got text"),
     "class outside the list": (
         lambda: record(label=np.full((12, 16), 200 * 256 + 1, np.int32)),
         r"id 51201 has class 200 which is not in the class list of shapes \(ids 1..8, ignore 0",

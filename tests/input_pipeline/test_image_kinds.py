@@ -61,6 +61,34 @@ def test_decompression_bombs_are_refused_by_their_header():
         decode_record(tf.constant(honest), True)
 
 
+TOO_MANY, OF_ANOTHER_SIZE = "expected an image of 1 to", "image of height, width(.|\n)*but the record says"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "message"),
+    [
+        (0, 16, TOO_MANY),
+        (12, -16, TOO_MANY),
+        # The product of these is 0 in 64 bits.
+        (2**32, 2**32, TOO_MANY),
+        (2**27 + 1, 1, TOO_MANY),
+        (2**26 + 1, 2, TOO_MANY),
+        # As many pixels as are allowed, so that it is the image's own size that does not fit.
+        (2**27, 1, OF_ANOTHER_SIZE),
+    ],
+)
+def test_sizes_beyond_the_limits_are_refused_before_the_image_is_looked_at(height, width, message):
+    odd = changed(record(), IMAGE_HEIGHT=height, IMAGE_WIDTH=width)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        decode_record(tf.constant(odd), True)
+
+
+@pytest.mark.parametrize("shape", [(12, 17), (13, 16)])
+def test_one_side_of_another_length_is_enough_to_refuse_an_image(shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=OF_ANOTHER_SIZE):
+        decode(png(np.zeros([*shape, 3], np.uint8)))
+
+
 def test_other_formats_are_refused():
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected a JPEG or PNG image"):
         decode(encode(Image.fromarray(RGB), "gif"))

@@ -9,10 +9,11 @@ import tensorflow as tf
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses import LossSettings, MaskTransformerLoss, TermSettings
 from deeplab2_kmax.losses.instance_discrimination import _BLOCK_ROWS, instance_discrimination_loss, log_partition
-from deeplab2_kmax.losses.mask_id import mask_statistics
+from deeplab2_kmax.losses.mask_id import MaskStatistics, mask_statistics
+from deeplab2_kmax.losses.pq_style import class_term, mask_dice_term
 from deeplab2_kmax.losses.reduction import mean_of_non_zero, sample_pixels
 from deeplab2_kmax.losses.settings import ONE
-from deeplab2_kmax.losses.slots import match_slots
+from deeplab2_kmax.losses.slots import SlotTargets, mask_similarity, match_slots
 from deeplab2_kmax.losses.targets import ground_truth_masks, strided_downsample
 
 THINGS, STUFF, IGNORE = (1, 3), (2, 4), 0
@@ -228,6 +229,74 @@ def test_gradient_of_mask_statistics_equals_automatic_differentiation():
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_dice_looks_at_labelled_pixels_only():
+    targets = scene()
+    semantic = targets["semantic_gt"].numpy()
+    semantic[0, 1, 1:4] = IGNORE  # a third of thing 0
+    masks = ground_truth_masks({**targets, "semantic_gt": tf.constant(semantic)}, (9, 9), SETTINGS, crop_masks=True)
+    probabilities = tf.nn.softmax(tf.reshape(make_outputs()["pixel_space_mask_logits"], [2, 81, 6]))
+    dice, void = mask_similarity(masks, probabilities)
+    other, more_void = mask_similarity(masks, tf.where(masks.pixel_is_labelled[:, :, None] == 1, probabilities, 1.0))
+    np.testing.assert_allclose(other, dice, rtol=1e-6)
+    assert (more_void.numpy() > void.numpy()).all()
+
+
+def test_no_gradient_flows_through_the_matching_and_its_weights():
+    masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
+    probabilities = tf.nn.softmax(tf.reshape(make_outputs()["pixel_space_mask_logits"], [2, 81, 6]))
+    class_logits = make_outputs()["transformer_class_logits"]
+    for backend in ("host", "xla"):
+        with tf.GradientTape() as tape:
+            tape.watch([probabilities, class_logits])
+            slots = match_slots(masks, probabilities, class_logits, backend)
+            weights = (slots.mask_dice, slots.void_ratio, slots.class_probability)
+            total = tf.add_n([tf.reduce_sum(weight) for weight in weights])
+        assert tape.gradient(total, [probabilities, class_logits]) == [None, None]
+
+
+def test_the_least_similarity_decides_where_every_mask_can_have_a_slot():
+    # One instance and two stuff classes may occur, and one does; slot 1 predicts it a little better than slot 0.
+    targets = make_targets(np.full([1, 9, 9], 2), np.full([1, 9, 9], -1), [[-1]])
+    masks = ground_truth_masks(targets, (9, 9), SETTINGS, crop_masks=True)
+    probabilities = tf.constant([0.3, 0.30003, 0.1]) * tf.ones([1, 81, 1])
+    for slots, best in ((3, 1), (2, 0)):
+        matching = match_slots(masks, probabilities[:, :, :slots], tf.zeros([1, slots, 5]), "host")
+        # With two slots for three masks DeepLab2 no longer tells the two similarities apart.
+        assert np.flatnonzero(matching.slot_is_matched).tolist() == [best]
+
+
+def test_crowds_ask_nothing_of_masks():
+    # Their pixels are labelled and yet belong to no mask.
+    targets = make_targets(np.full([2, 9, 9], 3), np.full([2, 9, 9], -1), np.full([2, 3], -1))
+    terms = MaskTransformerLoss(SETTINGS)(targets, make_outputs())
+    for name in ("mask_id_cross_entropy_loss", "pq_style_loss_mask_dice_term", "instance_discrimination_loss"):
+        np.testing.assert_array_equal(terms[name], [0.0, 0.0], err_msg=name)
+
+
+def test_slots_of_no_weight_count_in_the_mean_and_left_over_masks_as_empty_predictions():
+    """The corners of the PQ-style loss: nothing overlaps, nothing is classified, and a mask of 9 pixels has no slot."""
+    zeros = tf.zeros([1, 4])
+    slots = SlotTargets(
+        **{
+            **dict.fromkeys(SlotTargets._fields),
+            "slot_is_matched": tf.constant([[True, False, False, False]]),
+            "slot_area": tf.constant([[5.0, 0.0, 0.0, 0.0]]),
+            "slot_class": tf.constant([[0, 4, 4, 4]]),
+            "class_probability": zeros,
+            "mask_dice": zeros,
+            "void_ratio": zeros,
+            "left_over_area": tf.constant([[0.0, 9.0]]),
+        }
+    )
+    # All five classes are equally likely. Weights of 0 become 1e-5, or slots would drop out of the mean of four.
+    by_class = class_term(tf.zeros([1, 1, 4, 5]), slots, SETTINGS)
+    np.testing.assert_allclose(by_class, [[3.0 * 1e-5 * (0.75 + 3 * 0.25) * np.log(5) / 4]], rtol=1e-5)
+    # Dice is smoothed by 1: 1 / (5 + 1) for the slot, 1 / (9 + 1) for the mask that has none.
+    nothing = MaskStatistics(None, predicted_area=zeros[None], overlap=zeros[None])
+    by_mask = mask_dice_term(nothing, slots, SETTINGS)
+    np.testing.assert_allclose(by_mask, [[3.0 * 0.75 / 4 * 1e-5 * ((1 - 1 / 6) + (1 - 1 / 10))]], rtol=1e-5)
+
+
 def test_log_partition_over_several_blocks():
     rows = tf.math.l2_normalize(tf.random.stateless_normal([2, _BLOCK_ROWS * 2 + 5, 4], [3, 4]), axis=-1)
     upstream = tf.random.stateless_normal(rows.shape[:2], [5, 6])
@@ -263,6 +332,115 @@ def test_sample_prefers_small_masks_and_spares_void():
     assert len(set(drawn)) == 30 and drawn.max() < 100
     assert (drawn < 10).sum() == 10
     assert (sample_pixels(area, labelled, 120, 2.0).numpy() >= 100).sum() == 20
+
+
+def test_pixels_are_drawn_by_chance_and_as_often_as_their_odds_say():
+    tf.random.set_seed(1)
+    # At temperature 1 the pixel of area 1 has the same odds as the nine of area 9 together.
+    area = tf.constant([[1.0] + [9.0] * 9])
+    drawn = sample_pixels(tf.tile(area, [4000, 1]), tf.ones([4000, 10]), 1, temperature=1.0).numpy()
+    assert abs((drawn == 0).mean() - 0.5) < 0.04
+    # At temperature 50 a mask of one pixel is drawn before one of two.
+    area = tf.constant([[2.0, 2.0, 1.0]] * 20)
+    assert (sample_pixels(area, tf.ones([20, 3]), 1, temperature=50.0).numpy() == 2).all()
+
+
+@pytest.mark.parametrize("drawn_by", ["instance", "semantic"])
+def test_draws_follow_the_temperature_of_their_own_term(drawn_by):
+    """The crowd of 3 pixels and the things of 8 and 9 are drawn before the stuff of 43, and that before void."""
+    field, output = {
+        "instance": ("instance_discrimination", "pixel_space_normalized_feature"),
+        "semantic": ("semantic", "semantic_logits"),
+    }[drawn_by]
+    semantic, outputs = scene()["semantic_gt"].numpy()[0], make_outputs(auxiliary=0)
+    for count, temperature, expected in ((20, 50.0, np.isin(semantic, THINGS)), (63, 0.0, semantic != IGNORE)):
+        draw = {f"{drawn_by}_sample_k": count, f"{drawn_by}_sample_temperature": temperature}
+        loss = MaskTransformerLoss(
+            LossSettings(THINGS, STUFF, IGNORE, 5, mask_id=TermSettings(1.0), **{field: TermSettings(1.0)}, **draw)
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            total = loss(scene(), outputs)["total_loss"]
+        gradient = tape.gradient(total, outputs)[output].numpy()[0]
+        np.testing.assert_array_equal((gradient != 0).any(axis=-1), expected)
+
+
+def test_more_semantic_samples_than_pixels_are_all_pixels():
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, semantic=TermSettings(1.0))
+    sampled = dataclasses.replace(settings, semantic_sample_k=82)
+    outputs = make_outputs()
+    losses = [MaskTransformerLoss(each)(scene(), outputs)["total_loss"] for each in (settings, sampled)]
+    np.testing.assert_array_equal(*losses)
+
+
+def test_semantic_loss_is_the_weighted_cross_entropy_of_pixels_of_known_classes():
+    random = np.random.default_rng(0)
+    # Void is 0; 4 is the last class, and -1, 5 and 200 are none.
+    labels = random.choice([0, 1, 4, -1, 5, 200], size=[1, 9, 9])
+    targets = make_targets(labels, np.full([1, 9, 9], -1), [[-1]])
+    weights = random.choice([1.0, 3.0], size=[1, 9, 9])
+    targets["semantic_loss_weight"] = tf.constant(weights, tf.float32)
+    logits = random.normal(size=[1, 9, 9, 5])
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, semantic=TermSettings(1.0))
+    loss = MaskTransformerLoss(settings)(targets, {"semantic_logits": tf.constant(logits, tf.float32)})
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = [
+        -weights[place] * log_probabilities[place][labels[place]]
+        for place in np.ndindex(1, 9, 9)
+        if labels[place] in (1, 4)
+    ]
+    np.testing.assert_allclose(loss["semantic_loss"], [np.mean(expected)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("term", ["mask_id", "instance_discrimination", "semantic"])
+def test_weight_and_share_of_the_highest_losses_hold_for_each_term(term):
+    outputs = make_outputs(auxiliary=0)
+
+    def loss(weight, top_k):
+        settings = LossSettings(THINGS, STUFF, IGNORE, 5, **{term: TermSettings(weight, top_k)})
+        return MaskTransformerLoss(settings)(scene(), outputs)["total_loss"].numpy()[0]
+
+    assert loss(2.0, 1.0) == pytest.approx(2.0 * loss(1.0, 1.0))
+    # The highest loss of 81, the mean of the five highest, the mean of all.
+    assert loss(1.0, 1 / 81) > loss(1.0, 5 / 81) > loss(1.0, 1.0)
+
+
+def test_instances_without_a_known_class_are_not_told_apart():
+    # Rows of stuff, of an instance, and of one that has no class; to be the same as if that were no instance.
+    thing_id = np.repeat([-1, 0, 1], 3)[None, :, None] * np.ones([1, 9, 9], int)
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, instance_discrimination=TermSettings(1.0))
+    losses = []
+    for instances in (thing_id, np.where(thing_id == 1, -1, thing_id)):
+        targets = make_targets(np.where(thing_id < 0, 2, 1), instances, [[1, -1]])
+        outputs = make_outputs(batch=1, auxiliary=0)
+        losses.append(MaskTransformerLoss(settings)(targets, outputs)["total_loss"].numpy().item())
+    assert losses[0] == losses[1] > 0.0
+
+
+def test_a_single_sampled_pixel_has_nothing_to_differ_from():
+    settings = LossSettings(THINGS, STUFF, IGNORE, 5, instance_discrimination=TermSettings(1.0), instance_sample_k=1)
+    terms = MaskTransformerLoss(settings)(scene(), make_outputs(auxiliary=0))
+    np.testing.assert_allclose(terms["total_loss"], [0.0, 0.0], atol=1e-5)
+
+
+def test_sampled_pixels_without_a_mask_have_no_loss_and_yet_a_gradient():
+    """As DeepLab2 computes it: the softmax cross-entropy of a row of zeros is 0, and its gradient the softmax."""
+    masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks=True)
+    features = tf.reshape(make_outputs()["pixel_space_normalized_feature"], [2, 81, 8])
+    settings = dataclasses.replace(SETTINGS, instance_sample_k=81)
+    same = tf.matmul(masks.pixel_mask_one_hot, masks.pixel_mask_one_hot, transpose_b=True)
+    same /= tf.maximum(tf.reduce_sum(same, axis=2, keepdims=True), 1.0)
+    has_mask = tf.reduce_sum(masks.pixel_mask_one_hot, axis=2)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(features)
+        loss = instance_discrimination_loss([features], masks, settings)[0, 0]
+        similarity = tf.matmul(features, features, transpose_b=True) / 0.3
+        log_sum = tf.reduce_logsumexp(similarity, axis=2)
+        per_pixel = log_sum - tf.reduce_sum(same * similarity, axis=2)
+        per_pixel = tf.where(has_mask > 0.0, per_pixel, log_sum - tf.stop_gradient(log_sum))
+        expected = tf.reduce_sum(per_pixel[0]) / tf.reduce_sum(has_mask[0])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(*(tape.gradient(value, features) for value in (loss, expected)), atol=1e-6)
 
 
 def test_sampled_semantic_loss_is_an_option():
@@ -310,6 +488,17 @@ def test_mean_is_over_losses_other_than_zero():
     np.testing.assert_allclose(mean_of_non_zero(losses, 0.5), [3.0, 0.0])
 
 
+def test_losses_below_zero_count_and_all_but_one_are_not_all():
+    np.testing.assert_allclose(mean_of_non_zero(tf.constant([[-1.0, 0.0, 3.0]])), [1.0])
+    np.testing.assert_allclose(mean_of_non_zero(tf.range(1.0, 101.0)[None], 0.99), [51.0])
+
+
+@pytest.mark.parametrize(("fraction", "mean"), [(0.3, 4.0), (0.4, 3.5), (0.6, 3.5), (0.9, 2.5)])
+def test_highest_losses_are_the_nearest_whole_number(fraction, mean):
+    # Of four losses 0.3 is 1.2, so one; 0.4 is 1.6, so two; 0.6 is 2.4, two as well; 0.9 is 3.6, all four.
+    np.testing.assert_allclose(mean_of_non_zero(tf.constant([[1.0, 4.0, 2.0, 3.0]]), fraction), [mean])
+
+
 def test_masks_of_a_scene():
     for crop_masks in (True, False):
         masks = ground_truth_masks(scene(), (9, 9), SETTINGS, crop_masks)
@@ -321,6 +510,26 @@ def test_masks_of_a_scene():
         crowd = 6 * 9
         assert masks.pixel_mask[0, crowd] == -1 and masks.pixel_is_labelled[0, crowd] == 1
         assert masks.pixel_is_labelled[0, 80] == 0
+        thing, background = 1 * 9 + 1, 0
+        assert [masks.pixel_area[0, pixel] for pixel in (thing, background, crowd, 80)] == [9, 43, 0, 0]
+
+
+@pytest.mark.parametrize("crop_masks", [True, False])
+def test_a_single_pixel_is_a_mask_and_what_has_no_known_class_is_none(crop_masks):
+    semantic, thing_id = np.full([1, 9, 9], 2, np.int32), np.full([1, 9, 9], -1, np.int32)
+    # Classes the data set does not have: right after its last one, far beyond, and below zero.
+    semantic[0, 0], semantic[0, 1], semantic[0, 2] = 5, 200, -2
+    # Instance 0 is a single pixel, instances 1 and 2 have no known class, and instance 3 is not in the list.
+    semantic[0, 3:6], semantic[0, 6, 0] = 1, 3
+    thing_id[0, 6, 0], thing_id[0, 3], thing_id[0, 4], thing_id[0, 5] = 0, 1, 2, 3
+    masks = ground_truth_masks(make_targets(semantic, thing_id, [[3, -1, 77]]), (9, 9), SETTINGS, crop_masks)
+    there = np.flatnonzero(masks.exists)
+    np.testing.assert_array_equal(there, [0, 1])
+    np.testing.assert_array_equal(masks.area[0], [1, 26] + [0] * (masks.exists.shape[1] - 2))
+    np.testing.assert_array_equal(masks.class_index[0, :2], [1, 2])
+    expected = np.full([9, 9], -1)
+    expected[6:], expected[6, 0] = 1, 0
+    np.testing.assert_array_equal(masks.pixel_mask, expected.reshape(1, 81))
 
 
 def test_labels_are_only_downsampled_by_a_whole_stride():
@@ -329,6 +538,12 @@ def test_labels_are_only_downsampled_by_a_whole_stride():
     for size in ((4, 4), (5, 3), (3, 5), (10, 10)):
         with pytest.raises(ConfigError, match="crop_size"):
             strided_downsample(labels, size)
+    # Every fourth row of ten makes three rows as well, but the last one is not the last of the labels.
+    for height, width in ((10, 9), (9, 10), (10, 10)):
+        with pytest.raises(
+            ConfigError, match=f"cannot bring labels of {height} x {width} to the network's 3 x 3 by a whole stride"
+        ):
+            strided_downsample(tf.zeros([1, height, width]), (3, 3))
 
 
 def test_heads_with_the_classes_of_another_data_set_are_refused_by_name():
@@ -338,6 +553,9 @@ def test_heads_with_the_classes_of_another_data_set_are_refused_by_name():
     narrow = outputs["transformer_class_logits"][..., :4]
     with pytest.raises(ConfigError, match="expected 5 channels .*, got 4"):
         MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": narrow})
+    wide = tf.pad(outputs["transformer_class_logits"], [[0, 0], [0, 0], [0, 1]])
+    with pytest.raises(ConfigError, match="expected 5 channels .*, got 6"):
+        MaskTransformerLoss(SETTINGS)(scene(), {**outputs, "transformer_class_logits": wide})
 
 
 def contrast_scene(count=400, masks=4):

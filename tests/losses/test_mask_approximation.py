@@ -59,9 +59,49 @@ def test_stuff_can_be_left_out_and_masks_that_vanish_at_the_stride_do_not_count(
     np.testing.assert_allclose(mask_approximation_loss([reference], slots, (5, 5), things), [0.0], atol=1e-6)
 
 
+def test_a_mask_of_one_pixel_counts():
+    grid = np.array([[0, 0, 1]])
+    reference = tf.one_hot([[[0, 0, 2]]], 3)
+    # Slot 0 fits, slot 1 is missed.
+    np.testing.assert_allclose(mask_approximation_loss([reference], slots_of(grid, [0, 1, 3]), (1, 3), settings()), [1])
+
+
+def test_layers_of_no_whole_stride_take_the_nearest_pixel():
+    # Four pixels over five lie at 0, 1 1/3, 2 2/3 and 4; the nearest ones are 0, 1, 3 and 4.
+    grid = np.array([[0, 0, 1, 2, 2]])
+    reference = tf.one_hot([[[0, 0, 2, 2]]], 3)
+    loss = mask_approximation_loss([reference], slots_of(grid, [0, 1, 1]), (1, 5), settings())
+    np.testing.assert_allclose(loss, [0.0], atol=1e-6)
+
+
 def test_an_image_without_masks_has_no_loss():
     slots = slots_of(np.full([5, 5], -1), [3, 3, 3])
     np.testing.assert_array_equal(mask_approximation_loss([tf.ones([1, 5, 5, 3])], slots, (5, 5), settings()), [0.0])
+
+
+def test_maps_may_be_wider_than_high():
+    """The reference mask is the ground truth at the layer's stride, so nothing is missing."""
+    wide = np.repeat([[-1, 0, 0, 1, 1, 1, 2, 2, 2]], 5, axis=0)
+    reference = tf.one_hot(wide[np.newaxis, ::2, ::2], 3)
+    slots = slots_of(wide, [0, 1, 2])
+    np.testing.assert_allclose(mask_approximation_loss([reference], slots, (5, 9), settings()), [0.0], atol=1e-6)
+    # In the whole loss, with no other term that has to do with masks. Things are at the left and at the right.
+    targets = {
+        "semantic_gt": tf.constant(np.where(wide < 0, 0, 1)[np.newaxis], tf.int32),
+        "thing_id_mask_gt": tf.constant(wide[np.newaxis], tf.int32),
+        "thing_id_class_gt": tf.constant([[1, 1, 1]]),
+        "semantic_loss_weight": tf.ones([1, 5, 9]),
+    }
+    outputs = {
+        "pixel_space_mask_logits": 20.0 * tf.one_hot(wide[np.newaxis], 3),
+        "pixel_space_normalized_feature": tf.zeros([1, 5, 9, 4]),
+        "transformer_class_logits": tf.zeros([1, 3, 4]),
+        "semantic_logits": tf.zeros([1, 5, 9, 4]),
+        "reference_masks": (reference,),
+    }
+    terms = MaskTransformerLoss(settings(semantic=TermSettings(1.0)))(targets, outputs)
+    assert tuple(terms) == ("mask_approximation_loss", "semantic_loss", "total_loss")
+    np.testing.assert_allclose(terms["mask_approximation_loss"], [0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", ["host", "xla"])

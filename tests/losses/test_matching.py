@@ -76,6 +76,17 @@ def test_costs_that_are_not_finite_are_the_worst(matcher):
     check_one_to_one(nothing_finite, np.ones([1, 2], bool), 3)
 
 
+def test_no_cost_is_as_bad_as_one_that_is_not_finite(matcher):
+    # The slot of finite cost comes second, so that a draw between the two would go to the other.
+    for not_finite in (np.nan, np.inf, -np.inf):
+        np.testing.assert_array_equal(matcher(np.float32([[[not_finite, 5.0]]]), np.ones([1, 1], bool)), [[1]])
+
+
+def test_a_mask_has_a_slot_even_if_none_of_its_costs_is_finite(matcher):
+    # The second mask is padding, so there is a slot for each mask.
+    np.testing.assert_array_equal(matcher(np.float32([[[np.nan], [0.0]]]), np.array([[True, False]])), [[0, -1]])
+
+
 def test_batch_may_be_unknown_and_shapes_stay_static():
     for backend in ("host", "xla"):
         spec = [tf.TensorSpec([None, 3, 4], tf.float32), tf.TensorSpec([None, 3], tf.bool)]

@@ -124,6 +124,80 @@ def test_thresholds(pixel_confidence, free_fraction):
     assert_painted(random_outputs(seed=3), settings)
 
 
+def side_by_side(*columns):
+    """Mask logits of one image of three rows, from the probabilities of the slots in each of its columns."""
+    logits = np.log(np.array(columns, np.float32))
+    return np.tile(logits[np.newaxis, np.newaxis], (1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("pixel_confidence", [0.4, 0.3], ids=["by pairs", "one by one"])
+def test_a_mask_is_painted_where_more_than_the_fraction_is_free(pixel_confidence):
+    # Slot 0 comes first and takes one of the two columns of slot 1, of which exactly half is left.
+    masks = side_by_side([0.90, 0.05, 0.05], [0.46, 0.44, 0.10], [0.05, 0.90, 0.05], [0.05, 0.05, 0.90])
+    classes = np.zeros((1, 3, CLASSES + 1), np.float32)
+    classes[0, [0, 1, 2], [0, 1, CLASSES]] = 9, 8, 9
+    outputs = {"pixel_space_mask_logits": masks, "transformer_class_logits": classes}
+    for free_fraction, instances in ((0.5, [1, 1, 0, 0]), (0.49, [1, 1, 2, 0])):
+        settings = PostprocessingSettings(
+            (3, 4), tuple(range(1, CLASSES + 1)), THINGS, IGNORE, DIVISOR, pixel_confidence=pixel_confidence,
+            maskwise=MaskwiseSettings(0.6, 0.5, free_fraction),
+        )  # fmt: skip
+        panoptic = Postprocessor(settings)(outputs)["panoptic_pred"].numpy()
+        # Slot 0 is class 1, instance 1, slot 1 is class 2, instance 2.
+        np.testing.assert_array_equal(panoptic, np.tile([n * (DIVISOR + 1) for n in instances], (1, 3, 1)))
+
+
+@pytest.mark.parametrize("pixel_confidence", [0.4, 0.3], ids=["by pairs", "one by one"])
+def test_masks_that_are_not_painted_leave_their_pixels_to_later_ones(pixel_confidence):
+    # Slot 1 loses half of its two columns to slot 0 and is not painted, so slot 2 finds both of its columns free.
+    masks = side_by_side([0.90, 0.05, 0.05], [0.46, 0.44, 0.10], [0.10, 0.46, 0.44], [0.05, 0.05, 0.90])
+    classes = np.zeros((1, 3, CLASSES + 1), np.float32)
+    classes[0, [0, 1, 2], [0, 1, 2]] = 9, 8, 7
+    settings = PostprocessingSettings(
+        (3, 4), tuple(range(1, CLASSES + 1)), THINGS, IGNORE, DIVISOR, pixel_confidence=pixel_confidence,
+        maskwise=MaskwiseSettings(0.6, 0.5, 0.5),
+    )  # fmt: skip
+    maps = Postprocessor(settings)({"pixel_space_mask_logits": masks, "transformer_class_logits": classes})
+    expected = [n * (DIVISOR + 1) for n in (1, 1, 3, 3)]
+    np.testing.assert_array_equal(maps["panoptic_pred"], np.tile(expected, (1, 3, 1)))
+
+
+@pytest.mark.parametrize("maskwise", [MaskwiseSettings(0.5, 0.5, 0.5), None], ids=["maskwise", "pixelwise"])
+def test_class_probabilities_and_areas_at_their_limits_are_enough_and_mask_probabilities_are_not(maskwise):
+    # Columns of slot 0, slot 1, both alike, and slot 2. Slot 0 is a thing and slot 1 stuff, each with probability 1/2.
+    masks = side_by_side([0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.5, 0.5, 1e-30], [0.05, 0.05, 0.9])
+    classes = np.full((1, 3, CLASSES + 1), -1000, np.float32)
+    classes[0, [0, 0, 1, 1, 2], [0, CLASSES, THINGS, CLASSES, CLASSES]] = 0
+    outputs = {"pixel_space_mask_logits": masks, "transformer_class_logits": classes}
+    ignore_label = CLASSES + 1
+    thing, stuff, void = 1 * DIVISOR + 1, (THINGS + 1) * DIVISOR, ignore_label * DIVISOR
+    for area_limit, columns in ((3, [thing, stuff, void, void]), (4, [void] * 4)):
+        settings = PostprocessingSettings(
+            (3, 4),
+            tuple(range(1, CLASSES + 1)),
+            THINGS,
+            ignore_label,
+            DIVISOR,
+            area_limit,
+            area_limit,
+            0.5,
+            0.5,
+            maskwise,
+        )
+        maps = Postprocessor(settings)(outputs)
+        np.testing.assert_array_equal(maps["panoptic_pred"], np.tile(columns, (1, 3, 1)))
+
+
+def test_scores_are_given_where_stuff_alone_is_sure_enough():
+    masks = side_by_side([0.9, 0.1], [0.9, 0.1])
+    classes = np.full((1, 2, CLASSES + 1), -1000, np.float32)
+    classes[0, [0, 0, 1], [THINGS, CLASSES, CLASSES]] = 0  # slot 0 is stuff of probability 1/2
+    settings = dataclasses.replace(SETTINGS, size=(3, 2), stuff_area_limit=0, maskwise=MaskwiseSettings(0.9, 0.5, 0.5))
+    maps = Postprocessor(settings)({"pixel_space_mask_logits": masks, "transformer_class_logits": classes})
+    np.testing.assert_array_equal(maps["panoptic_pred"], np.full((1, 3, 2), (THINGS + 1) * DIVISOR))
+    np.testing.assert_allclose(maps["instance_scores"], np.full((1, 3, 2), 0.9), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("class_weight", "mask_weight"), [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
 def test_order_of_painting(class_weight, mask_weight):
     maskwise = dataclasses.replace(MASKWISE, class_weight=class_weight, mask_weight=mask_weight)
@@ -186,6 +260,18 @@ def test_undo_resize():
     assert undone["other"] is maps["other"]
     same = undo_resize({"semantic_probs": tf.ones([1, 6, 8, 3])}, [6, 8], [12, 16])
     assert same["semantic_probs"].shape == (1, 12, 16, 3)
+
+
+def test_undo_resize_cuts_the_padding_off_all_maps_and_interpolates_probabilities_only():
+    # Two columns are the picture, three columns wide; the third is padding.
+    row = tf.constant([[[0, 8, 99]]])
+    names = ("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores")
+    undone = undo_resize(
+        {**dict.fromkeys(names, row), "semantic_probs": tf.cast(row[..., None], tf.float32)}, [1, 2], [1, 3]
+    )
+    for name in names:
+        assert undone[name].shape == (1, 1, 3) and set(undone[name].numpy().ravel()) == {0, 8}, name
+    np.testing.assert_allclose(undone["semantic_probs"][0, 0, :, 0], [0.0, 4.0, 8.0])
 
 
 @pytest.mark.parametrize(

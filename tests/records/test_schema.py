@@ -80,6 +80,36 @@ def test_broken_input(image, label, reason):
         schema.encode_record(image, "jpeg", "name", label)
 
 
+def test_turned_jpegs_look_as_before():
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image = encoded(exif=exif)
+    record = parsed(schema.encode_record(image, "jpeg", "name", None))
+    turned = np.asarray(Image.open(io.BytesIO(record[schema.IMAGE_ENCODED])), int)
+    before = np.asarray(Image.open(io.BytesIO(image)), int)[::-1, ::-1]
+    assert np.abs(turned - before).mean() < 4
+
+
+def test_semantic_pngs_are_kept_as_they_are():
+    label = encoded("L", "png")
+    record = parsed(schema.encode_record(encoded(), "jpeg", "name", label), with_label=True)
+    assert (record[schema.LABEL_ENCODED], record[schema.LABEL_FORMAT]) == (label, b"png")
+    with pytest.raises(DataError, match=r"expected a PNG label of the image's size \[10, 14\], got JPEG \[10, 14\]"):
+        schema.encode_record(encoded(), "jpeg", "name", encoded("L", "jpeg"))
+    wide = io.BytesIO()
+    Image.new("L", (15, 10)).save(wide, format="png")
+    with pytest.raises(DataError, match=r"got PNG \[10, 15\]"):
+        schema.encode_record(encoded(), "jpeg", "name", wide.getvalue())
+
+
+def test_labels_of_records_that_do_not_name_a_format_are_raw():
+    # DeepLab2 does not ask for the format, so records of other writers may lack it.
+    label = np.zeros((10, 14), np.int32)
+    example = tf.train.Example.FromString(schema.encode_record(encoded(), "jpeg", "name", label))
+    del example.features.feature[schema.LABEL_FORMAT]
+    assert parsed(example.SerializeToString(), with_label=True)[schema.LABEL_FORMAT] == b"raw"
+
+
 def test_unknown_format():
     with pytest.raises(DataError, match="'name': expected a format of jpeg, jpg, png; got 'gif'"):
         schema.encode_record(encoded(), "gif", "name", None)
