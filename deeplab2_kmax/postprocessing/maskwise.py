@@ -24,14 +24,15 @@ def maskwise_maps(
     """Panoptic, instance, semantic and score maps by painting masks in order of confidence.
 
     Args:
-        mask_logits: float32 [B,h,w,N].
+        mask_logits: float32 [B, h, w, N].
         classes: the class of each slot.
         settings: size of the maps and thresholds.
         options: those of mask-wise post-processing.
 
     Returns:
         `panoptic_pred`, `instance_pred` and `semantic_pred` int32, `instance_scores` and `semantic_scores` float32,
-        all [B,H,W]. Instance ids count from 1 in the order of confidence; pixels of no segment have 1, as in DeepLab2.
+        all [B, H, W]. Instance ids count from 1 in the order of confidence; pixels of no segment have 1, as in
+        DeepLab2.
     """
     peaks = two_strongest_slots(mask_logits, settings.size, settings.pixel_confidence)
     paintable = classes.confidence >= tf.where(classes.is_thing, options.thing_confidence, options.stuff_confidence)
@@ -46,7 +47,7 @@ def maskwise_maps(
         )
 
     def of_owner(table: tf.Tensor) -> tf.Tensor:
-        """What a table [B,N+1] by slots says of the owner of each entry of the painting."""
+        """What a table [B, N + 1] by slots says of the owner of each entry of the painting."""
         return segments.look_up(table, painting.owner)
 
     # A painting has few entries beside its pixels. So tables by slot become tables by entry first, and each pixel needs
@@ -69,7 +70,7 @@ def maskwise_maps(
 
 
 def _rank(classes: segments.SlotClasses, mask_confidence: tf.Tensor, options: MaskwiseSettings) -> tf.Tensor:
-    """The place of each slot in the descending order of confidence, int32 [B,N], from 0."""
+    """The place of each slot in the descending order of confidence, int32 [B, N], from 0."""
     # The inverse of the order; a stable sort, so that equally confident slots keep their order.
     confidence = classes.confidence**options.class_weight * mask_confidence**options.mask_weight
     return tf.argsort(tf.argsort(confidence, direction="DESCENDING", stable=True))
@@ -79,18 +80,18 @@ def _mask_confidence(grid: PixelPeaks, pixel_confidence: float, slots: int) -> t
     """The mean probability over each slot's mask, at the resolution of the logits as in DeepLab2.
 
     Args:
-        grid: the peaks at the pixels of the logits, [B,h,w].
+        grid: the peaks at the pixels of the logits, [B, h, w].
         pixel_confidence: masks are where a slot's probability is above this, at least 1/3.
         slots: N.
 
     Returns:
-        float32 [B,N], 0 for empty masks.
+        float32 [B, N], 0 for empty masks.
     """
     slot, score = tf.stack([grid.first, grid.second], 1), tf.stack([grid.score, grid.second_score], 1)
     batch = tf.shape(slot)[0]
     slot, score = tf.reshape(slot, [batch, -1]), tf.reshape(score, [batch, -1])
     in_mask = tf.cast(score > pixel_confidence, tf.float32)
-    # The slots of the batch are numbered through, so that one sum serves all images.
+    # Slots are numbered consecutively over the batch, so that one sum serves all images.
     place = slot + slots * tf.range(batch)[:, tf.newaxis]
     sums = tf.math.unsorted_segment_sum(tf.stack([score * in_mask, in_mask], -1), place, slots * batch)
     return tf.reshape(tf.math.divide_no_nan(sums[:, 0], sums[:, 1]), [batch, slots])

@@ -23,10 +23,10 @@ class Painting(NamedTuple):
     """The result of painting: tables with K entries, and which entry holds for each pixel.
 
     Attributes:
-        entry: int32 [B,H,W], the entry of the tables below that holds for each pixel.
-        owner: int32 [B,K], the slot that owns the pixels of an entry; N where none does.
-        best: int32 [B,K], the most probable slot at these pixels, whether it owns them or not.
-        areas: float32 [B,N], pixels that each slot owns.
+        entry: int32 [B, H, W], the entry of the tables below that holds for each pixel.
+        owner: int32 [B, K], the slot that owns the pixels of an entry; N where none does.
+        best: int32 [B, K], the most probable slot at these pixels, whether it owns them or not.
+        areas: float32 [B, N], pixels that each slot owns.
     """
 
     entry: tf.Tensor
@@ -40,8 +40,8 @@ def paint_pairs(peaks: PeakMaps, rank: tf.Tensor, paintable: tf.Tensor, free_fra
 
     Args:
         peaks: the slots whose masks each pixel lies in.
-        rank: int32 [B,N], the order of painting, from 0.
-        paintable: bool [B,N], slots whose masks may be painted at all.
+        rank: int32 [B, N], the order of painting, from 0.
+        paintable: bool [B, N], slots whose masks may be painted at all.
         free_fraction: a mask is painted if more than this fraction of it is free at its turn.
     """
     slots = rank.shape[-1]
@@ -62,13 +62,13 @@ def _accepted(counts: tf.Tensor, rank: tf.Tensor, paintable: tf.Tensor, free_fra
     are. In practice a few rounds are enough, where painting in turn takes one for each slot.
 
     Args:
-        counts: float32 [B,N,N+2], pixels by first and second slot; see `PeakMaps.pair`.
-        rank: int32 [B,N], the order of painting, from 0.
-        paintable: bool [B,N], slots whose masks may be painted at all.
+        counts: float32 [B, N, N + 2], pixels by first and second slot; see `PeakMaps.pair`.
+        rank: int32 [B, N], the order of painting, from 0.
+        paintable: bool [B, N], slots whose masks may be painted at all.
         free_fraction: a mask is painted if more than this fraction of it is free at its turn.
 
     Returns:
-        bool [B,N].
+        bool [B, N].
     """
     # The last two columns are pixels with one mask (N) and with none (N + 1).
     in_both = counts[:, :, :-2]
@@ -93,11 +93,11 @@ def _accepted(counts: tf.Tensor, rank: tf.Tensor, paintable: tf.Tensor, free_fra
 
 
 def _owner_of_pairs(accepted: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
-    """The slot that owns the pixels of each pair of slots, int32 [B,N,N+2]; N where none does.
+    """The slot that owns the pixels of each pair of slots, int32 [B, N, N + 2]; N where none does.
 
     Args:
-        accepted: bool [B,N], masks that are painted.
-        rank: int32 [B,N], the order of painting.
+        accepted: bool [B, N], masks that are painted.
+        rank: int32 [B, N], the order of painting.
     """
     slots = accepted.shape[-1]
     # The earlier of the two painted masks owns the pixels. Those that are not painted, and "no slot", have the turn N.
@@ -111,7 +111,7 @@ def _owner_of_pairs(accepted: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
 
 
 def _owned_areas(counts: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
-    """The number of pixels that each slot owns, float32 [B,N], from pixels and owners of pairs, [B,N,N+2] each."""
+    """The number of pixels that each slot owns, float32 [B, N], from pixels and owners of pairs, [B, N, N + 2] each."""
     slots = tf.range(owner.shape[1])
     as_first = tf.reduce_sum(tf.where(owner == slots[:, tf.newaxis], counts, 0.0), 2)
     return as_first + tf.reduce_sum(tf.where(owner[:, :, :-2] == slots, counts[:, :, :-2], 0.0), 1)
@@ -128,10 +128,10 @@ def paint_one_by_one(
     """Paints masks that may overlap in any way, one after another on a canvas: for thresholds below 1/3, and slow.
 
     Args:
-        mask_logits: float32 [B,h,w,N].
+        mask_logits: float32 [B, h, w, N].
         peaks: the peaks of the enlarged logits.
-        rank: int32 [B,N], the order of painting, from 0.
-        paintable: bool [B,N], slots whose masks may be painted at all.
+        rank: int32 [B, N], the order of painting, from 0.
+        paintable: bool [B, N], slots whose masks may be painted at all.
         free_fraction: a mask is painted if more than this fraction of it is free at its turn.
         pixel_confidence: a slot's mask is where its probability is above this.
     """

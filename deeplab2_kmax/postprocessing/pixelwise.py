@@ -21,13 +21,13 @@ def pixelwise_maps(
     """Panoptic, instance, semantic and score maps by an argmax over slots at each pixel.
 
     Args:
-        mask_logits: float32 [B,h,w,N].
+        mask_logits: float32 [B, h, w, N].
         classes: the class of each slot.
         settings: size of the maps and thresholds.
 
     Returns:
         `panoptic_pred`, `instance_pred` and `semantic_pred` int32, `instance_scores` and `semantic_scores` float32,
-        all [B,H,W].
+        all [B, H, W].
     """
     slots = mask_logits.shape[-1]
     # `semantic_pred` is of the best of all slots; the other maps are of the best of the detected ones, whose softmax is

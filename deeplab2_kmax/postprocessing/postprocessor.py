@@ -20,19 +20,19 @@ class Postprocessor:
 
     def __init__(self, settings: PostprocessingSettings) -> None:
         self.settings = settings
-        # A graph, also for eager callers: the loops in it would be slow otherwise. It is not traced anew for batches of
-        # another size.
+        # Run as a graph even if the caller runs eagerly, as its loops would be slow otherwise. With `reduce_retracing`
+        # it is not traced again for batches of another size.
         self._maps = tf.function(self._maps_of, autograph=False, reduce_retracing=True)
 
     def __call__(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The maps of a batch of images.
 
         Args:
-            outputs: of the model, of which `pixel_space_mask_logits` [B,h,w,N] and `transformer_class_logits`
-                [B,N,C+1] are used, in any float type. B may be unknown.
+            outputs: of the model, of which `pixel_space_mask_logits` [B, h, w, N] and `transformer_class_logits`
+                [B, N, C + 1] are used, in any float type. B may be unknown.
 
         Returns:
-            Under DeepLab2's names, [B,H,W] each, at `settings.size`:
+            Under DeepLab2's names, [B, H, W] each, at `settings.size`:
             `panoptic_pred` int32, class id * label divisor + instance id (0 for stuff); void is
             ignore label * label divisor;
             `instance_pred` int32, the number, from 1, of the slot that owns the pixel: mask-wise its place in the order

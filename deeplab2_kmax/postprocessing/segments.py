@@ -1,6 +1,6 @@
 """Classes and ids of slots, and the tables that turn "which slot owns which pixel" into maps.
 
-Decisions are taken for slots, [B,N], or pairs of slots, of which there are few; a map is then one table look-up for
+Decisions are taken for slots, [B, N], or pairs of slots, of which there are few; a map is then one table look-up for
 each pixel.
 """
 
@@ -17,11 +17,11 @@ class SlotClasses(NamedTuple):
     """The classes of B images' N slots.
 
     Attributes:
-        index: int32 [B,N], index of the most probable class other than void, in the order of the class head:
+        index: int32 [B, N], index of the most probable class other than void, in the order of the class head:
             things first, then stuff.
-        confidence: float32 [B,N], the probability of that class, 0..1.
-        class_id: int32 [B,N], its class id in the data set.
-        is_thing: bool [B,N], whether it is a thing class.
+        confidence: float32 [B, N], the probability of that class, 0..1.
+        class_id: int32 [B, N], its class id in the data set.
+        is_thing: bool [B, N], whether it is a thing class.
     """
 
     index: tf.Tensor
@@ -31,7 +31,7 @@ class SlotClasses(NamedTuple):
 
 
 def classify_slots(class_logits: tf.Tensor, settings: PostprocessingSettings) -> SlotClasses:
-    """The most probable class of each slot other than void, from class logits float32 [B,N,C+1]."""
+    """The most probable class of each slot other than void, from class logits float32 [B, N, C + 1]."""
     # Void takes part in the softmax: a slot that is probably void has a low confidence.
     probabilities = tf.nn.softmax(class_logits, axis=-1)[..., :-1]
     index = tf.argmax(probabilities, -1, output_type=tf.int32)
@@ -52,12 +52,12 @@ def panoptic_id_of_slots(
 
     Args:
         classes: the class of each slot.
-        areas: float32 [B,N], pixels that each slot owns.
-        instance_ids: int32 [B,N], the instance id of each slot, from 1; used for things only.
+        areas: float32 [B, N], pixels that each slot owns.
+        instance_ids: int32 [B, N], the instance id of each slot, from 1; used for things only.
         settings: label encoding and area limits.
 
     Returns:
-        int32 [B,N+1]; the last entry, void, is for pixels that no slot owns.
+        int32 [B, N + 1]; the last entry, void, is for pixels that no slot owns.
     """
     same_class = classes.index[:, :, tf.newaxis] == classes.index[:, tf.newaxis, :]
     # The area of each slot's whole class: the sum over the slots of the same class.
@@ -71,12 +71,12 @@ def panoptic_id_of_slots(
 
 
 def with_entry_for_none(table: tf.Tensor, value: int | float) -> tf.Tensor:
-    """Adds an entry `value` for pixels that no slot owns to a table [B,N]; returns [B,N+1]."""
+    """Adds an entry `value` for pixels that no slot owns to a table [B, N]; returns [B, N + 1]."""
     return tf.pad(table, [[0, 0], [0, 1]], constant_values=value)
 
 
 def look_up(table: tf.Tensor, entries: tf.Tensor) -> tf.Tensor:
-    """The values of tables [B,K], one for each image, at entries int32 [B,...]; returns [B,...]."""
+    """The values of tables [B, K], one for each image, at entries int32 [B, ...]; returns [B, ...]."""
     return tf.gather(table, entries, batch_dims=1)
 
 
@@ -84,11 +84,11 @@ def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor) -> dict[s
     """`look_up` in several tables at once, for the cost of one.
 
     Args:
-        tables: int32 or float32 [B,K] each.
-        entries: int32 [B,H,W].
+        tables: int32 or float32 [B, K] each.
+        entries: int32 [B, H, W].
 
     Returns:
-        Maps [B,H,W] by the names of the tables.
+        Maps [B, H, W] by the names of the tables.
     """
     # Most of the time goes into fetching from random places. Side by side, the values of an entry are fetched together;
     # floats travel as integers of the same bits.
@@ -102,11 +102,11 @@ def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
     """How often each value from 0 to size - 1 occurs in each image.
 
     Args:
-        entries: int32 [B,...].
+        entries: int32 [B, ...].
         size: number of values.
 
     Returns:
-        float32 [B,size]; exact for images of up to 2**24 pixels.
+        float32 [B, size]; exact for images of up to 2**24 pixels.
     """
     flat = tf.reshape(entries, [tf.shape(entries)[0], -1])
     counts = tf.math.bincount(flat, minlength=size, maxlength=size, axis=-1)

@@ -14,10 +14,10 @@ def undo_resize(maps: dict[str, tf.Tensor], resized_size: tf.Tensor, raw_size: t
     """Cuts the padding off maps and resizes them to the size of the picture, with corners aligned.
 
     Args:
-        maps: ids and scores [B,H,W] under DeepLab2's names, and `semantic_probs` [B,H,W,C]; any of them may be missing.
-            Entries of other names are returned as they are.
-        resized_size: int [2] or [B,2], height and width of the picture within the maps, where it lies in the upper left
-            corner, with padding to the right and below. Rows are expected to be equal; the first one is used.
+        maps: ids and scores [B, H, W] under DeepLab2's names, and `semantic_probs` [B, H, W, C]; any of them may be
+            missing. Entries of other names are returned as they are.
+        resized_size: int [2] or [B, 2], height and width of the picture within the maps, where it lies in the upper
+            left corner, with padding to the right and below. Rows are expected to be equal; the first one is used.
         raw_size: int [2], height and width of the picture itself.
 
     Returns:

@@ -22,14 +22,14 @@ def contested_peaks(
     """The peaks at the pixels of some cells.
 
     Args:
-        logits: float32 [B*h*w,N], mask logits.
+        logits: float32 [B * h * w, N], mask logits.
         contested: int32 [M], numbers of the cells in question.
-        sums: float32 [B*h*w,K], the softmax sums.
+        sums: float32 [B * h * w, K], the softmax sums.
         cells: the cells of these logits.
         seconds: whether second slots are asked for; if not, they have the score 0.
 
     Returns:
-        The peaks at [M,K].
+        The peaks at [M, K].
     """
     slots = logits.shape[-1]
 
@@ -54,12 +54,12 @@ def _in_chunks(function: Callable[[tf.Tensor], PixelPeaks], chosen: tf.Tensor, s
     """The peaks of cells, some at a time.
 
     Args:
-        function: gives the peaks of cells int32 [_CELLS_AT_ONCE], at [_CELLS_AT_ONCE,K].
+        function: gives the peaks of cells int32 [_CELLS_AT_ONCE], at [_CELLS_AT_ONCE, K].
         chosen: int32 [M], the cells.
         specs: tensor specs of what `function` returns.
 
     Returns:
-        The peaks, [M,K].
+        The peaks, [M, K].
     """
     count = tf.shape(chosen)[0]
 

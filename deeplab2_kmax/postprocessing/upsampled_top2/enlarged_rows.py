@@ -26,11 +26,11 @@ def log_sums(mask_logits: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """The logarithm of the softmax's denominator: log of the sum over slots of exp(enlarged logits).
 
     Args:
-        mask_logits: float32 [B,h,w,N] with static h, w and N.
+        mask_logits: float32 [B, h, w, N] with static h, w and N.
         size: height H and width W of the enlarged logits.
 
     Returns:
-        float32 [B,H,W].
+        float32 [B, H, W].
     """
     return _by_stripes(mask_logits, size, tf.reduce_logsumexp, tf.TensorSpec(None, tf.float32))
 
@@ -43,13 +43,13 @@ def _by_stripes(mask_logits: tf.Tensor, size: tuple[int, int], function: Callabl
     """Applies a function to the enlarged logits of every pixel.
 
     Args:
-        mask_logits: float32 [B,h,w,N].
+        mask_logits: float32 [B, h, w, N].
         size: height H and width W of the enlarged logits.
-        function: `function(logits [M,N], axis=-1)`, which returns tensors [M].
+        function: `function(logits [M, N], axis=-1)`, which returns tensors [M].
         specs: what it returns, as tensor specs of any shape.
 
     Returns:
-        What the function returns, [B,H,W] each.
+        What the function returns, [B, H, W] each.
     """
     height, width = size
     rows = min(height, max(1, _PIXELS_AT_ONCE // width))
@@ -72,10 +72,10 @@ def _by_stripes(mask_logits: tf.Tensor, size: tuple[int, int], function: Callabl
 
 
 def _enlarged_rows(mask_logits: tf.Tensor, rows: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Some rows of the enlarged logits, [B,R,W,N].
+    """Some rows of the enlarged logits, [B, R, W, N].
 
     Args:
-        mask_logits: float32 [B,h,w,N].
+        mask_logits: float32 [B, h, w, N].
         rows: int32 [R], which rows; those below the last one repeat it.
         size: height and width W of the enlarged logits.
     """

@@ -34,11 +34,11 @@ class PeakMaps(NamedTuple):
     """The peaks of all pixels of a map, with both slots in one number, since what follows counts pairs of slots.
 
     Attributes:
-        pair: int32 [B,H,W], first * (N + 2) + second, the slots of largest and of second largest probability. Where the
-            second's is not above the threshold, N stands in its place, and N + 1 where not even the first's is.
-        score: float32 [B,H,W], the largest probability, 0..1.
-        grid: the peaks at the pixels of the logits, [B,h,w]. Where the second's probability is not above the threshold,
-            the second may be any slot, with the score 0.
+        pair: int32 [B, H, W], first * (N + 2) + second, the slots of largest and of second largest probability. Where
+            the second's is not above the threshold, N stands in its place, and N + 1 where not even the first's is.
+        score: float32 [B, H, W], the largest probability, 0..1.
+        grid: the peaks at the pixels of the logits, [B, h, w]. Where the second's probability is not above the
+            threshold, the second may be any slot, with the score 0.
     """
 
     pair: tf.Tensor
@@ -50,7 +50,7 @@ def peaks_of(logits: tf.Tensor, seconds: bool = True, sums: tf.Tensor | None = N
     """The peaks of pixels whose logits are given.
 
     Args:
-        logits: float32 [M,N], N > 1.
+        logits: float32 [M, N], N > 1.
         seconds: whether second slots are asked for; if not, they have the score 0.
         sums: float32 [M], sums over slots of exp(logits); None: computed here, in a way that cannot overflow.
 
@@ -71,7 +71,7 @@ def peaks_of(logits: tf.Tensor, seconds: bool = True, sums: tf.Tensor | None = N
 
 
 def _largest(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Index and value of the largest of values [M,N] over the last axis, [M]; of equal ones the first."""
+    """Index and value of the largest of values [M, N] over the last axis, [M]; of equal ones the first."""
     place = tf.argmax(values, -1, output_type=tf.int32)
     return place, tf.gather(values, place, batch_dims=1)
 

@@ -23,11 +23,11 @@ def softmax_sums(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Te
     """The softmax sums at all pixels of the map, and the strongest slot at each pixel of the logits.
 
     Args:
-        mask_logits: float32 [B,h,w,N] with static h, w and N.
+        mask_logits: float32 [B, h, w, N] with static h, w and N.
         cells: the cells of these logits.
 
     Returns:
-        float32 [B*h*w,K], sums over slots of exp(logit - m), where m is the largest logit of each logit pixel,
+        float32 [B * h * w, K], sums over slots of exp(logit - m), where m is the largest logit of each logit pixel,
         interpolated like the logits. In cells with the same strongest slot at all corners they are at least 1. In
         others they may underflow to 0 where logits differ by hundreds from pixel to pixel. Beyond the map they are 1.
         int32 [B*h*w], the slot of the largest logit at each logit pixel.
@@ -62,17 +62,17 @@ def softmax_sums(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Te
 def _sums_of_rows(logits: tf.Tensor, cells: Cells, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """`softmax_sums` of some rows.
 
-    Pixels are numbered through, so that the neighbor to the right is the next pixel and the neighbor below the w-th
+    Pixels are numbered row by row, so that the neighbor to the right is the next pixel and the neighbor below the w-th
     next: neighbors are slices, not copies. At the end of a row the next pixel is no neighbor, but what is computed from
     it belongs to pixels beyond the map.
 
     Args:
-        logits: float32 [count+w,N], whole rows of logits; the last row serves as a neighbor only.
+        logits: float32 [count + w, N], whole rows of logits; the last row serves as a neighbor only.
         cells: the cells of these logits.
         count: number of pixels in the other rows.
 
     Returns:
-        float32 [count,K] and int32 [count].
+        float32 [count, K] and int32 [count].
     """
     # Relative to the largest, no exponential overflows. The power 1 / K is what all products below are made of.
     largest = tf.reduce_max(logits, -1, keepdims=True)

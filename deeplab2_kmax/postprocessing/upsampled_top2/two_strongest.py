@@ -1,6 +1,6 @@
-"""The front door: finds the peaks of all pixels, by cells where sizes allow, else by enlarged rows.
+"""The entry point: finds the peaks of all pixels, by cells where sizes allow, else by enlarged rows.
 
-The package's docstring explains how and why.
+The folder's docstring explains how and why.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def two_strongest_slots(
     """Finds the two slots of largest probability at each pixel of the enlarged masks.
 
     Args:
-        mask_logits: float32 [B,h,w,N] with static h, w and N > 1.
+        mask_logits: float32 [B, h, w, N] with static h, w and N > 1.
         size: height H and width W of the maps, to which logits are enlarged bilinearly with corners aligned.
         threshold: probability, 0..1, above which slots are of interest.
         seconds: whether second slots are of interest; if not they are left out, which is faster.
 
     Returns:
-        The peaks at [B,H,W].
+        The peaks at [B, H, W].
     """
     cells = Cells.between(tuple(mask_logits.shape[1:3]), size)
     if cells is None:
