@@ -85,7 +85,7 @@ def coco_panoptic_quality(
 
 
 def read_panoptic_png(path: files.StrPath) -> np.ndarray:
-    """Segment ids of a COCO panoptic PNG, int32 [H,W]; 0 is void.
+    """Segment ids of a COCO panoptic PNG, int32 [H, W]; 0 is void.
 
     Raises:
         DataError: the file is missing or not an image.
@@ -116,7 +116,7 @@ def _read_json(path: files.StrPath) -> dict[str, Any]:
             # COCO's annotations for detection have a list of this name too, with other keys.
             raise DataError(
                 f"{path}: annotation {number}: expected {', '.join(sorted(_ANNOTATION_KEYS))}, as in COCO's panoptic "
-                f"annotations (panoptic_val2017.json, say); got none of the name {', '.join(sorted(missing))}"
+                f"annotations (panoptic_val2017.json, say); missing: {', '.join(sorted(missing))}"
             )
     return content
 

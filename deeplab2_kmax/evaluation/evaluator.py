@@ -35,9 +35,9 @@ _PROGRESS_LOG = 30.0
 class Evaluator(orbit.StandardEvaluator):
     """Evaluates with orbit's loop, with any batch size, on all replicas; metrics run on the host, image by image.
 
-    Images are scored at their original sizes, all different, and counting pixels by segment is no work for a GPU.
-    With several processes each counts its own images; their sums are added up at the end, so that every process has
-    the figures of all images.
+    The metrics run on the host because images are scored at their original sizes, which differ, and counting pixels by
+    segment does not suit a GPU. With several processes each counts its own images; their sums are added up at the end,
+    so that every process has the figures of all images.
 
     Args:
         model: `model(images [B, H, W, 3], training=False)` -> dict of outputs.

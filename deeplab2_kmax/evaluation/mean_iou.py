@@ -67,7 +67,7 @@ class MeanIoU:
 
     @property
     def state(self) -> np.ndarray:
-        """A copy of the confusion matrix: pixels, int64 [C+1,C+1], by true and predicted class; void comes last."""
+        """A copy of the confusion matrix: pixels, int64 [C + 1, C + 1], by true and predicted class; void is last."""
         return self._confusion.copy()
 
     def merge(self, other: MeanIoU | np.ndarray) -> None:

@@ -188,7 +188,7 @@ class PanopticQuality:
 
     @property
     def state(self) -> np.ndarray:
-        """A copy of what has been accumulated, float64 [4,C]: sum of IoU, TP, FP, FN of each class."""
+        """A copy of what has been accumulated, float64 [4, C]: sum of IoU, TP, FP, FN of each class."""
         return self._sums.copy()
 
     def merge(self, other: PanopticQuality | np.ndarray) -> None:
@@ -199,9 +199,9 @@ class PanopticQuality:
         """Adds one image, or a batch of images of one size.
 
         Args:
-            truth: panoptic ids, integer [H,W] or [B,H,W]: class id * label divisor + instance id. Pixels of the ignore
-                label are void. Pixels of a thing class with instance id 0 are its crowd region; records made with
-                treat_crowd_as_ignore have void there instead.
+            truth: panoptic ids, integer [H, W] or [B, H, W]: class id * label divisor + instance id. Pixels of the
+                ignore label are void. Pixels of a thing class with instance id 0 are its crowd region; records made
+                with treat_crowd_as_ignore have void there instead.
             prediction: panoptic ids of the same shape. Pixels of the ignore label belong to no segment.
 
         Raises:
@@ -255,11 +255,11 @@ def overlap_table(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray
     """Counts the pixels that each pair of segments shares.
 
     Args:
-        truth: ids, integer [H,W], within int32.
+        truth: ids, integer [H, W], within int32.
         prediction: ids of the same shape.
 
     Returns:
-        The ids in truth, int64 [T] ascending; those in prediction, int64 [P]; shared pixels, float64 [T,P].
+        The ids in truth, int64 [T] ascending; those in prediction, int64 [P]; shared pixels, float64 [T, P].
     """
     truth, prediction = truth.reshape(-1), prediction.reshape(-1)
     # Neighboring pixels mostly have the same pair of ids. There are far fewer runs of equal pairs than pixels, and
@@ -290,11 +290,11 @@ def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray
     Args:
         truth: true segments.
         prediction: predicted segments; their `crowd` is not used.
-        overlaps: float64 [T,P], pixels that a true and a predicted segment share.
+        overlaps: float64 [T, P], pixels that a true and a predicted segment share.
         num_classes: C.
 
     Returns:
-        float64 [4,C]; rows as in `PanopticQuality.state`.
+        float64 [4, C]; rows as in `PanopticQuality.state`.
     """
     void_overlap = overlaps[truth.classes == VOID].sum(0)
     true_areas, predicted_areas = overlaps.sum(1), overlaps.sum(0)

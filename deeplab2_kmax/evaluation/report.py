@@ -42,7 +42,7 @@ def _class_lines(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None)
     lines = _heading("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", *(["IoU"] if iou else []))
     for name, values in quality.as_dict()["per_class"].items():
         cells = [_percent(values[key]) for key in ("pq", "sq", "rq")] + [str(values[key]) for key in ("tp", "fp", "fn")]
-        # Panoptic and semantic maps are predicted apart, so a class may occur in the former only.
+        # Panoptic and semantic maps are predicted separately, so a class may occur in the former only.
         lines.append(_row(name, *cells, *([_percent(iou[name]) if name in iou else "-"] if iou else [])))
     return lines
 

@@ -51,7 +51,7 @@ def change(path, edit):
         (lambda c: c.pop("annotations"), 'without a list "annotations"'),
         (
             lambda c: [annotation.pop("segments_info") for annotation in c["annotations"]],
-            "pred.json: annotation 0: expected file_name, .* got none of the name segments_info",
+            "pred.json: annotation 0: expected file_name, .* missing: segments_info",
         ),
         (lambda c: c["annotations"][0].update(file_name="none.png"), "none.png: cannot read the panoptic PNG"),
     ],
