@@ -7,8 +7,9 @@ optimal assignment of `matching`; then each term has a file of its own: `pq_styl
 them; `settings` reads the config.
 
 Two ideas run through the files. First, ground truth is brought into the order of the slots once, after the final output
-has been matched, and the predictions of all outputs stay where they are. Second, what has an entry for every pixel and
-slot is the cost of the losses: it is worked on one output at a time and as few times as possible.
+has been matched, and the predictions of all outputs stay where they are. Second, nearly all of the time goes into
+tensors with an entry for every pixel and slot, so these are made for one output at a time and passed over as few times
+as possible.
 
 Weight decay, gradients and loss scaling belong to `training`.
 """

@@ -2,7 +2,7 @@
 
 There are two solvers. SciPy's runs on the host, and only on the masks that exist, so that a few masks and a hundred
 slots take well under a millisecond; it cannot be compiled by XLA. `_match_in_graph` can: it has static shapes and no
-scattered writes, which are slow on TPUs. Both find an optimum, and of several equal ones mostly the same.
+scattered writes, which are slow on TPUs. Both find an optimum; where several are equally good, mostly the same one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """PQ-style loss (MaX-DeepLab, arXiv:2012.00759, equations 8 to 10).
 
-What a slot should have much of is the product of its mask's dice and of the probability of its class, as panoptic
-quality is segmentation quality times recognition quality. By the product rule each factor then learns with the other
-one as its weight, through which no gradient flows.
+It asks each slot for a large product of its mask's dice and the probability of its class, as panoptic quality is
+segmentation quality times recognition quality. By the product rule, each factor is trained with the other one as its
+weight, through which no gradient flows.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ def class_term(class_logits: tf.Tensor, slots: SlotTargets, settings: LossSettin
         unmatched = tf.ones_like(slots.void_ratio)
     else:
         # DeepLab2 weights an unmatched slot by the share of its predicted area that lies on void pixels, although a
-        # comment there says otherwise; its models are trained so, and so are its golden figures. On data without void
-        # pixels unmatched slots then learn next to nothing, and with them things are hardly learned: ONE is for that.
+        # comment there says otherwise. Its models were trained with this weight, and the golden values of the tests
+        # include it. On data without void pixels, unmatched slots then learn next to nothing, and as a result things
+        # are hardly learned; for such data there is ONE.
         unmatched = tf.maximum(slots.void_ratio, LEAST_WEIGHT)
     # No weight is 0, since `mean_of_non_zero` would divide by fewer slots then.
     share = settings.positive_weight
@@ -52,8 +53,8 @@ def class_term(class_logits: tf.Tensor, slots: SlotTargets, settings: LossSettin
 def mask_dice_term(statistics: MaskStatistics, slots: SlotTargets, settings: LossSettings) -> tf.Tensor:
     """One minus the dice of each matched slot, weighted by the final output's probability of the right class.
 
-    The sum is divided by the number of all slots and has the factor of matched slots in the class term, which balances
-    the two terms.
+    The sum is divided by the number of all slots and multiplied by `settings.positive_weight`, like the matched slots
+    in the class term; this balances the two terms.
 
     Args:
         statistics: stacked over O outputs.

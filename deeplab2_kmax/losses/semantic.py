@@ -15,7 +15,7 @@ from deeplab2_kmax.losses.targets import GroundTruthMasks, strided_downsample
 def semantic_loss(
     targets: Mapping[str, tf.Tensor], logits: tf.Tensor, masks: GroundTruthMasks | None, settings: LossSettings
 ) -> tf.Tensor:
-    """Weighted cross-entropy over labelled pixels, or over a sample of them that favours small masks.
+    """Weighted cross-entropy over labelled pixels, or over a sample of them that favors small masks.
 
     Args:
         targets: `semantic_gt` int32 [B, H, W], class ids, and `semantic_loss_weight` float32 [B, H, W].

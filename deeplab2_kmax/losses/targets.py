@@ -99,7 +99,7 @@ def _mask_of_pixels(semantic: tf.Tensor, thing_id: tf.Tensor, settings: LossSett
 def _count_pixels(pixel_mask: tf.Tensor, masks: int) -> tf.Tensor:
     """The area of each mask in pixels, float32 [B, masks]."""
     batch = tf.shape(pixel_mask)[0]
-    # The masks of the batch are numbered through, so that one sum serves all images; negative numbers are left out.
+    # Masks are numbered consecutively over the batch, so that one sum serves all images. The sum leaves out -1.
     segments = tf.where(pixel_mask >= 0, pixel_mask + masks * tf.range(batch)[:, None], -1)
     areas = tf.math.unsorted_segment_sum(tf.ones_like(pixel_mask, tf.float32), segments, batch * masks)
     return tf.reshape(areas, [batch, masks])
