@@ -3,8 +3,9 @@
 There are two skeletons. `mask_transformer.py` is kMaX-DeepLab's: a pixel encoder (`pixel_encoders/`), a pixel decoder
 and a transformer decoder (`transformer_decoder/`) that take turns, and heads. `dual_path/` is MaX-DeepLab's, where the
 decoder layers stand between the blocks of the encoder. Both share `layers/`, the heads, the semantic branch and the
-names of the outputs. This file alone reads the config and puts the parts together; the parts take frozen settings, each
-made by its classmethod `from_options`, and can be built without a config.
+names of the outputs. This file reads the config and puts the parts together, with `build_pixel_encoder` for the choice
+of the encoder; the parts take frozen settings, each made by its classmethod `from_options`, and can be built without a
+config.
 
 Losses, post-processing and the reading of checkpoints live in other folders (`losses/`, `postprocessing/`,
 `checkpoints/`). Start reading at `mask_transformer.py`.
@@ -52,7 +53,7 @@ def build_model(config: config_pb2.ExperimentOptions) -> tf.keras.Model:
         A `MaskTransformer` (the kMaX skeleton) or a `DualPathTransformer` (MaX-DeepLab's skeleton).
 
     Raises:
-        ConfigError: if the model's family or its encoder is not implemented.
+        ConfigError: the model's family or its encoder is not implemented.
     """
     require_supported(config)
     # The call is inside the block too, because some layers make sublayers when they first see their input.

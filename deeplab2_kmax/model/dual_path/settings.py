@@ -1,4 +1,4 @@
-"""Settings of the networks on MaX-DeepLab's skeleton: all in which MaX-S, MaX-L and the CMT networks differ."""
+"""Settings of the networks on MaX-DeepLab's skeleton: everything in which MaX-S, MaX-L and CMT-DeepLab differ."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class DualPathSettings:
             there are none.
         backbone_stacks: how often the backbone goes to the mask stride and back after its encoder.
         backbone_decoder_blocks: number of residual blocks at each stride of these stacks.
-        extra_stacks: how often layers that are not pretrained do the same, before they go to the mask stride for good.
+        extra_stacks: how often the extra decoder, which is not pretrained, does the same before it ends at the mask
+            stride.
         extra_blocks: number of residual blocks of the extra stage and at each stride after it.
         mask_stride: stride of the masks.
     """

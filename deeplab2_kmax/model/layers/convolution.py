@@ -80,7 +80,7 @@ class ConvNorm(FoldingLayer):
         if self.kernel_size == 1:
             return tf.nn.conv2d(x, kernel, self.stride, "VALID")
         # Strided "SAME" would pad even and odd image sizes differently, which shifts features by a pixel. Equal padding
-        # on all sides keeps them centred on the same pixels, and is what DeepLab2's checkpoints were trained with.
+        # on all sides keeps them centered on the same pixels, and is what DeepLab2's checkpoints were trained with.
         side = [(self.kernel_size - 1) // 2] * 2
         return tf.nn.conv2d(x, kernel, self.stride, [[0, 0], side, side, [0, 0]])
 

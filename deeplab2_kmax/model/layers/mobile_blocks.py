@@ -142,11 +142,11 @@ class MOATBlock(RecomputableLayer):
 class Gates(tf.keras.layers.Layer):
     """Squeeze and excitation (Hu et al., 2018): features [B, H, W, C] -> factors in (0, 1) for their channels.
 
+    The factors are [B, 1, 1, C] and depend on the mean over all pixels.
+
     Args:
         squeezed: channels of the hidden layer.
         channels: C.
-
-    The factors are [B, 1, 1, C] and depend on the mean over all pixels.
     """
 
     def __init__(self, squeezed: int, channels: int, name: str | None = None):

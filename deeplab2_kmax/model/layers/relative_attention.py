@@ -21,7 +21,7 @@ class RelativeAttention(tf.keras.layers.Layer):
             table. None: no bias.
 
     Raises:
-        ValueError: if `channels` is no multiple of 32.
+        ValueError: `channels` is not a multiple of 32.
     """
 
     def __init__(self, channels: int, learned_size: int | None = None, name: str | None = None):
@@ -120,7 +120,7 @@ def resized_offsets(table: tf.Tensor, height: int | tf.Tensor, width: int | tf.T
     size = [2 * height - 1, 2 * width - 1]
     if table.shape[1:] == size:
         return table
-    # With half-pixel centres, not with aligned corners as feature maps are resized here: DeepLab2 does so.
+    # With half-pixel centers, not with aligned corners as feature maps are resized here: DeepLab2 does so.
     return tf.squeeze(tf.image.resize(table[..., tf.newaxis], size), -1)
 
 

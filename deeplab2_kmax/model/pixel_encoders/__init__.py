@@ -40,10 +40,11 @@ def build_pixel_encoder(config: config_pb2.ExperimentOptions, normalization: Nor
     Returns:
         A layer that maps images [B, H, W, 3] in [-1, 1] to a dict of features [B, h, w, C], "stage1" (stride 2) ..
         "stage5" (stride 32), before their activation. Its attribute `activation` names the function that activates
-        them.
+        them. Exceptions: "stage1" has stride 4 in ConvNeXt and in a ResNet with `stem_max_pool`, and a ResNet with
+        `activated_features` returns features after their activation.
 
     Raises:
-        ConfigError: if no encoder of that name is implemented.
+        ConfigError: no encoder of that name is implemented.
     """
     require_supported(config)
     options = config.model_options.backbone

@@ -1,7 +1,7 @@
 """ConvNeXt as a pixel encoder (Liu et al., "A ConvNet for the 2020s", CVPR 2022), padded as DeepLab2 pads it.
 
 The original takes images whose sides are multiples of 32. Here sides are 32 k + 1, and patches have an even size, so
-they cannot be centred on a pixel. Padding with zeros keeps the features of all strides over the same pixels all the
+they cannot be centered on a pixel. Padding with zeros keeps the features of all strides over the same pixels all the
 same: the stem's 4 x 4 patches begin one pixel before the pixel they stand for and end two pixels after it, the 2 x 2
 patches of a downsampling begin at the pixel itself and end one pixel after it.
 """
@@ -175,7 +175,7 @@ class ConvNeXtBlock(RecomputableLayer):
         keep_prob: probability that the residual branch is kept in training.
 
     Raises:
-        ValueError: if the input has another number of channels.
+        ValueError: the input has another number of channels.
     """
 
     def __init__(self, filters: int, keep_prob: float = 1.0, name: str | None = None):

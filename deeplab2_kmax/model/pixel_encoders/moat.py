@@ -32,8 +32,8 @@ class MOATSettings:
             32, the channels of an attention head.
         stage_blocks: number of blocks of these stages.
         position_embedding: whether attention has a bias for the offset between two pixels.
-        keep_prob: the probability that a residual branch is kept in training falls linearly from 1 in the first block.
-            This is the value that one block more than there are would have.
+        keep_prob: end of the linear fall, from 1 at the first block, of the probability that a residual branch is kept
+            in training. It is reached one block after the last, so the last block's probability is a little larger.
     """
 
     stem_channels: int = 64

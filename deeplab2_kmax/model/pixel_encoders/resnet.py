@@ -54,7 +54,8 @@ class ResNetSettings:
 class ResNet(tf.keras.layers.Layer):
     """Image [B, H, W, 3] -> {"stage1": stride 2, ..., "stage5": stride 32}, features before their activation.
 
-    With `stem_max_pool`, "stage1" is the output of the max-pool, which is activated and has stride 4.
+    With `stem_max_pool`, "stage1" is the output of the max-pool, which is activated and has stride 4. With
+    `activated_features`, all features are returned after their activation.
 
     Args:
         settings: widths and depths.

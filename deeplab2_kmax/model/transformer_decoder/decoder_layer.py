@@ -46,7 +46,7 @@ class LayerOutput(NamedTuple):
         pixels: [B, h, w, C] with the rule's pixel update, not activated.
         centers: [B, N, center_channels].
         assignment: [B, h, w, N], sums to one over the centers at each pixel.
-        assignment_logits: [B, h, w, N], logits of the assignment, or None.
+        assignment_logits: [B, h, w, N], or None; see `RuleOutput`.
         prediction: the layer's own masks and classes, made before the update; None without deep supervision.
         reference_boxes: [B, N, 4] (center x, center y, width, height) in fractions of the image, or None.
     """
@@ -68,7 +68,7 @@ class DecoderLayer(RecomputableLayer):
         normalization: settings of the batch norms.
 
     Raises:
-        ValueError: if deep supervision is asked for without `head_settings`.
+        ValueError: deep supervision is asked for without `head_settings`.
     """
 
     def __init__(

@@ -43,7 +43,8 @@ class RuleOutput(NamedTuple):
         pixel_update: [B, h, w, pixel_channels], added to the pixels, which are not activated after it; or None.
         assignment: [B, h, w, N], not negative, sums to one over the centers at each pixel. k-means: one-hot; CMT: the
             soft assignment Z; MaX: the attention of pixels to centers, averaged over heads.
-        assignment_logits: [B, h, w, N], logits whose softmax or argmax is the assignment; None where there are none.
+        assignment_logits: [B, h, w, N], logits whose softmax or argmax is the assignment (but for the bias of CMT's
+            reference masks, which is left out here); None where there are none.
         reference_boxes: [B, N, 4], center x, center y, width and height of each center's reference mask, in fractions
             of the image; or None.
     """
