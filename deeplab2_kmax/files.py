@@ -236,7 +236,7 @@ def make_folder(path: StrPath, exist_ok: bool = True) -> None:
         try:
             os.makedirs(path or ".", exist_ok=exist_ok)
         except FileExistsError:
-            if exist_ok:  # There is a file of this name, which "File exists" would say in a riddle.
+            if exist_ok:  # A file has this name; to someone who wants a folder, "File exists" would not say so clearly.
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(path)) from None
             raise
         return

@@ -155,7 +155,7 @@ def as_in_pytorch(config: config_pb2.ExperimentOptions) -> config_pb2.Experiment
 def _as_pytorch_resnet(
     backbone: model_pb2.ModelOptions.BackboneOptions, max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions
 ) -> None:
-    """The fields in which the port's ResNet differs: that of torchvision, with a max-pool behind the stem."""
+    """Sets the fields in which the port's ResNet differs: it is torchvision's, with a max-pool after the stem."""
     backbone.stem_max_pool = True
     backbone.activated_features = True
     if len(max_deeplab.pixel_decoder.filters) == 5:

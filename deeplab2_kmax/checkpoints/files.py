@@ -17,7 +17,7 @@ STATE_FILE = "checkpoint"
 
 
 class CheckpointReader(Protocol):
-    """The methods that are used here of TensorFlow's checkpoint reader, whose own type is not public."""
+    """The methods of TensorFlow's checkpoint reader that are used here; its own type is not public."""
 
     def has_tensor(self, key: str) -> bool:
         """Whether the checkpoint holds a tensor of this name."""

@@ -339,8 +339,8 @@ def _convert_checkpoint(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.wording import counted
 
     done = convert_checkpoint(load_config(options.config_file, options.override), options.source, options.output)
-    ignored = f"{len(done.ignored)} that are no weights left out"
-    print(f"{counted(done.converted, 'tensor')} of {options.source} converted, {ignored}")
+    ignored = f"{len(done.ignored)} that are not weights were left out"
+    print(f"{counted(done.converted, 'tensor')} of {options.source} converted; {ignored}")
     print(f"checkpoint: {done.checkpoint}\nits config: {done.config}")
 
 

@@ -7,8 +7,8 @@ and `bases` (text becomes a message, on top of the files that it names in `base`
 model can be built here), `explicit` with its tables `encoders` and `update_rules` (fields that the file leaves open),
 and `checks` with `data_checks` and `model_checks` (contradictions). `differences` compares two configs.
 
-Every text config of DeepLab2 parses. Those of model families that are not implemented here are returned as they are;
-building one of their models is what raises an error.
+Every text config of DeepLab2 parses. Configs of model families that are not implemented here are returned as they are;
+only building the model of one raises an error.
 
 What is not here: the settings classes that layers, losses, input pipeline and optimizers work with. They lie beside the
 code that uses them, are made from a config by their `from_options`, and take the rules for its fields from this folder.

@@ -13,10 +13,10 @@ from deeplab2_kmax.programs import run_program
 
 
 def define_shared_flags(treat_crowd_as_ignore: bool = True, num_shards: int | None = None) -> None:
-    """Defines the flags that all converters have. --help of the program that runs lists them among its own.
+    """Defines the flags that all converters have; the --help of the running converter lists them with its own flags.
 
     Args:
-        treat_crowd_as_ignore: the default of this flag of DeepLab2's.
+        treat_crowd_as_ignore: the default of this flag, which DeepLab2's converters have too.
         num_shards: the default of this flag; None: the number of images decides.
     """
     by_images = "" if num_shards else "; by default one for 128 images"

@@ -174,7 +174,7 @@ def _require_stuff_only(descriptor: DatasetDescriptor, dataset: str) -> None:
 
 
 def _numbers(void_values: Sequence[int | str]) -> frozenset[int]:
-    """The numbers, of which the command line gives text."""
+    """The void values as integers; from the command line they come as text."""
     try:
         # By way of text, as int(1.5) would be 1.
         return frozenset(int(str(value)) for value in void_values)
@@ -193,7 +193,7 @@ def _require_void_is_no_class(source: LabelPngFormat) -> None:
 
 
 def _splits(images: list[FolderImage], split: str, val_fraction: float) -> list[tuple[str, list[FolderImage]]]:
-    """(split, its images) of each split that gets any; equal names are always split in the same way."""
+    """(split, its images) of each split that gets any; the same list of images is always split in the same way."""
     if not 0 <= val_fraction < 1:
         raise DataError(f"val_fraction: expected a share from 0 to below 1, got {val_fraction:g}")
     if val_fraction and split == "val":

@@ -20,6 +20,9 @@ def count_classes(record: bytes, label_divisor: int) -> dict[int, tuple[int, int
     Returns:
         {class id: (segments, pixels)}, void included; a crowd region is one segment of its class. None for a record
         without a label.
+
+    Raises:
+        DataError: the label is a PNG that cannot be decoded.
     """
     features = tf.train.Example.FromString(record).features.feature
     if schema.LABEL_ENCODED not in features:

@@ -1,4 +1,4 @@
-"""Label maps as runs of equal pixels, of which there are a hundred times fewer than pixels to sort and count."""
+"""Label maps as runs of equal pixels: there are about a hundred times fewer runs than pixels to sort and count."""
 
 from __future__ import annotations
 

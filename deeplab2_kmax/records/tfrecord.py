@@ -113,7 +113,7 @@ def _next_header(file: IO[bytes], offset: int, size: int) -> int:
 
 
 def _possible_headers(part: bytes, count: int, longest: int) -> list[int]:
-    """Those of the first `count` places of `part` where a length up to `longest` and its checksum lie."""
+    """The offsets below `count` in `part` at which a length up to `longest` stands, followed by its checksum."""
     # Views of `part` with a number at each byte: one loop in Python over the bytes would take minutes for a large file.
     lengths: np.ndarray = np.ndarray(count, "<u8", part, strides=(1,))
     checksums: np.ndarray = np.ndarray(count, "<u4", part, offset=_LENGTH, strides=(1,))

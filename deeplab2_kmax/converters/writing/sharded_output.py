@@ -72,9 +72,9 @@ class ShardedOutput:
 
     Args:
         output_dir: a local folder; made where missing.
-        num_shards: the number of shards of each split; None for one for 128 images. There are never more shards than
+        num_shards: the number of shards of each split; None: one for every 128 images. There are never more shards than
             images.
-        num_processes: the number of processes that write shards; None for one for 400 images, at most one for each
+        num_processes: the number of processes that write shards; None: one for every 400 images, at most one for each
             core.
         beam: the options of an Apache Beam pipeline, whose workers then write the shards; see `beam_shards`.
 
@@ -283,7 +283,7 @@ class _SharedProgress:
 def _executor(
     processes: int, context: multiprocessing.context.SpawnContext, progress: _SharedProgress
 ) -> Iterator[concurrent.futures.Executor]:
-    """Other processes; instead of a single one, a thread of this one, as Python and TensorFlow have started here."""
+    """Runs work in other processes, or for `processes` = 1 in a thread: here Python and TensorFlow run already."""
     if processes == 1:
         with concurrent.futures.ThreadPoolExecutor(1, initializer=begin_work, initargs=(progress, False)) as executor:
             yield executor
