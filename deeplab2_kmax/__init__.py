@@ -6,8 +6,8 @@
     model = dk.build_model(config)
     outputs = model(images, training=False)
 
-The names in `__all__` are the public interface, and the first ones of them are a good place to start reading. Each
-folder's docstring says what lives there.
+The names in `__all__` are the public interface; the first few, such as `load_config` and `build_model`, are a good
+place to start reading. Each folder's docstring says what lives there.
 """
 
 import importlib as _importlib

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 HIGHEST_LEVEL = 10
 _VALUES = 256
-# Weights of a pixel's neighbourhood in Pillow's SMOOTH filter; they sum to 13.
+# Weights of a pixel's neighborhood in Pillow's SMOOTH filter; they sum to 13.
 _SMOOTH = [[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]
 
 

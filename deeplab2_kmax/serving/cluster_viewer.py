@@ -22,7 +22,7 @@ from deeplab2_kmax.visualization.clusters.layer_views import FINAL, ClusterViews
 _RULES = {
     "kmax": "k-means clustering",
     "cmt": "CMT clustering (soft assignment)",
-    "max": "MaX attention (each pixel in the colour of the center it attends to most)",
+    "max": "MaX attention (each pixel in the color of the center it attends to most)",
 }
 _VOID_COLOR = (128, 128, 128)
 

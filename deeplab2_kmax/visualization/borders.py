@@ -10,7 +10,7 @@ def border_pixels(labels: np.ndarray, *, both_sides: bool = True) -> np.ndarray:
 
     Args:
         labels: [H, W] integers.
-        both_sides: whether to compare with all four neighbours, so that a border is two pixels wide. Otherwise with
+        both_sides: whether to compare with all four neighbors, so that a border is two pixels wide. Otherwise with
             the left and the upper one only: then a border is one pixel wide, and lies in the right or lower segment.
 
     Returns:

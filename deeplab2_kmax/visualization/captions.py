@@ -59,7 +59,7 @@ def draw_captions(
         font_size: in pixels; 0 chooses one by the size of the picture.
 
     Returns:
-        a new [H, W, 3] uint8 picture, or `image` itself if there is nothing to write.
+        A new [H, W, 3] uint8 picture, or `image` itself if there is nothing to write.
     """
     height, width = index.shape
     font = load_font(font_size or int(np.clip(round(min(height, width) * 0.032), _SMALLEST_FONT, _LARGEST_FONT)))

@@ -1,4 +1,4 @@
-"""Sets the page of clusters: photo and segments, every decoder layer, and charts of how the clustering converges."""
+"""Composes the page of clusters: photo and segments, every decoder layer, charts of how the clustering converges."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _set_table(page: Page, grid: Grid, views: ClusterViews, shares: np.ndarray, 
 
 def _set_layers(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumbers, colors: np.ndarray) -> None:
     """The picture of each layer with its title and caption."""
-    explanation = "a colour is a cluster, the same one in every picture; pale where several clusters share a pixel"
+    explanation = "a color is a cluster, the same one in every picture; pale where several clusters share a pixel"
     _headline(page, MARGIN, grid.panels[0][1] - 34, "Which cluster owns which pixel", explanation)
     panels = _panels(views, colors, numbers.shares[-1], grid.panel_size, font_size=13)
     for i, (panel, (x, y)) in enumerate(zip(panels, grid.panels)):
@@ -158,7 +158,7 @@ def _set_charts(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNum
     names = _names(views, numbers.shares[-1])
     x, y, width, height = grid.flow
     ticks = _ticks(views.layers, width)
-    _headline(page, x, y, "Where the pixels go", "layer by layer; a column is the picture, a colour a cluster")
+    _headline(page, x, y, "Where the pixels go", "layer by layer; a column is the picture, a color a cluster")
     draw_flows(page.axes(x, y, width, height), list(numbers.shares), list(numbers.flows), colors)
     for i, tick in enumerate(ticks):
         place = "left" if i == 0 else "right" if i == len(ticks) - 1 else "center"
