@@ -106,6 +106,7 @@ def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
 def _infer_from_dataset(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions, dataset: str) -> list[str]:
     # The path of a descriptor file says nothing: a model must not change with the folder that its data lie in.
     known = () if dataset.endswith(".json") else tuple(_INFERRED_FROM_DATASET)
+    # Every other data set gets the choices for COCO.
     word = next((word for word in known if word in dataset), "coco")
     filled = _fill(max_deeplab, dataclasses.asdict(_INFERRED_FROM_DATASET[word]))
     return [f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}"] if filled else []

@@ -58,6 +58,9 @@ def draw_window(
         size: [2] int32, (height, width) of the decoded image.
         scale_range: (smallest, largest) factor of the random scale.
         settings: crop size, bounds of the first resize, and step of the random scale.
+
+    Returns:
+        Where the crop lies, for `cut_crop`.
     """
     draws = tf.random.stateless_uniform([4], seed)
     scale = _scale_factor(draws[0], scale_range, settings.scale_step)
@@ -88,6 +91,9 @@ def cut_crop(
         crop_size: (height, width) of the padded crop.
         policy: color operations for the scaled image; with a policy, values are truncated to whole numbers.
         chain: scalar int32, which of the policy's chains is applied; see `autoaugment.draw_chain`.
+
+    Returns:
+        The part of image and label inside the window, mirrored where the window says so; `pad_crop` makes it full size.
     """
     begin = tf.maximum(window.origin, 0)
     size = tf.minimum(window.origin + tf.constant(crop_size), window.scaled_size) - begin

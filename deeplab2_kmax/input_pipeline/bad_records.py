@@ -142,6 +142,7 @@ def read_placed(path: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
 
     def with_rest(at_end: tf.Tensor, index: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
         """The record itself; at the end, all that comes after it instead."""
+        # One of the two is kept, by its length: take(0) leaves out all elements, take(-1) takes all.
         itself = tf.data.Dataset.from_tensors((index, serialized)).take(tf.where(at_end, none, one))
         rest = tf.data.Dataset.from_generator(_rest, args=(path, index), output_signature=signature)
         return itself.concatenate(rest.take(tf.where(at_end, -one, none)))

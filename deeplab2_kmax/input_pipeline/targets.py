@@ -59,6 +59,9 @@ def find_segments(label: tf.Tensor, descriptor: DatasetDescriptor, distinct: Dis
         descriptor: the classes that they refer to.
         distinct: `list_ids(label)`, if it is known already.
 
+    Returns:
+        The S segments, in the order of their first pixels.
+
     Raises:
         tf.errors.InvalidArgumentError: when the graph runs: a class is not listed, or stuff has an instance number.
     """

@@ -43,6 +43,9 @@ def mask_statistics(mask_logits: tf.Tensor, log_probabilities: tf.Tensor, slots:
         mask_logits: float32 [B, P, N], where the gradient flows to.
         log_probabilities: float32 [B, P, N], their log-softmax over slots.
         slots: the slot of each pixel.
+
+    Returns:
+        Statistics of the output, with B images, P pixels and N slots.
     """
     depth = mask_logits.shape[2]
     has_mask = slots.pixel_has_mask

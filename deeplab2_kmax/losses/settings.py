@@ -41,11 +41,12 @@ class LossSettings:
         semantic: the loss of the semantic head.
         instance_sample_k: pixels drawn for the instance discrimination loss; 0: all pixels against mask means.
         instance_sample_temperature: above 1 the draw favors small masks, below 1 large ones.
-        instance_temperature: divides the similarities of the instance discrimination loss.
+        instance_temperature: divides the similarities of the instance discrimination loss. No config field sets it.
         semantic_sample_k: pixels drawn for the semantic loss in the same way; 0: all pixels.
         semantic_sample_temperature: as `instance_sample_temperature`.
         unmatched_slot_weight: VOID_OVERLAP or ONE: the weight, in the class term, of slots that match no mask.
         positive_weight: share of matched slots in the class term, and factor of the dice term (the focal loss's alpha).
+            No config field sets it.
         mask_approximation: the loss of reference masks.
         mask_approximation_things_only: leaves stuff out of it.
         auxiliary_outputs: how many auxiliary outputs the model gives in training.

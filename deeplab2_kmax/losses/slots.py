@@ -85,6 +85,9 @@ def match_slots(
         mask_probabilities: float32 [B, P, N] of the final output. No gradient flows through this or `class_logits`.
         class_logits: float32 [B, N, C + 1] of the final output.
         backend: see `matching.match`.
+
+    Returns:
+        The targets of all slots. They serve the final output and the auxiliary ones.
     """
     dice, void_ratio = mask_similarity(masks, tf.stop_gradient(mask_probabilities))
     class_probabilities = tf.nn.softmax(tf.stop_gradient(class_logits), axis=-1)

@@ -118,6 +118,9 @@ def ground_truth_masks(
         crop_masks: whether to cut the mask axis to the largest number of masks that an image of the batch has (but at
             least 1), which is several times faster; otherwise M is static, T + number of stuff classes, as XLA wants.
 
+    Returns:
+        The masks, with P = h * w pixels in each image.
+
     Raises:
         ConfigError: the sizes of labels and outputs do not fit (see `strided_downsample`).
     """
@@ -134,7 +137,8 @@ def ground_truth_masks(
     class_index = _look_up(_table(class_ids, range(len(class_ids))), mask_class)
     masks = max_things + len(settings.stuff_class_ids)
     area = _count_pixels(pixel_mask, masks)
-    # Small masks may have no pixel left at this resolution. They are no masks to match, as in DeepLab2.
+    # Small masks may have no pixel left at this resolution. They are not matched, as in DeepLab2. (Areas are whole
+    # numbers, though floats: hence 0.5.)
     exists = (area > 0.5) & (class_index >= 0)
 
     # Masks that exist move to the front, in order, so that padding can be cut off and matching can stop early.

@@ -59,7 +59,7 @@ class MaskTransformerLoss:
 
         Args:
             auxiliary_outputs: number of auxiliary outputs that the call gets (in evaluation 0).
-            reference_masks: whether the call gets reference masks.
+            reference_masks: whether the call gets reference masks (in evaluation it does not).
         """
         prefixes = ["", *(f"aux_{i}" for i in range(auxiliary_outputs))]
         terms = [prefix + name for prefix in prefixes for name in self._output_terms()]

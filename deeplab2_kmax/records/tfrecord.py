@@ -60,12 +60,24 @@ def regions(path: str) -> Iterator[Region]:
 
 
 def count_records(path: str) -> int:
-    """The number of regions of a file, which is that of its records where the file is not damaged."""
+    """The number of regions of a file, which is that of its records where the file is not damaged.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     return sum(1 for _ in regions(path))
 
 
 def read_record(path: str, region: Region) -> bytes | None:
-    """The data of one record, or None where they do not match their checksum."""
+    """The data of one record, or None where they do not match their checksum.
+
+    Args:
+        path: the file.
+        region: of that file, with `is_record` True.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with files.open_to_read(path) as file:
         file.seek(region.offset)
         frame = file.read(region.size)

@@ -41,7 +41,8 @@ def export(
     Raises:
         ConfigError: the model of `config` is not supported.
         CheckpointError: there is no checkpoint, or it does not fit the model.
-        UserError: the folder cannot be written, or holds something other than an earlier export.
+        UserError: the folder cannot be made, or holds something other than an earlier export.
+        OSError, tf.errors.OpError: writing fails later on, as on a disk that is full.
     """
     output_path = os.fspath(output_path).rstrip("/")
     with _whole_folder(output_path) as folder:

@@ -90,6 +90,7 @@ class Predictor:
         Raises:
             CheckpointError: there is no SavedModel, it is of another kind, or it does not name its data set and
                 neither does `dataset`.
+            ConfigError: there is no data set `dataset`, or its descriptor is wrong.
         """
         path = os.fspath(path)
         if not tf.saved_model.contains_saved_model(path):
