@@ -8,6 +8,10 @@
 
 The names in `__all__` are the public interface; the first few, such as `load_config` and `build_model`, are a good
 place to start reading. Each folder's docstring says what lives there.
+
+The files beside the folders serve several of them: `errors` (what a user can mend), `files` (local and remote paths),
+`folder_lock`, `distribution` (sums over workers), `random_draws` (repeatable random numbers of a training step),
+`programs` (flags in DeepLab2's style), `terminal` and `wording` (what is printed, and its phrases), `version`.
 """
 
 import importlib as _importlib

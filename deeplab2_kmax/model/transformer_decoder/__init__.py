@@ -2,9 +2,10 @@
 
 `decoder_layer.py` is one layer, and what all layers share. How centers and pixels are updated is an update rule, one
 file each: `kmeans_clustering.py` (kMaX-DeepLab), `max_attention.py` (MaX-DeepLab) and `cmt_clustering.py` (CMT-DeepLab,
-reconstructed); `update_rule.py` is their interface. `attention.py` and `location.py` are parts of the rules. This file
-chains layers into the decoder of the kMaX skeleton. Not here: the layers' place in MaX-DeepLab's skeleton
-(`model/dual_path`) and the heads (`model/heads.py`). Start reading at `decoder_layer.py`.
+reconstructed); `update_rule.py` is their interface. `attention.py` and `location.py` are parts of the rules, and
+`settings.py` has the sizes and choices of them all. This file chains layers into the decoder of the kMaX skeleton. Not
+here: the layers' place in MaX-DeepLab's skeleton (`model/dual_path`) and the heads (`model/heads.py`). Start reading at
+`decoder_layer.py`.
 """
 
 from __future__ import annotations
