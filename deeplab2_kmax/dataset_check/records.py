@@ -125,7 +125,8 @@ def _decode_image(encoded: bytes, height: int, width: int) -> np.ndarray:
     try:
         # TensorFlow would decode an image of any size until the memory is exhausted. Pillow reads the size only, and
         # refuses images of more than twice Image.MAX_IMAGE_PIXELS, unless a program has set that to None.
-        Image.open(io.BytesIO(encoded)).close()
+        with Image.open(io.BytesIO(encoded)) as header:
+            _require_trainable(header, encoded)
         pixels: np.ndarray = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.OpError as error:
         raise _Refused(FaultKind.BROKEN_IMAGE, f"its image is broken: {reason(error)}") from error
@@ -139,6 +140,17 @@ def _decode_image(encoded: bytes, height: int, width: int) -> np.ndarray:
             f" {pixels.shape[0]} x {pixels.shape[1]}",
         )
     return pixels
+
+
+def _require_trainable(header: Image.Image, encoded: bytes) -> None:
+    """Refuses images that can be decoded, but that training does not read: other formats, and too many pixels."""
+    if schema.readable_format(encoded) is None:
+        raise _Refused(FaultKind.BROKEN_IMAGE, f"expected a JPEG or PNG image, got {header.format}")
+    if header.height * header.width > schema.MAX_PIXELS:
+        raise _Refused(
+            FaultKind.BROKEN_IMAGE,
+            f"expected an image of 1 to {schema.MAX_PIXELS:,} pixels, got {header.height} x {header.width}",
+        )
 
 
 def _decode_label(features: Features, height: int, width: int) -> np.ndarray:

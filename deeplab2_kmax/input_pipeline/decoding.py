@@ -9,12 +9,6 @@ import tensorflow as tf
 from deeplab2_kmax.input_pipeline.checks import require
 from deeplab2_kmax.records import schema
 
-# 400 MB as RGB and 0.5 GB as a label: more than cameras take, and more than training could use. TensorFlow's own limit
-# for a decoded image is four times as high.
-MAX_PIXELS = 2**27
-
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 # In a PNG file, width and height are the last eight bytes before this one.
 _PNG_SIZE_END = 24
 
@@ -62,8 +56,9 @@ def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """[2] int32, (height, width) of a record."""
     size = tf.stack([height, width])
     # Each side is limited by itself too, as the product of two numbers from a broken record may overflow.
-    within = tf.reduce_all(size >= 1) & tf.reduce_all(size <= MAX_PIXELS) & (height * width <= MAX_PIXELS)
-    with tf.control_dependencies([require(within, "expected an image of 1 to", MAX_PIXELS, "pixels, got", size)]):
+    most = schema.MAX_PIXELS
+    within = tf.reduce_all(size >= 1) & tf.reduce_all(size <= most) & (height * width <= most)
+    with tf.control_dependencies([require(within, "expected an image of 1 to", most, "pixels, got", size)]):
         return tf.cast(size, tf.int32)
 
 
@@ -85,8 +80,9 @@ def _header_size(encoded: tf.Tensor) -> tf.Tensor:
     head = tf.strings.join(
         [tf.strings.substr(tf.strings.join([encoded, "\0"]), 0, _PNG_SIZE_END), "\0" * _PNG_SIZE_END]
     )
-    is_jpeg = tf.strings.substr(head, 0, len(_JPEG)) == _JPEG
-    is_png = tf.strings.substr(head, 0, len(_PNG)) == _PNG
+    is_jpeg, is_png = (
+        tf.strings.substr(head, 0, len(start)) == start for start in (schema.JPEG_START, schema.PNG_START)
+    )
     known = require(is_jpeg | is_png, "expected a JPEG or PNG image, got", tf.strings.length(encoded), "other bytes")
 
     def of_png() -> tf.Tensor:

@@ -29,6 +29,12 @@ RAW_LABEL = "raw"
 PNG_LABEL = "png"
 _IMAGE_FORMATS = ("jpeg", "jpg", "png")
 LABEL_DTYPE = np.dtype("<i4")
+# The first bytes of a JPEG and of a PNG file. Training reads images of these formats only, whatever the record names.
+JPEG_START = b"\xff\xd8\xff"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+# The most pixels of an image that training reads: 400 MB as RGB and 0.5 GB as a label, more than cameras take, and more
+# than training could use. TensorFlow's own limit for a decoded image is four times as high.
+MAX_PIXELS = 2**27
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = 1
 
@@ -90,6 +96,17 @@ def encode_record(image_bytes: bytes, image_format: str, filename: str, label: n
         features[LABEL_FORMAT] = _bytes((PNG_LABEL if isinstance(label, bytes) else RAW_LABEL).encode())
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
+
+
+def readable_format(encoded: bytes) -> str | None:
+    """The format of an image that training can read, "jpeg" or "png", by its first bytes; None: training refuses it.
+
+    Args:
+        encoded: the image, or at least its first eight bytes.
+    """
+    if encoded.startswith(JPEG_START):
+        return "jpeg"
+    return "png" if encoded.startswith(PNG_START) else None
 
 
 def open_image(image_bytes: bytes, name: str) -> Image.Image:

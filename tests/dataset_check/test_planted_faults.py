@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from deeplab2_kmax.dataset_check.faults import NO_LIMITS
 from deeplab2_kmax.dataset_check.records import check_record, read_content
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import UserError
+from deeplab2_kmax.input_pipeline.decoding import decode_record
 from deeplab2_kmax.records import schema
 
 HEIGHT, WIDTH = 20, 30
@@ -232,6 +235,39 @@ def test_the_page_goes_to_remote_storage_too(tmp_path, descriptor, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/check.html: cannot write the page: Not a directory"):
         check_dataset.tell([], str(tmp_path / "file" / "check.html"), print)
+
+
+@pytest.mark.parametrize("image_format", ["gif", "bmp"])
+def test_formats_that_training_does_not_read_are_named(image_format):
+    encoded = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(encoded, format=image_format)
+    record = _record("other", edit=_set(schema.IMAGE_ENCODED, encoded.getvalue()))
+    (fault,) = read_content(record, has_labels=True).faults
+    assert fault == (FaultKind.BROKEN_IMAGE, f"expected a JPEG or PNG image, got {image_format.upper()}")
+    _require_refused_by_training(record)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_more_pixels_than_training_reads_is_named_before_it_is_decoded():
+    # Only the header is large: 2 pixels more than 2**27, which Pillow itself would read.
+    height, width = 2**26 + 1, 2
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)) for data in (header, b"IDAT")
+    ]
+    record = _record("large", edit=_set(schema.IMAGE_ENCODED, schema.PNG_START + b"".join(chunks)))
+    for key, value in ((schema.IMAGE_HEIGHT, height), (schema.IMAGE_WIDTH, width)):
+        example = tf.train.Example.FromString(record)
+        example.features.feature[key].int64_list.value[0] = value
+        record = example.SerializeToString()
+    (fault,) = read_content(record, has_labels=False).faults
+    assert fault == (FaultKind.BROKEN_IMAGE, "expected an image of 1 to 134,217,728 pixels, got 67108865 x 2")
+    _require_refused_by_training(record)
+
+
+def _require_refused_by_training(record):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_record(tf.constant(record), has_labels=False)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -11,7 +11,6 @@ from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.records import schema
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
-_FIRST_BYTES = {b"\xff\xd8\xff": "jpeg", b"\x89PN": "png"}
 
 
 def image_files(folder: str, suffix: str, in_subfolders: bool = False) -> dict[str, str]:
@@ -99,12 +98,13 @@ def format_of_image(path: str) -> str:
     """
     try:
         with files.open_to_read(path) as file:
-            first = file.read(3)
+            first = file.read(len(schema.PNG_START))
     except OSError as error:
         raise DataError(f"{path}: cannot read the image: {error.strerror}") from error
-    if first not in _FIRST_BYTES:
+    image_format = schema.readable_format(first)
+    if image_format is None:
         raise DataError(f"{path}: expected a JPEG or PNG file, got one that begins with {first!r}")
-    return _FIRST_BYTES[first]
+    return image_format
 
 
 def image_record(name: str, image_path: str, image_format: str, label: np.ndarray | bytes | None) -> bytes:
