@@ -77,34 +77,38 @@ def fitted_size(
 
 
 def resize_for_inference(
-    image: tf.Tensor,
+    images: tf.Tensor,
     crop_size: tuple[int, int],
     min_size: tuple[int, int] | None = None,
     max_size: tuple[int, int] | None = None,
     factor: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Prepares an image of any size for the network: bilinear resize, then padding below and to the right.
+    """Prepares images of any size for the network: bilinear resize, then padding below and to the right.
 
     Args:
-        image: [H, W, 3] uint8 or float, RGB 0..255; H and W may be unknown in a graph.
+        images: [H, W, 3] or [B, H, W, 3] uint8 or float, RGB 0..255; B, H and W may be unknown in a graph.
         crop_size: (height, width) that the network takes.
         min_size: see `fitted_size`.
         max_size: see `fitted_size`; None: the image is made to fit the crop.
         factor: see `fitted_size`.
 
     Returns:
-        The image [h, w, 3] float32 of the crop size, 0..255, padded with `PADDING_GREY`; and the size, [2] int32, of
-        the resized image, which lies in its upper left corner.
+        The images [h, w, 3] or [B, h, w, 3] float32 of the crop size, 0..255, padded with `PADDING_GREY`; and the size,
+        [2] int32, of the resized images, which lie in their upper left corners.
     """
-    size = fitted_size(tf.shape(image)[:2], min_size, max_size or crop_size, factor)
-    return pad_to(resize_align_corners(image, size), crop_size, PADDING_GREY), size
+    size = fitted_size(tf.shape(images)[-3:-1], min_size, max_size or crop_size, factor)
+    return pad_to(resize_align_corners(images, size), crop_size, PADDING_GREY), size
 
 
 def pad_to(pixels: tf.Tensor, size: tuple[int, int], value: float) -> tf.Tensor:
-    """Pads [H, W, C] with `value`, below and to the right, to (height, width) `size`; neither side may exceed it."""
-    missing = tf.convert_to_tensor(size, tf.int32) - tf.shape(pixels)[:2]
-    padded = tf.pad(pixels, [[0, missing[0]], [0, missing[1]], [0, 0]], constant_values=value)
-    return tf.ensure_shape(padded, [*size, pixels.shape[-1]])
+    """Pads [H, W, C] or [B, H, W, C] with `value`, below and to the right, to (height, width) `size`.
+
+    Neither side may exceed `size`.
+    """
+    missing = tf.convert_to_tensor(size, tf.int32) - tf.shape(pixels)[-3:-1]
+    batch = pixels.shape[:-3]
+    paddings = [*([[0, 0]] * batch.rank), [0, missing[0]], [0, missing[1]], [0, 0]]
+    return tf.ensure_shape(tf.pad(pixels, paddings, constant_values=value), [*batch, *size, pixels.shape[-1]])
 
 
 def _ratios(bound: tuple[int, int], size: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from deeplab2_kmax.checkpoints import load_checkpoint, resolve_checkpoint
 from deeplab2_kmax.config import require_supported
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
-from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY, fitted_size, resize_align_corners
+from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
@@ -177,7 +177,7 @@ class InferenceModel:
         return {**result, "image_size": image_sizes}
 
     def _prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Resizes and pads a batch of pictures, with the sizes and the interpolation of `resize_for_inference`.
+        """Resizes and pads a batch of pictures as evaluation does.
 
         Args:
             images: [B, H, W, 3] uint8.
@@ -186,14 +186,9 @@ class InferenceModel:
             The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
         """
         options = self._input_options
-        size = fitted_size(
-            tf.shape(images)[1:3], options.min_size, options.max_size or options.crop_size, options.resize_factor
+        return resize_for_inference(
+            images, options.crop_size, options.min_size, options.max_size, options.resize_factor
         )
-        # Mid-grey on the right and at the bottom, as in training; the network's normalization makes zeros of it.
-        missing = tf.constant(options.crop_size) - size
-        padding = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]
-        images = tf.pad(resize_align_corners(images, size), padding, constant_values=PADDING_GREY)
-        return tf.ensure_shape(images, [None, *options.crop_size, 3]), size
 
     def _decode(self, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = tf.io.decode_image(content, channels=3, expand_animations=False)
