@@ -14,6 +14,9 @@ from deeplab2_kmax import files
 INDEX = ".index"
 # TensorFlow's file beside the checkpoints of a folder that names the newest and those before it.
 STATE_FILE = "checkpoint"
+# How TensorFlow ends the key of a variable in an object-based checkpoint, and what marks an optimizer's slots.
+VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+SLOT_MARK = "/.OPTIMIZER_SLOT/"
 
 
 class CheckpointReader(Protocol):

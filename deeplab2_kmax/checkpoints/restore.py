@@ -14,15 +14,12 @@ import tensorflow as tf
 from absl import logging
 
 from deeplab2_kmax import files
-from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, open_checkpoint
+from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, STATE_FILE, VALUE_SUFFIX, open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.wording import first_line, some_of
 
-# How TensorFlow ends the key of a variable in an object-based checkpoint, and what marks an optimizer's slots.
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_SLOT = "/.OPTIMIZER_SLOT/"
 # Top-level item of a training checkpoint that holds the averaged weights, under the same keys as the weights.
 AVERAGED_WEIGHTS = "averaged_weights"
 # Top-level items of a training checkpoint that do not belong to the model.
@@ -194,7 +191,7 @@ def load_checkpoint(
     reader = open_checkpoint(report.path)
     # One variable at a time: never more than one of them is in memory twice.
     for key in report.loaded:
-        variables[key].assign(reader.get_tensor(_place(averaged) + key + _VALUE))
+        variables[key].assign(reader.get_tensor(_place(averaged) + key + VALUE_SUFFIX))
     logging.info("%s", report)
     return report
 
@@ -236,7 +233,11 @@ def _place(averaged: bool) -> str:
 def _compare(
     prefix: str, variables: Mapping[str, tf.Variable], shapes: Mapping[str, Sequence[int]], exclude: Sequence[str]
 ) -> RestoreReport:
-    stored = {key[: -len(_VALUE)]: shape for key, shape in shapes.items() if key.endswith(_VALUE) and _SLOT not in key}
+    stored = {
+        key[: -len(VALUE_SUFFIX)]: shape
+        for key, shape in shapes.items()
+        if key.endswith(VALUE_SUFFIX) and SLOT_MARK not in key
+    }
     wanted = {key: tuple(variable.shape) for key, variable in variables.items() if key.split("/")[0] not in exclude}
     excluded = variables.keys() - wanted.keys()
     # What is left out on request counts as used, and training state is expected in a checkpoint.

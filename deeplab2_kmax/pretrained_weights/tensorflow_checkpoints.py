@@ -16,13 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import open_checkpoint, resolve_checkpoint
-from deeplab2_kmax.checkpoints.files import CheckpointReader
+from deeplab2_kmax.checkpoints.files import VALUE_SUFFIX, CheckpointReader
 from deeplab2_kmax.checkpoints.keys import Replacement
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.stored import StoredWeight, StoredWeights
 from deeplab2_kmax.wording import first_line
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # Keys of training state.
 _NO_WEIGHTS = re.compile(
     r"\.OPTIMIZER_SLOT|^(optimizer|backbone_optimizer|global_step|save_counter|_CHECKPOINTABLE_OBJECT_GRAPH)\b"
@@ -60,7 +59,7 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> StoredWeights:
     except (ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
     shapes = {name: shape for name, shape in reader.get_variable_to_shape_map().items() if not _NO_WEIGHTS.search(name)}
-    by_object = {name[: -len(_VALUE)]: name for name in shapes if name.endswith(_VALUE)}
+    by_object = {name[: -len(VALUE_SUFFIX)]: name for name in shapes if name.endswith(VALUE_SUFFIX)}
     keys = _at_encoder(by_object, wanted) if by_object else _moat_keys(shapes)
     return {
         key: StoredWeight(tuple(shapes[name]), functools.partial(_read, reader, name, prefix))

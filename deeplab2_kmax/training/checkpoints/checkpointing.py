@@ -10,6 +10,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import checkpoint_items, holds_averages, load_checkpoint, open_checkpoint
 from deeplab2_kmax.checkpoints.cleanup import can_be_opened
+from deeplab2_kmax.checkpoints.files import SLOT_MARK, VALUE_SUFFIX
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.terminal import say
@@ -19,8 +20,7 @@ from deeplab2_kmax.training.stop_signals import StopSignals
 from deeplab2_kmax.training.storage_errors import storage_fault
 from deeplab2_kmax.wording import first_line
 
-_STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
-_SLOT = "/.OPTIMIZER_SLOT/"
+_STEP = f"global_step{VALUE_SUFFIX}"
 # Items of an optimizer in a checkpoint that do not tell its kind. `lh_base_optimizer` is Lookahead's inner optimizer,
 # whose kind its slots tell.
 _OF_ANY_KIND = {"iter", "learning_rate", "lh_base_optimizer"}
@@ -216,7 +216,9 @@ def require_state(path: str, optimizers: Mapping[str, tf.keras.optimizers.legacy
     """
     keys = open_checkpoint(path).get_variable_to_shape_map()
     for name, optimizer in optimizers.items():
-        lacking = [slot for slot in optimizer.get_slot_names() if not any(f"{_SLOT}{name}/{slot}/" in k for k in keys)]
+        lacking = [
+            slot for slot in optimizer.get_slot_names() if not any(f"{SLOT_MARK}{name}/{slot}/" in k for k in keys)
+        ]
         if not lacking and not _different_settings(name, optimizer, keys):
             continue
         kind = type(optimizer).__name__.lstrip("_")

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import AVERAGED_WEIGHTS, object_tree, open_checkpoint
+from deeplab2_kmax.checkpoints.files import VALUE_SUFFIX
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
 
 # Item of a checkpoint that holds the state of averaging; the averages themselves are in AVERAGED_WEIGHTS.
 _STATE = "weight_averaging"
-_DECAY_KEY = f"{_STATE}/decay/.ATTRIBUTES/VARIABLE_VALUE"
+_DECAY_KEY = f"{_STATE}/decay{VALUE_SUFFIX}"
 
 
 class WeightAverages:

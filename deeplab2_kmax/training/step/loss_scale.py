@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import open_checkpoint
+from deeplab2_kmax.checkpoints.files import VALUE_SUFFIX
 from deeplab2_kmax.errors import ConfigError
 
 FLOAT16 = "mixed_float16"
@@ -103,7 +104,7 @@ class LossScale:
 
 def holds_loss_scale(path: str) -> bool:
     """Whether the checkpoint with the prefix `path` holds a loss scale."""
-    return open_checkpoint(path).has_tensor(f"{ITEM}/scale/.ATTRIBUTES/VARIABLE_VALUE")
+    return open_checkpoint(path).has_tensor(f"{ITEM}/scale{VALUE_SUFFIX}")
 
 
 def build_loss_scale(precision: str) -> LossScale | None:
