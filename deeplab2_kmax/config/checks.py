@@ -7,7 +7,7 @@ folder, which may be made from a config that nobody has checked, call the same f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from deeplab2_kmax.config.data_checks import data_problems
 from deeplab2_kmax.config.model_checks import model_problems
@@ -57,14 +57,18 @@ def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> 
     refuse(problems, path)
 
 
+def choice_problems(field: str, value: str, choices: Sequence[str]) -> list[str]:
+    """That `value` is none of `choices`; `field` is the path of the field that has it."""
+    return [] if value in choices else [f"{field}: expected one of {', '.join(choices)}, got {value!r}"]
+
+
 def trainer_problems(options: trainer_pb2.TrainerOptions) -> list[str]:
     """What contradicts itself in the options of training, apart from those of the losses."""
     problems = []
     solver = options.solver_options
     where = "trainer_options.solver_options"
-    for name, choices in (("optimizer", OPTIMIZERS), ("learning_policy", LEARNING_POLICIES)):
-        if getattr(solver, name) not in choices:
-            problems.append(f"{where}.{name}: expected one of {', '.join(choices)}, got {getattr(solver, name)!r}")
+    problems += choice_problems(f"{where}.optimizer", solver.optimizer, OPTIMIZERS)
+    problems += choice_problems(f"{where}.learning_policy", solver.learning_policy, LEARNING_POLICIES)
     for name in ("steps_per_loop", "save_checkpoints_steps", "save_summaries_steps"):
         if getattr(options, name) < 1:
             problems.append(f"trainer_options.{name}: expected at least 1, got {getattr(options, name)}")
@@ -94,12 +98,8 @@ def training_loss_problems(options: trainer_pb2.LossOptions) -> list[str]:
 
 def evaluator_problems(options: evaluator_pb2.EvaluatorOptions) -> list[str]:
     """What contradicts itself in the options of evaluation and post-processing."""
-    method = options.transformer_post_processing
-    if method in POST_PROCESSINGS:
-        return []
-    return [
-        f"evaluator_options.transformer_post_processing: expected one of {', '.join(POST_PROCESSINGS)}, got {method!r}"
-    ]
+    where = "evaluator_options.transformer_post_processing"
+    return choice_problems(where, options.transformer_post_processing, POST_PROCESSINGS)
 
 
 def _model_and_data_problems(

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from deeplab2_kmax.config.checks import LEARNING_POLICIES
+from deeplab2_kmax.config.checks import LEARNING_POLICIES, choice_problems, refuse
 from deeplab2_kmax.errors import ConfigError
 
 
@@ -35,10 +35,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         where = "trainer_options.solver_options"
-        if self.policy not in LEARNING_POLICIES:
-            raise ConfigError(
-                f"{where}.learning_policy: expected one of {', '.join(LEARNING_POLICIES)}; got {self.policy!r}"
-            )
+        refuse(choice_problems(f"{where}.learning_policy", self.policy, LEARNING_POLICIES))
         if self.total_steps < 1:
             raise ConfigError(f"{where}.training_number_of_steps: expected at least 1, got {self.total_steps}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from deeplab2_kmax.config.checks import OPTIMIZERS
+from deeplab2_kmax.config.checks import OPTIMIZERS, choice_problems, refuse
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2, trainer_pb2
 from deeplab2_kmax.training.optimizers.schedules import Schedule
@@ -48,8 +48,7 @@ class SolverSettings:
     average_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ConfigError(f"{_WHERE}.optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+        refuse(choice_problems(f"{_WHERE}.optimizer", self.optimizer, OPTIMIZERS))
         if self.lookahead_sync_period < 0:
             raise ConfigError(
                 f"{_WHERE}.lookahead_sync_period: expected 0 (off) or more, got {self.lookahead_sync_period}"
