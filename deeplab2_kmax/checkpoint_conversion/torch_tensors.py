@@ -10,14 +10,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Union
 
 import numpy as np
 
+from deeplab2_kmax.checkpoints.keys import Replacement
 from deeplab2_kmax.datasets.descriptor import DatasetDescriptor
-
-# As re.sub takes it. (typing.Union, as Python 3.9 does not know `|` outside of annotations.)
-_Replacement = Union[str, Callable[["re.Match[str]"], str]]
 
 _HEAD = "sem_seg_head.predictor"
 _SEMANTIC = f"{_HEAD}._auxiliary_semantic_predictor"
@@ -29,7 +26,7 @@ def _counting_from_zero(prefix: str) -> Callable[[re.Match[str]], str]:
 
 
 # (pattern, replacement), applied in this order to the key without its last part and with dots in place of slashes.
-RULES: list[tuple[str, _Replacement]] = [
+RULES: list[tuple[str, Replacement]] = [
     # ResNet: in the port, a batch norm is part of its convolution.
     (r"^encoder\._stem\._conv$", "backbone.stem.conv1"),
     (r"^encoder\._stem\._batch_norm$", "backbone.stem.conv1.norm"),
@@ -82,7 +79,7 @@ RULES: list[tuple[str, _Replacement]] = [
 ]
 
 # Without a decoder, the port's semantic branch is a torch.nn.Sequential of three parts, which have numbers for names.
-_SEQUENCE: list[tuple[str, _Replacement]] = [
+_SEQUENCE: list[tuple[str, Replacement]] = [
     (re.escape(f"{_SEMANTIC}.{name}."), f"{_SEMANTIC}.{number}.")
     for number, name in enumerate(("conv_block_0", "conv_block_1", "final_conv"))
 ]

@@ -20,6 +20,7 @@ from deeplab2_kmax.evaluation.report import quality_json, quality_table
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.files import join, write_json
 from deeplab2_kmax.postprocessing import undo_resize
+from deeplab2_kmax.terminal import ERASE_LINE
 
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
 _LABELS = ("panoptic_raw", "semantic_raw")
@@ -241,14 +242,14 @@ class _Progress:
             return
         self._last = now
         if self._terminal:
-            # Back to the first column, and erase the line: each line of progress replaces the one before.
-            print(f"\r\x1b[K{self._text()}", end="", flush=True)
+            # Each line of progress replaces the one before.
+            print(f"{ERASE_LINE}{self._text()}", end="", flush=True)
         else:
             self._say(self._text())
 
     def end(self) -> None:
         if self._terminal:
-            print("\r\x1b[K", end="", flush=True)
+            print(ERASE_LINE, end="", flush=True)
         self._say(self._text())
 
     def _text(self) -> str:

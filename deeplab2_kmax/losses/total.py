@@ -61,8 +61,7 @@ class MaskTransformerLoss:
             auxiliary_outputs: number of auxiliary outputs that the call gets (in evaluation 0).
             reference_masks: whether the call gets reference masks (in evaluation it does not).
         """
-        prefixes = ["", *(f"aux_{i}" for i in range(auxiliary_outputs))]
-        terms = [prefix + name for prefix in prefixes for name in self._output_terms()]
+        terms = [prefix + name for prefix in _prefixes(1 + auxiliary_outputs) for name in self._output_terms()]
         if self.settings.mask_approximation and reference_masks:
             terms.append(MASK_APPROXIMATION)
         return (*terms, *([SEMANTIC] if self.settings.semantic else []), TOTAL)
@@ -149,11 +148,10 @@ class MaskTransformerLoss:
         if settings.instance_discrimination:
             features = [_pixels_in_a_row(output[FEATURE]) for output in all_outputs]
             terms[INSTANCE_DISCRIMINATION] = instance_discrimination_loss(features, masks, settings)
-        prefixes = ["", *(f"aux_{i}" for i in range(len(all_outputs) - 1))]
         losses = {
             prefix + name: loss
             for name, of_outputs in terms.items()
-            for prefix, loss in zip(prefixes, tf.unstack(of_outputs, num=len(all_outputs)))
+            for prefix, loss in zip(_prefixes(len(all_outputs)), tf.unstack(of_outputs, num=len(all_outputs)))
         }
         if approximated:
             size = all_outputs[0][MASK_LOGITS].shape[1:3]
@@ -177,6 +175,11 @@ class MaskTransformerLoss:
             statistics.append(mask_statistics(mask_logits, log_probabilities, slots))
         assert slots is not None  # There is always a final output.
         return slots, MaskStatistics(*(tf.stack(values) for values in zip(*statistics)))
+
+
+def _prefixes(outputs: int) -> list[str]:
+    """What the names of the terms of each output begin with: nothing for the final output, which comes first."""
+    return ["", *(f"aux_{i}" for i in range(outputs - 1))]
 
 
 def _pixels_in_a_row(maps: tf.Tensor) -> tf.Tensor:

@@ -35,7 +35,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 # The most pixels of an image that training reads: 400 MB as RGB and 0.5 GB as a label, more than cameras take, and more
 # than training could use. TensorFlow's own limit for a decoded image is four times as high.
 MAX_PIXELS = 2**27
-_EXIF_ORIENTATION = 0x0112
+# The EXIF tag that says how a camera was held, and its value for images that need no turning.
+EXIF_ORIENTATION = 0x0112
 _UPRIGHT = 1
 
 
@@ -132,7 +133,7 @@ def open_image(image_bytes: bytes, name: str) -> Image.Image:
 def _upright_rgb(image_bytes: bytes, image_format: str, filename: str) -> tuple[bytes, int, int]:
     """The image as upright RGB: (encoded image, height, width)."""
     image = open_image(image_bytes, f"image {filename!r}")
-    is_turned = image.getexif().get(_EXIF_ORIENTATION, _UPRIGHT) != _UPRIGHT
+    is_turned = image.getexif().get(EXIF_ORIENTATION, _UPRIGHT) != _UPRIGHT
     if is_turned:
         image = ImageOps.exif_transpose(image)
     if image.mode != "RGB":

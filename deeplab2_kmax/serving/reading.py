@@ -14,10 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.records.schema import EXIF_ORIENTATION
 from deeplab2_kmax.wording import first_line
 
 _DECODED_BY_TENSORFLOW = ("JPEG", "PNG", "BMP", "GIF")
-_EXIF_ORIENTATION = 0x0112
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -57,7 +57,7 @@ def decode_image(content: bytes, name: str = "image") -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
             if picture.format in _DECODED_BY_TENSORFLOW:
                 pixels = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
             else:
@@ -72,5 +72,5 @@ def decode_image(content: bytes, name: str = "image") -> np.ndarray:
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turns and flips the pixels as the EXIF tag `orientation` (1..8) asks; Pillow knows how."""
     picture = Image.fromarray(pixels)
-    picture.getexif()[_EXIF_ORIENTATION] = orientation
+    picture.getexif()[EXIF_ORIENTATION] = orientation
     return np.asarray(ImageOps.exif_transpose(picture))
