@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-LARGEST_ID = 256**3 - 1
-
 
 def ids_to_colors(ids: np.ndarray) -> np.ndarray:
     """Segment ids [...] from 0 to 2^24 - 1 as colors [..., 3], uint8 RGB."""

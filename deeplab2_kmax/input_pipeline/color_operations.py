@@ -1,8 +1,8 @@
-"""The nine color operations that AutoAugment policies are made of (Cubuk et al., CVPR 2019, as in DeepLab2).
+"""The color operations that the policies of `autoaugment` are made of (Cubuk et al., CVPR 2019, as in DeepLab2).
 
 Each takes and returns pixels [H, W, 3] uint8; labels do not change. They follow Pillow's operations, but compute in
 float32 and truncate instead of rounding, so that values equal DeepLab2's to the bit. `OPERATIONS` lists them under
-DeepLab2's names.
+DeepLab2's names. DeepLab2 has three more, which none of its policies uses: AutoContrast, Invert and Posterize.
 """
 
 from __future__ import annotations
@@ -15,16 +15,6 @@ HIGHEST_LEVEL = 10
 _VALUES = 256
 # Weights of a pixel's neighborhood in Pillow's SMOOTH filter; they sum to 13.
 _SMOOTH = [[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]
-
-
-def autocontrast(image: tf.Tensor, level: float) -> tf.Tensor:
-    """Stretches each channel to reach from 0 to 255; one with a single value stays. `level` has no effect."""
-    lowest = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)
-    highest = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)
-    varies = highest > lowest
-    scale = tf.where(varies, 255.0 / (highest - lowest), 1.0)
-    offset = tf.where(varies, -lowest * scale, 0.0)
-    return _to_bytes(tf.cast(image, tf.float32) * scale + offset)
 
 
 def equalize(image: tf.Tensor, level: float) -> tf.Tensor:
@@ -42,17 +32,6 @@ def equalize(image: tf.Tensor, level: float) -> tf.Tensor:
     table = tf.clip_by_value((below + step // 2) // tf.maximum(step, 1), 0, _VALUES - 1)
     table = tf.where(step == 0, tf.range(_VALUES), table)
     return tf.reshape(tf.gather(tf.reshape(tf.cast(table, tf.uint8), [-1]), entries), shape)
-
-
-def invert(image: tf.Tensor, level: float) -> tf.Tensor:
-    """The negative. `level` has no effect."""
-    return 255 - image
-
-
-def posterize(image: tf.Tensor, level: float) -> tf.Tensor:
-    """Keeps the highest bits of each value: one at levels below 5, two from 5, three from 7.5, four at level 10."""
-    bits = max(int(level / HIGHEST_LEVEL * 4), 1)
-    return tf.bitwise.bitwise_and(image, tf.constant(_VALUES - 2 ** (8 - bits), tf.uint8))
 
 
 def solarize(image: tf.Tensor, level: float) -> tf.Tensor:
@@ -98,10 +77,7 @@ def sharpness(image: tf.Tensor, level: float) -> tf.Tensor:
 
 
 OPERATIONS: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
-    "AutoContrast": autocontrast,
     "Equalize": equalize,
-    "Invert": invert,
-    "Posterize": posterize,
     "Solarize": solarize,
     "Color": color,
     "Contrast": contrast,

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.config.data_checks import AUTOAUGMENT_POLICIES
 from deeplab2_kmax.input_pipeline.autoaugment import POLICIES, Step, apply_chain, chains_of, draw_chain
-from deeplab2_kmax.input_pipeline.color_operations import OPERATIONS, sharpness
+from deeplab2_kmax.input_pipeline.color_operations import OPERATIONS, equalize, sharpness
 from helpers.augmentation_cases import picture
 
 
@@ -38,8 +38,8 @@ def test_levels_of_the_weaker_policy():
 
 
 def test_same_chain_by_two_ways_is_one():
-    policy = ((Step("Invert", 0.5, 0),), (Step("Invert", 1.0, 0),))
-    assert {chain.steps: chain.probability for chain in chains_of(policy)} == {(): 0.25, (("Invert", 0),): 0.75}
+    policy = ((Step("Solarize", 0.5, 0),), (Step("Solarize", 1.0, 0),))
+    assert {chain.steps: chain.probability for chain in chains_of(policy)} == {(): 0.25, (("Solarize", 0),): 0.75}
 
 
 def test_chains_are_drawn_as_often_as_they_should():
@@ -72,5 +72,4 @@ def test_images_without_inner_pixels_cannot_be_sharpened(size):
 
 def test_channels_of_one_value_stay():
     image = tf.fill([9, 9, 3], tf.constant(40, tf.uint8))
-    for name in ("Equalize", "AutoContrast"):
-        np.testing.assert_array_equal(OPERATIONS[name](image, 0), image)
+    np.testing.assert_array_equal(equalize(image, 0), image)
