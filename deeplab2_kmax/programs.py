@@ -97,7 +97,7 @@ def _command() -> str:
     return f"python -m {spec.name}" if spec else f"python {os.path.relpath(sys.argv[0])}"
 
 
-def load_config_with_notes(path: str, overrides: Sequence[str]) -> config_pb2.ExperimentOptions:
+def load_config_and_print_notes(path: str, overrides: Sequence[str]) -> config_pb2.ExperimentOptions:
     """Loads a config for a program and says on stderr which fields were filled in.
 
     After that only warnings are logged, unless the user has set --verbosity.

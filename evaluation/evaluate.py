@@ -40,7 +40,7 @@ def define_flags() -> None:
 def main() -> None:
     """Evaluates the checkpoint that the flags name."""
     values = flags.FLAGS
-    config = programs.load_config_with_notes(values.config_file, values.override)
+    config = programs.load_config_and_print_notes(values.config_file, values.override)
     if values.file_pattern:
         config.eval_dataset_options.file_pattern[:] = values.file_pattern
     training.evaluate_checkpoint(config, values.checkpoint, values.output_dir, values.num_gpus, values.master)

@@ -42,7 +42,7 @@ def main() -> None:
     if values.merge_with_tf_op:
         logging.warning("--merge_with_tf_op is ignored: exports of this package need no compiled op to merge masks")
     quiet_libraries()
-    config = programs.load_config_with_notes(values.experiment_option_path, values.override)
+    config = programs.load_config_and_print_notes(values.experiment_option_path, values.override)
     from deeplab2_kmax.serving import export  # Late, as it imports TensorFlow, which --help and mistakes do without.
 
     print(f"exported to {export(config, values.checkpoint_path, values.output_path)}")

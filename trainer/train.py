@@ -38,7 +38,7 @@ def main() -> None:
     values = flags.FLAGS
     if not values.config_file:
         raise ConfigError("which experiment? e.g. --config_file=configs/coco/kmax_r50.textproto")
-    config = programs.load_config_with_notes(values.config_file, values.override)
+    config = programs.load_config_and_print_notes(values.config_file, values.override)
     if values.print_variables:
         print(training.list_variables(config))
         return

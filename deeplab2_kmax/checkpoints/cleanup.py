@@ -47,8 +47,10 @@ def clear_leftovers(folder: str) -> None:
         return
     # Once a checkpoint is whole, the state file names it. So a damaged checkpoint that a readable state file does not
     # name was never whole; without such a file, it may have been, and is kept.
-    torn_too = last is None or bool(recorded)
-    removed = [name for name in files.list_folder(folder) if _is_leftover(folder, name, {last, *recorded}, torn_too)]
+    remove_damaged = last is None or bool(recorded)
+    removed = [
+        name for name in files.list_folder(folder) if _is_leftover(folder, name, {last, *recorded}, remove_damaged)
+    ]
     for name in removed:
         path = files.join(folder, name)
         if files.is_folder(path):
@@ -68,7 +70,7 @@ def can_be_opened(prefix: str) -> bool:
     return True
 
 
-def _is_leftover(folder: str, name: str, known: set[str | None], torn_too: bool) -> bool:
+def _is_leftover(folder: str, name: str, known: set[str | None], remove_damaged: bool) -> bool:
     """Whether the file `name` is temporary or part of a checkpoint that was never finished."""
     if _TEMPORARY.fullmatch(name) or files.is_unfinished(name):
         return True
@@ -78,7 +80,7 @@ def _is_leftover(folder: str, name: str, known: set[str | None], torn_too: bool)
     # TensorFlow writes the index last: an index that can be read means that the data were written before it.
     if not files.exists(f"{prefix}.index"):
         return True
-    return torn_too and not can_be_opened(prefix)
+    return remove_damaged and not can_be_opened(prefix)
 
 
 def _record(folder: str, last: str) -> None:

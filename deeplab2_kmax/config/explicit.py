@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from google.protobuf.message import Message
 
 from deeplab2_kmax.config.encoders import ENCODERS, FieldValue, explicit_backbone_fields
-from deeplab2_kmax.config.update_rules import OF_UPDATE_RULE
+from deeplab2_kmax.config.update_rules import DEFAULTS_OF_UPDATE_RULE
 from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
@@ -76,7 +76,7 @@ def _fill_transformer_decoder(config: config_pb2.ExperimentOptions) -> list[str]
     # In this order: the encoder's name may decide the update rule, and the update rule decides other fields. A rule
     # that does not exist fills in nothing; the checks name it.
     filled = [_fill(decoder, encoder.decoder)]
-    filled.append(_fill(decoder, OF_UPDATE_RULE.get(decoder.update_rule, {})))
+    filled.append(_fill(decoder, DEFAULTS_OF_UPDATE_RULE.get(decoder.update_rule, {})))
     if not encoder.has_own_skeleton:
         filled.append(_fill(decoder, {"num_blocks": (2, 2, 2)}))
     if any(filled):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
 # Defaults: what the paper of each rule does.
-OF_UPDATE_RULE: dict[str, dict[str, bool | str]] = {
+DEFAULTS_OF_UPDATE_RULE: dict[str, dict[str, bool | str]] = {
     "max": {"deep_supervision": False, "pixel_update": "attention"},
     "cmt": {
         "deep_supervision": False,
@@ -30,8 +30,8 @@ def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
     """One message for each field that contradicts the update rule, the decoder's other fields or the losses."""
     decoder = config.model_options.max_deeplab.transformer_decoder
     rule = decoder.update_rule
-    if rule not in OF_UPDATE_RULE:
-        return [f"{_DECODER}.update_rule: expected one of {', '.join(OF_UPDATE_RULE)}, got {rule!r}"]
+    if rule not in DEFAULTS_OF_UPDATE_RULE:
+        return [f"{_DECODER}.update_rule: expected one of {', '.join(DEFAULTS_OF_UPDATE_RULE)}, got {rule!r}"]
     problems = []
     if decoder.pixel_update not in _PIXEL_UPDATES[rule]:
         expected = " or ".join(map(repr, _PIXEL_UPDATES[rule]))

@@ -132,7 +132,7 @@ def _as_bytes(values: np.ndarray, what: str, name: str) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def prediction_files(
+def build_prediction_files(
     options: evaluator_pb2.EvaluatorOptions, descriptor: DatasetDescriptor, run_folder: str, chief: bool = True
 ) -> PredictionFiles | None:
     """The writer of the files that a config asks for.

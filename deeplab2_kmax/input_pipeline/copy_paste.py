@@ -80,8 +80,8 @@ def paste_segments(
     fits = _stay_apart(merged_ids, ids[instances], source_ids.areas[instances], descriptor)
     fits &= _are_few(merged_ids, descriptor, max_thing_id)
     count = tf.where(fits, tf.size(pixels), 0)
-    colours = tf.gather(tf.reshape(source.image, [-1, 3]), pixels[:count])
-    merged_image = tf.tensor_scatter_nd_update(tf.reshape(image, [-1, 3]), places[:count], colours)
+    colors = tf.gather(tf.reshape(source.image, [-1, 3]), pixels[:count])
+    merged_image = tf.tensor_scatter_nd_update(tf.reshape(image, [-1, 3]), places[:count], colors)
     # Pasting nearly always fits, so the ids of the unchanged label are listed only when it does not.
     label, *distinct = tf.cond(fits, lambda: (merged, *merged_ids), lambda: (label, *list_ids(label)))
     return tf.reshape(merged_image, image.shape), label, DistinctIds(*distinct)

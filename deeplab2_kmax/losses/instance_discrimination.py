@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.losses.reduction import NEVER, mean_of_non_zero, sample_pixels
+from deeplab2_kmax.losses.reduction import EXCLUDED_LOGIT, mean_of_non_zero, sample_pixels
 from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.targets import GroundTruthMasks
 
@@ -51,7 +51,7 @@ def _mean_contrast(features: tf.Tensor, masks: GroundTruthMasks, temperature: fl
     means = tf.math.l2_normalize(means * (1.0 / tf.maximum(masks.area, 1.0))[:, :, None], axis=-1)
     # The temperature divides the few means rather than the similarities, of which there is one for each pixel and mask.
     similarity = tf.matmul(features, means * (1.0 / temperature), transpose_b=True)
-    similarity += tf.where(masks.exists, 0.0, NEVER)[:, None, :]
+    similarity += tf.where(masks.exists, 0.0, EXCLUDED_LOGIT)[:, None, :]
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(masks.pixel_mask, 0), similarity)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeplab2_kmax.losses.reduction import NEVER, mean_of_non_zero
+from deeplab2_kmax.losses.reduction import EXCLUDED_LOGIT, mean_of_non_zero
 from deeplab2_kmax.losses.settings import TermSettings
 from deeplab2_kmax.losses.slots import SlotTargets
 from deeplab2_kmax.losses.targets import GroundTruthMasks
@@ -56,7 +56,7 @@ def mask_statistics(mask_logits: tf.Tensor, log_probabilities: tf.Tensor, slots:
         probabilities = tf.exp(log_probabilities)
         # log(sum of exp(logits)) is the same for every slot of a pixel: logit - log probability.
         log_partition = logits[:, :, 0] - log_probabilities[:, :, 0]
-        cross_entropy = (log_partition - NEVER) * slots.pixel_is_left_over - tf.reduce_sum(
+        cross_entropy = (log_partition - EXCLUDED_LOGIT) * slots.pixel_is_left_over - tf.reduce_sum(
             log_probabilities * target, axis=2
         )
         own = tf.reduce_sum(target * probabilities, axis=2)

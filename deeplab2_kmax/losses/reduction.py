@@ -7,7 +7,7 @@ import tensorflow as tf
 from deeplab2_kmax.random_draws import uniform
 
 # Added to the logits of what must not be chosen. DeepLab2's number; finite, so that no NaN arises from inf - inf.
-NEVER = -99999.0
+EXCLUDED_LOGIT = -99999.0
 
 
 def mean_of_non_zero(losses: tf.Tensor, top_k: float = 1.0) -> tf.Tensor:
@@ -44,7 +44,7 @@ def sample_pixels(pixel_area: tf.Tensor, labelled: tf.Tensor, count: int, temper
     Returns:
         int32 [B, count], indices of pixels.
     """
-    log_odds = -temperature * tf.math.log(tf.maximum(pixel_area, 1.0)) + (1.0 - labelled) * NEVER
+    log_odds = -temperature * tf.math.log(tf.maximum(pixel_area, 1.0)) + (1.0 - labelled) * EXCLUDED_LOGIT
     # -log(-log(u)) of uniform u is Gumbel noise; the smallest u keeps it finite.
     drawn = uniform(tf.unstack(tf.shape(log_odds)), minval=1e-20)
     return tf.math.top_k(log_odds - tf.math.log(-tf.math.log(drawn)), count).indices

@@ -12,7 +12,7 @@ from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
 from deeplab2_kmax.postprocessing.upsampled_top2 import PeakMaps, two_strongest_slots
 
 # The logit of slots that are taken out of the softmax. Finite, as interpolation between infinities would give NaN.
-_NEVER = -99999.0
+_EXCLUDED_LOGIT = -99999.0
 
 
 def pixelwise_maps(
@@ -35,7 +35,7 @@ def pixelwise_maps(
     best = _best_slots(mask_logits, settings).pair // (slots + 2)
     detected = classes.confidence >= settings.class_confidence
     kept = tf.cast(detected, tf.float32)[:, tf.newaxis, tf.newaxis, :]
-    peaks = _best_slots(mask_logits * kept + _NEVER * (1.0 - kept), settings)
+    peaks = _best_slots(mask_logits * kept + _EXCLUDED_LOGIT * (1.0 - kept), settings)
     best_detected = peaks.pair // (slots + 2)
 
     # A pixel whose best slot is not detected stays void. It does not go to the best of the detected slots.

@@ -76,7 +76,7 @@ def restored_model(
 
 
 @dataclasses.dataclass(frozen=True)
-class InputOptions:
+class InputSettings:
     """How pictures are resized and padded to the network's input size; fields as in `PipelineSettings`."""
 
     crop_size: tuple[int, int]
@@ -85,7 +85,7 @@ class InputOptions:
     resize_factor: int = 0
 
     @classmethod
-    def from_config(cls, config: config_pb2.ExperimentOptions) -> InputOptions:
+    def from_options(cls, config: config_pb2.ExperimentOptions) -> InputSettings:
         """Takes the sizes of evaluation, so that pictures are treated here as when the metrics were computed."""
         options = config.eval_dataset_options
         height, width = options.crop_size
@@ -112,14 +112,14 @@ class InferenceModel:
         self,
         model: tf.keras.Model,
         postprocess: Callable[[dict], dict],
-        input_options: InputOptions,
+        input_settings: InputSettings,
         dataset: DatasetDescriptor,
     ):
-        self._input_options = input_options
+        self._input_settings = input_settings
         self.dataset = dataset
         network = tf.function(lambda images: _maps(postprocess(model(images, training=False))), autograph=False)
         # Traced once, here; otherwise saving would trace it again for each signature.
-        self._network = network.get_concrete_function(tf.TensorSpec([None, *input_options.crop_size, 3], tf.float32))
+        self._network = network.get_concrete_function(tf.TensorSpec([None, *input_settings.crop_size, 3], tf.float32))
         # Only variables that the maps depend on are captured; those of an auxiliary semantic branch are not.
         used = {id(handle) for handle in self._network.captured_inputs}
         self.weights = [variable for variable in model.variables if id(variable.handle) in used]
@@ -131,7 +131,7 @@ class InferenceModel:
         """Builds the model of a training config; arguments and errors are those of `restored_model`."""
         config, model, _ = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
-        return cls(model, build_postprocessor(config), InputOptions.from_config(config), dataset)
+        return cls(model, build_postprocessor(config), InputSettings.from_options(config), dataset)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def segment(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -162,7 +162,7 @@ class InferenceModel:
             self._decode,
             encoded,
             fn_output_signature=(
-                tf.TensorSpec([*self._input_options.crop_size, 3], tf.float32),
+                tf.TensorSpec([*self._input_settings.crop_size, 3], tf.float32),
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([2], tf.int32),
             ),
@@ -185,7 +185,7 @@ class InferenceModel:
         Returns:
             The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
         """
-        options = self._input_options
+        options = self._input_settings
         return resize_for_inference(
             images, options.crop_size, options.min_size, options.max_size, options.resize_factor
         )

@@ -111,8 +111,8 @@ def _boxes_around(
     if width > size[1] or height > size[0]:
         return []
     x = int(np.clip(center[1] - width // 2, 0, size[1] - width))
-    wished = [center[0] - height // 2 + lines * (height + 1) for lines in (0, -1, 1, -2, 2)]
-    tops = [int(np.clip(y, 0, size[0] - height)) for y in wished]
+    preferred = [center[0] - height // 2 + lines * (height + 1) for lines in (0, -1, 1, -2, 2)]
+    tops = [int(np.clip(y, 0, size[0] - height)) for y in preferred]
     return [(x, y, x + width, y + height) for y in tops]
 
 

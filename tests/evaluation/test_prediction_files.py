@@ -6,7 +6,7 @@ from PIL import Image
 
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError, DataError
-from deeplab2_kmax.evaluation.prediction_files import PredictionFiles, prediction_files
+from deeplab2_kmax.evaluation.prediction_files import PredictionFiles, build_prediction_files
 from deeplab2_kmax.protos import evaluator_pb2
 
 
@@ -53,11 +53,11 @@ def test_an_instance_that_does_not_fit_is_an_error(tmp_path):
 def test_options_decide_what_is_written(tmp_path):
     descriptor = load_dataset("coco_panoptic")
     options = evaluator_pb2.EvaluatorOptions()
-    assert prediction_files(options, descriptor, str(tmp_path)) is None
+    assert build_prediction_files(options, descriptor, str(tmp_path)) is None
     options.save_predictions = True
-    files = prediction_files(options, descriptor, str(tmp_path))
+    files = build_prediction_files(options, descriptor, str(tmp_path))
     assert (files.folder, files.pictures, files.raw_format) == (str(tmp_path / "vis"), 10, None)
     options.save_raw_predictions = True
     options.raw_panoptic_format = "jpeg"
     with pytest.raises(ConfigError, match="three_channel_png.*'jpeg'"):
-        prediction_files(options, descriptor, str(tmp_path))
+        build_prediction_files(options, descriptor, str(tmp_path))

@@ -1,4 +1,4 @@
-"""Colour operations, crops and pasting against what DeepLab2 makes of the same pictures by the same draws."""
+"""Color operations, crops and pasting against what DeepLab2 makes of the same pictures by the same draws."""
 
 import itertools
 

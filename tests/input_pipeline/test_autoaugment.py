@@ -1,4 +1,4 @@
-"""How often each chain of colour operations is drawn, and that the chain drawn is the one carried out."""
+"""How often each chain of color operations is drawn, and that the chain drawn is the one carried out."""
 
 import collections
 

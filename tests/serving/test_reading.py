@@ -33,7 +33,7 @@ def test_jpeg_pixels_are_those_of_the_input_pipeline(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_other_colour_modes_become_rgb(tmp_path, mode):
+def test_other_color_modes_become_rgb(tmp_path, mode):
     picture = Image.fromarray(PIXELS).convert(mode)
     picture.save(tmp_path / "picture.png")
     np.testing.assert_array_equal(read_image(tmp_path / "picture.png"), np.asarray(picture.convert("RGB")))

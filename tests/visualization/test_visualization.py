@@ -1,4 +1,4 @@
-"""Colours, overlays and panels."""
+"""Colors, overlays and panels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _scene(height: int, width: int) -> np.ndarray:
     return panoptic
 
 
-def test_stuff_and_first_instance_have_the_class_colour_and_void_is_black():
+def test_stuff_and_first_instance_have_the_class_color_and_void_is_black():
     colors = panoptic_to_color(_scene(6, 9), DATASET)
     assert colors.dtype == np.uint8
     assert colors.shape == (6, 9, 3)
@@ -51,7 +51,7 @@ def test_instances_of_one_class_can_be_told_apart():
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (120, 120, 120), (0, 0, 142)])
-def test_dark_pale_and_grey_class_colours_vary_too(color):
+def test_dark_pale_and_grey_class_colors_vary_too(color):
     dataset = DatasetDescriptor("one", (SegmentClass(1, "cat", True, color, 1),), 2, 0, 100)
     assert len(np.unique(segment_colors(np.arange(101, 107), dataset), axis=0)) == 6
 

@@ -15,7 +15,7 @@ from deeplab2_kmax.checkpoints import load_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.evaluation.evaluator import Evaluator
-from deeplab2_kmax.evaluation.prediction_files import prediction_files
+from deeplab2_kmax.evaluation.prediction_files import build_prediction_files
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.losses import build_loss
@@ -275,7 +275,9 @@ class Run:
             dataset=self._distributed(options, is_training=False),
             global_step=self.global_step,
             output_folder=files.join(self.folder, "eval"),
-            files=prediction_files(evaluator_options, descriptor, self.shared_folder, chief=is_chief(self.strategy)),
+            files=build_prediction_files(
+                evaluator_options, descriptor, self.shared_folder, chief=is_chief(self.strategy)
+            ),
             pictures=pictures if evaluator_options.num_summary_images > 0 else None,
             per_class=evaluator_options.per_class_summaries,
             has_labels=options.decode_groundtruth_label,

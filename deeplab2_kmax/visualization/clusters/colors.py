@@ -41,13 +41,13 @@ _LAB_TO_LMS = np.array(
 )
 
 
-def cluster_colors(shares: np.ndarray, wished: np.ndarray | None = None) -> np.ndarray:
+def cluster_colors(shares: np.ndarray, preferred: np.ndarray | None = None) -> np.ndarray:
     """Chooses a color for each cluster; the same arguments always give the same colors.
 
     Args:
         shares: [K, N] float, share of the picture that each cluster owns in each of K views. The last one counts most.
-        wished: [N, 3] uint8 RGB, a color that would suit each cluster, such as that of its class. The vivid colors are
-            assigned such that the distances to the wished ones are as small as possible in sum.
+        preferred: [N, 3] uint8 RGB, a color that would suit each cluster, such as that of its class. The vivid colors
+            are assigned such that the distances to the preferred ones are as small as possible in sum.
 
     Returns:
         [N, 3] uint8 RGB.
@@ -57,10 +57,10 @@ def cluster_colors(shares: np.ndarray, wished: np.ndarray | None = None) -> np.n
     order = np.argsort(-weights, kind="stable")
     large = [int(n) for n in order[:MOST_VIVID] if weights[n] >= _SMALLEST_VIVID_WEIGHT]
     vivid = vivid_colors(MOST_VIVID)[: max(len(large), _FEWEST_OFFERED)]
-    if wished is None or not large:
+    if preferred is None or not large:
         colors[large] = vivid[: len(large)]
     else:
-        distance = np.linalg.norm(_from_uint8(wished[large])[:, None] - _from_uint8(vivid)[None], axis=-1)
+        distance = np.linalg.norm(_from_uint8(preferred[large])[:, None] - _from_uint8(vivid)[None], axis=-1)
         # The wish of a large cluster counts more.
         rows, columns = linear_sum_assignment(distance * np.sqrt(weights[large])[:, None])
         colors[np.array(large)[rows]] = vivid[columns]

@@ -68,7 +68,7 @@ class ClusterViews:
         initial_centers: [N, C] float, the learned centers before the first layer.
         class_names: N names, empty for clusters that the network classifies as void.
         class_scores: [N] float, probability of that class.
-        class_colors: [N, 3] uint8 RGB, wished colors of the clusters, see `cluster_colors`; None for no wishes.
+        class_colors: [N, 3] uint8 RGB, preferred colors of the clusters, see `cluster_colors`; None for no preference.
         extent: height and width of the picture within the network's input (between the centers of corner pixels), as a
             share of that of the whole input; the rest is padding.
         subtitle: a line about the model and its update rule.

@@ -74,7 +74,7 @@ def test_grey_and_palette_pngs_are_read(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("mode, ending, got", [("RGB", "png", "PNG of mode RGB"), ("L", "jpg", "JPEG of mode L")])
-def test_colours_and_lossy_files_are_refused(tmp_path, mode, ending, got):
+def test_colors_and_lossy_files_are_refused(tmp_path, mode, ending, got):
     path = tmp_path / f"a.{ending}"
     Image.new(mode, (2, 2)).save(path)
     with pytest.raises(DataError, match=f"a.{ending}: expected a PNG with one number a pixel.*got {got}"):

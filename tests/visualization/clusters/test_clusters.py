@@ -92,7 +92,7 @@ def test_certainty_is_zero_where_all_clusters_are_alike():
     assert certainty(np.array([1.0]), 1) == 1
 
 
-def test_panels_keep_the_colour_of_a_cluster_through_the_layers():
+def test_panels_keep_the_color_of_a_cluster_through_the_layers():
     views = _views()
     same = tuple(dataclasses.replace(v, assignment=views.layers[0].assignment) for v in views.layers)
     views = dataclasses.replace(views, layers=same, class_names=("",) * 16)

@@ -1,4 +1,4 @@
-"""Colours of clusters: distinct where it matters, muted elsewhere, near what is wished for."""
+"""Colors of clusters: distinct where it matters, muted elsewhere, near the preferred ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _saturation(colors):
     return colors.max(-1) - colors.min(-1)
 
 
-def test_vivid_colours_differ_and_are_the_same_every_time():
+def test_vivid_colors_differ_and_are_the_same_every_time():
     colors = vivid_colors(MOST_VIVID).astype(int)
     distance = np.abs(colors[:, None] - colors[None]).sum(-1)
     assert distance[~np.eye(MOST_VIVID, dtype=bool)].min() >= 40
@@ -43,10 +43,10 @@ def test_clusters_that_owned_much_on_the_way_are_vivid_too():
     np.testing.assert_array_equal(colors[[3, 7, 5]], vivid_colors(3))
 
 
-def test_wishes_are_met_as_far_as_colours_stay_distinct():
+def test_preferences_are_met_as_far_as_colors_stay_distinct():
     shares = np.array([0.5, 0.3, 0.1, 0.1, 0.0])
-    wished = np.array([[40, 140, 40], [200, 160, 90], [60, 140, 230], [60, 140, 230], [255, 0, 0]], np.uint8)
-    colors = cluster_colors(shares[None], wished).astype(int)
+    preferred = np.array([[40, 140, 40], [200, 160, 90], [60, 140, 230], [60, 140, 230], [255, 0, 0]], np.uint8)
+    colors = cluster_colors(shares[None], preferred).astype(int)
     green, sand, *blues = colors[:4].tolist()
     assert green[1] == max(green)
     assert sand[0] == max(sand) and sand[2] == min(sand)
