@@ -6,16 +6,21 @@ import os
 import time
 
 from deeplab2_kmax.input_pipeline import build_dataset, data_errors
+from deeplab2_kmax.input_pipeline.record_order import SHARDS_READ_AT_ONCE
 from deeplab2_kmax.input_pipeline.stage_times import stage_times
 from deeplab2_kmax.protos import dataset_pb2
 
-# Batches before the clock starts: the first ones wait for the graph and for the shuffle buffer.
+# Batches before the clock starts. The first one waits for the graph and for the shuffle buffer, and the second one may
+# still: its images are prepared at the same time. `_SECONDS` makes up for whatever is left.
 _WARM_UP = 2
 # Long enough that the batches which were prefetched before the clock started carry no weight.
 _SECONDS = 5.0
 # Stage of `stage_times` -> what makes it faster.
 _ADVICE = {
-    "read": "put the records on a faster disk, or split them into more shards, of which 16 are read at once",
+    "read": (
+        "put the records on a faster disk, or split them into more shards, of which"
+        f" {SHARDS_READ_AT_ONCE} are read at once"
+    ),
     "decode": "store the images no larger than training needs them",
     "augment": "more cores, a smaller crop_size, or less augmentation (autoaugment_policy_name, panoptic_copy_paste)",
     "targets": "more cores or a smaller crop_size",

@@ -13,7 +13,9 @@ from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.records.label_runs import LabelRuns
 from deeplab2_kmax.wording import counted
 
-# Divisors that data sets use, such as 256 (COCO) and 1000 (ADE20K, Cityscapes), and other round numbers.
+# The divisors that are tried as the one that was meant: those of the shipped data sets, 256 (COCO) and 1000 (ADE20K,
+# Cityscapes), and the powers of ten and of two that others choose for fewer or more instances. Labels of a divisor that
+# is missing here are refused as well, only without the hint.
 _USUAL_DIVISORS = (100, 256, 1000, 1024, 10000, 65536, 100000)
 
 

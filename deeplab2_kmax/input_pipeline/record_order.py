@@ -17,7 +17,10 @@ from deeplab2_kmax.records.shards import filled_shards
 from deeplab2_kmax.records.tfrecord import count_records
 from deeplab2_kmax.wording import counted
 
-_SHARDS_READ_AT_ONCE = 16
+# So many that slow or remote storage keeps up and the shuffle buffer gets records of several shards; not all of them,
+# because each open shard has a read buffer. The order that a seed gives depends on this number: with another one, a run
+# that goes on would repeat some records of its epoch and miss others.
+SHARDS_READ_AT_ONCE = 16
 # An epoch has two orders: that of its records, and that of the records to paste from.
 _ORDERS = 2
 
@@ -123,7 +126,7 @@ def _shuffled(share: Share, settings: PipelineSettings, seed: tf.Tensor, read: R
     files = _numbered(share).shuffle(len(share.files), seed=seeds[0], reshuffle_each_iteration=False)
     records = files.interleave(
         lambda number, path: share.of(read(path, number), number),
-        cycle_length=_SHARDS_READ_AT_ONCE,
+        cycle_length=SHARDS_READ_AT_ONCE,
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     # Shuffled within an epoch, so that the buffer never holds a small data set many times over.

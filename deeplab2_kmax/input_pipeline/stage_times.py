@@ -17,9 +17,9 @@ from deeplab2_kmax.records.shards import find_shards
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
 
-# The first elements wait for threads to start and buffers to fill.
+# Elements before the clock starts: the first ones wait for threads to start and buffers to fill. More of them than the
+# batches that `cli.input_benchmark` waits for, because at most stages an element is a single image.
 _WARM_UP = 4
-
 
 # Of one sample: (position, serialized record), one or two of them; see `pipeline.training_records`.
 Numbered = tuple[tuple[tf.Tensor, tf.Tensor], ...]
