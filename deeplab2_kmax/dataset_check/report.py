@@ -97,59 +97,84 @@ def make_report(
         found: the place of each record and the facts about it, in order.
         has_labels: whether the records should have labels.
     """
-    counts: collections.Counter[str] = collections.Counter()
-    classes = {c.id: ClassCount() for c in descriptor.classes}
-    faults: list[Fault] = []
-    faulty: list[Place] = []
-    places: list[Place] = []
-    things: list[int] = []
-    ids: set[int] = set()
-    first_of_name: dict[str, Place] = {}
-    largest = 0
+    sums = _Sums(descriptor)
     for place, facts in found:
-        # A damaged stretch of a file is reported in the place of a record, but is none.
-        counts["records"] += not any(fault.kind is FaultKind.DAMAGED_SHARD for fault in facts.faults)
-        own = list(facts.faults)
-        if facts.name:
-            first = first_of_name.setdefault(facts.name, place)
-            if first != place:
-                text = f"its image has the same name as that of {describe(first, '')}"
-                own.append(Fault(FaultKind.DUPLICATE_NAME, text))
-        faults += [Fault(kind, f"{describe(place, facts.name)}: {text}") for kind, text in own]
-        if own:
-            faulty.append(place)
-        if facts.areas is None:
-            continue
-        places.append(place)
-        ids.update(facts.areas)
-        summary = summarize(facts.areas, descriptor)
-        counts.update(pixels=summary.pixels, void=summary.void, crowd=summary.crowd)
-        things.append(summary.things)
-        largest = max(largest, summary.largest_instance)
-        for class_id, (segments, pixels) in summary.classes.items():
-            before = classes[class_id]
-            classes[class_id] = ClassCount(before.images + 1, before.segments + segments, before.pixels + pixels)
-    if not counts["records"]:
+        sums.add(place, facts)
+    faults = sums.faults
+    if not sums.counts["records"]:
         faults.append(Fault(FaultKind.NO_RECORDS, "expected at least one record, got none"))
-    if has_labels and places:
-        faults += _faults_of_all(descriptor, ids, largest, classes)
+    if has_labels and sums.places:
+        faults += _faults_of_all(descriptor, sums.ids, sums.largest_instance, sums.classes)
     return Report(
         title=title,
         descriptor=descriptor,
         shards=tuple(shards),
-        records=counts["records"],
-        labelled=len(places),
-        classes=classes,
-        pixels=counts["pixels"],
-        void=counts["void"],
-        crowd=counts["crowd"],
-        things=tuple(things),
-        largest_instance=largest,
+        records=sums.counts["records"],
+        labelled=len(sums.places),
+        classes=sums.classes,
+        pixels=sums.counts["pixels"],
+        void=sums.counts["void"],
+        crowd=sums.counts["crowd"],
+        things=tuple(sums.things),
+        largest_instance=sums.largest_instance,
         faults=tuple(faults),
-        faulty=tuple(faulty),
-        places=tuple(places),
-        names=frozenset(first_of_name),
+        faulty=tuple(sums.faulty),
+        places=tuple(sums.places),
+        names=frozenset(sums.first_of_name),
     )
+
+
+class _Sums:
+    """What the records of a split amount to so far; attributes as of `Report`, and:
+
+    Attributes:
+        counts: of "records", and of the "pixels", "void" and "crowd" pixels of the labels.
+        ids: all panoptic ids that occur.
+        first_of_name: {name of an image: the first record that has it}.
+    """
+
+    def __init__(self, descriptor: DatasetDescriptor) -> None:
+        self.descriptor = descriptor
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.classes = {c.id: ClassCount() for c in descriptor.classes}
+        self.faults: list[Fault] = []
+        self.faulty: list[Place] = []
+        self.places: list[Place] = []
+        self.things: list[int] = []
+        self.ids: set[int] = set()
+        self.first_of_name: dict[str, Place] = {}
+        self.largest_instance = 0
+
+    def add(self, place: Place, facts: RecordFacts) -> None:
+        """Adds the record at `place`."""
+        # A damaged stretch of a file is reported in the place of a record, but is none.
+        self.counts["records"] += not any(fault.kind is FaultKind.DAMAGED_SHARD for fault in facts.faults)
+        found = [*facts.faults, *self._duplicate_name(place, facts.name)]
+        self.faults += [Fault(kind, f"{describe(place, facts.name)}: {text}") for kind, text in found]
+        if found:
+            self.faulty.append(place)
+        if facts.areas is not None:
+            self._add_label(place, facts.areas)
+
+    def _duplicate_name(self, place: Place, name: str) -> Iterator[Fault]:
+        """A fault if an earlier record has the same name."""
+        if name:
+            first = self.first_of_name.setdefault(name, place)
+            if first != place:
+                text = f"its image has the same name as that of {describe(first, '')}"
+                yield Fault(FaultKind.DUPLICATE_NAME, text)
+
+    def _add_label(self, place: Place, areas: dict[int, int]) -> None:
+        """Adds the label of the record at `place`, given by its `segment_areas`."""
+        self.places.append(place)
+        self.ids.update(areas)
+        summary = summarize(areas, self.descriptor)
+        self.counts.update(pixels=summary.pixels, void=summary.void, crowd=summary.crowd)
+        self.things.append(summary.things)
+        self.largest_instance = max(self.largest_instance, summary.largest_instance)
+        for class_id, (segments, pixels) in summary.classes.items():
+            before = self.classes[class_id]
+            self.classes[class_id] = ClassCount(before.images + 1, before.segments + segments, before.pixels + pixels)
 
 
 def _faults_of_all(
