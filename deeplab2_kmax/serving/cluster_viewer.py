@@ -41,18 +41,18 @@ class ClusterViewer:
         self,
         model: tf.keras.Model,
         postprocess: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
-        input_settings: InputSettings,
+        input_options: InputSettings,
         dataset: DatasetDescriptor,
         subtitle: str = "",
     ):
         self._model = model
         self._postprocess = postprocess
-        self._input_settings = input_settings
+        self._input_options = input_options
         self._dataset = dataset
         self._subtitle = subtitle
         # Traced once, here, which also tells the names of the layers.
         self._run = tf.function(self._forward, autograph=False).get_concrete_function(
-            tf.TensorSpec([1, *input_settings.crop_size, 3], tf.float32)
+            tf.TensorSpec([1, *input_options.crop_size, 3], tf.float32)
         )
         self.layer_names = list(self._run.structured_outputs["assignment"])
 
@@ -89,7 +89,7 @@ class ClusterViewer:
         """
         image = as_rgb(image)
         chosen = self.check_layers(layers)
-        options = self._input_settings
+        options = self._input_options
         prepared, size = resize_for_inference(
             tf.constant(image), options.crop_size, options.min_size, options.max_size, options.resize_factor
         )
@@ -143,7 +143,7 @@ class ClusterViewer:
 
     def _view(self, name: str, assignment: np.ndarray, centers: np.ndarray | None) -> LayerView:
         """One layer with its stride, which is computed from the longer side: there, rounding matters least."""
-        length, points = max(zip(self._input_settings.crop_size, assignment.shape))
+        length, points = max(zip(self._input_options.crop_size, assignment.shape))
         return LayerView(name, max(1, round((length - 1) / max(points - 1, 1))), assignment, centers)
 
     def _classes(self, probabilities: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

@@ -112,14 +112,14 @@ class InferenceModel:
         self,
         model: tf.keras.Model,
         postprocess: Callable[[dict], dict],
-        input_settings: InputSettings,
+        input_options: InputSettings,
         dataset: DatasetDescriptor,
     ):
-        self._input_settings = input_settings
+        self._input_options = input_options
         self.dataset = dataset
         network = tf.function(lambda images: _maps(postprocess(model(images, training=False))), autograph=False)
         # Traced once, here; otherwise saving would trace it again for each signature.
-        self._network = network.get_concrete_function(tf.TensorSpec([None, *input_settings.crop_size, 3], tf.float32))
+        self._network = network.get_concrete_function(tf.TensorSpec([None, *input_options.crop_size, 3], tf.float32))
         # Only variables that the maps depend on are captured; those of an auxiliary semantic branch are not.
         used = {id(handle) for handle in self._network.captured_inputs}
         self.weights = [variable for variable in model.variables if id(variable.handle) in used]
@@ -162,7 +162,7 @@ class InferenceModel:
             self._decode,
             encoded,
             fn_output_signature=(
-                tf.TensorSpec([*self._input_settings.crop_size, 3], tf.float32),
+                tf.TensorSpec([*self._input_options.crop_size, 3], tf.float32),
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([2], tf.int32),
             ),
@@ -185,7 +185,7 @@ class InferenceModel:
         Returns:
             The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
         """
-        options = self._input_settings
+        options = self._input_options
         return resize_for_inference(
             images, options.crop_size, options.min_size, options.max_size, options.resize_factor
         )
