@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import inspect
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import filelock
 
 from deeplab2_kmax import files
 
 _READ_AT_MOST = 200
-# What file systems without locks answer, among them some network file systems. ENOSYS is not here: for it, filelock
-# falls back to a lock that is held by the mere existence of its file.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+# On a file system without locks, newer versions of filelock take the existence of the lock file as the lock. Here that
+# would be wrong: the file stays after each run, so that no second one could start.
+_OPTIONS: dict[str, Any] = (
+    {"fallback_to_soft": False}
+    if "fallback_to_soft" in inspect.signature(filelock.FileLock.__init__).parameters
+    else {}
+)
 
 
 @contextlib.contextmanager
@@ -35,17 +40,15 @@ def hold_lock(path: str | os.PathLike[str]) -> Iterator[None]:
         BlockingIOError: another process holds the lock.
         OSError: the lock file cannot be made.
     """
-    lock = filelock.FileLock(path, timeout=0)
+    lock = filelock.FileLock(path, timeout=0, **_OPTIONS)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(f"{os.fspath(path)} is held by {holder(path)}") from None
-    except NotImplementedError:  # How older versions of filelock report ENOSYS.
-        yield
-        return
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
+    except (NotImplementedError, OSError):
+        # Either the file cannot be made, which has to be said, or it can, and the file system cannot lock it: some
+        # network file systems answer with ENOLCK, ENOTSUP or ENOSYS (as NotImplementedError in older filelocks).
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
         yield
         return
     try:

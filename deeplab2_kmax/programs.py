@@ -29,6 +29,8 @@ _HELP = re.compile(r"--?(help|helpshort|h|\?)")
 _OF_ABSL = re.compile(r"^<[^>]*>: |;\s*repeat this option to specify a list of values$|\s*\(a comma separated list\)$")
 # absl's error about a required flag that is missing.
 _REQUIRED = re.compile(r"flag --(\w+)=None: .*must have a value other than None")
+# absl's error about a value that is no number.
+_NUMBER = re.compile(r"flag --(\w+)=(.*): (?:invalid literal|could not convert)")
 
 
 def run_program(work: Callable[[], None], description: str) -> None:
@@ -59,10 +61,20 @@ def _parse(argv: Sequence[str], description: str) -> list[str]:
         sys.exit(0)
     try:
         return flags.FLAGS(argv)
+    except SystemExit:
+        # absl has printed --helpfull or a relative of it, and ends such a process with status 1.
+        sys.exit(0)
     except flags.Error as error:
-        missing = _REQUIRED.match(str(error))
-        text = f"expected the flag --{missing[1]}; --help says what it is" if missing else str(error)
-        sys.exit(f"error: {text}")
+        sys.exit(f"error: {_in_our_words(str(error))}")
+
+
+def _in_our_words(text: str) -> str:
+    """absl's error about the flags, without Python's words for it."""
+    if missing := _REQUIRED.match(text):
+        return f"expected the flag --{missing[1]}; --help says what it is"
+    if number := _NUMBER.match(text):
+        return f"flag --{number[1]}: expected a number, got {number[2]!r}"
+    return text.replace("ERROR:: ", "")
 
 
 def _help(description: str) -> str:

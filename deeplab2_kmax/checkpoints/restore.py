@@ -7,6 +7,7 @@ save_checkpoint(model, "out/ckpt")                          # DeepLab2 restores 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, STATE_FILE, VALUE_
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
-from deeplab2_kmax.wording import first_line, some_of
+from deeplab2_kmax.wording import counted, first_line, some_of
 
 # Top-level item of a training checkpoint that holds the averaged weights, under the same keys as the weights.
 AVERAGED_WEIGHTS = "averaged_weights"
@@ -94,7 +95,14 @@ class RestoreReport:
         return not (self.missing or self.misshaped or self.unused or self.excluded)
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
+        return self._listing("loaded")
+
+    def refusal(self) -> str:
+        """The report in the words of a restore that was refused, which has loaded nothing."""
+        return self._listing("that fit, of which none was loaded")
+
+    def _listing(self, what_of_the_fitting: str) -> str:
+        lines = [f"{self.path}: {counted(len(self.loaded), 'variable')} {what_of_the_fitting}"]
         lines += [
             f"{len(getattr(self, what))} {what}: {self.named(what)}" for what in _NOT_LOADED if getattr(self, what)
         ]
@@ -139,7 +147,7 @@ def _as_checkpoint(node: _Tree | tf.Variable) -> tf.train.Checkpoint | tf.Variab
     return node
 
 
-def resolve_checkpoint(path: str) -> str:
+def resolve_checkpoint(path: files.StrPath) -> str:
     """The prefix of the checkpoint that a user names.
 
     Args:
@@ -148,11 +156,15 @@ def resolve_checkpoint(path: str) -> str:
     Raises:
         CheckpointError: there is no such checkpoint.
     """
+    path = os.fspath(path)
     is_folder = files.is_folder(path)
     prefix = last_whole_checkpoint(path) if is_folder else path
-    if not prefix or not files.exists(prefix + INDEX):
-        kind = "no checkpoint in the directory" if is_folder else "no such checkpoint:"
-        raise CheckpointError(f"{kind} {path!r} (looked for {prefix or files.join(path, STATE_FILE)}{INDEX})")
+    if not prefix:
+        raise CheckpointError(
+            f"no checkpoint in the folder {path!r}: expected the file {STATE_FILE!r}, or files such as ckpt-100{INDEX}"
+        )
+    if not files.exists(prefix + INDEX):
+        raise CheckpointError(f"no such checkpoint: {path!r} (looked for {prefix}{INDEX})")
     return prefix
 
 
@@ -163,7 +175,11 @@ def holds_averages(path: str) -> bool:
 
 
 def load_checkpoint(
-    model: tf.keras.Model, path: str, partial: bool = False, exclude: Sequence[str] = (), averaged: bool = False
+    model: tf.keras.Model,
+    path: files.StrPath,
+    partial: bool = False,
+    exclude: Sequence[str] = (),
+    averaged: bool = False,
 ) -> RestoreReport:
     """Assigns the variables of `model` from a checkpoint of DeepLab2 or of this package.
 
@@ -184,9 +200,11 @@ def load_checkpoint(
     """
     report = compare_checkpoint(model, path, exclude, averaged)
     if not partial and (report.missing or report.misshaped or report.unused):
-        raise CheckpointError(f"the checkpoint does not fit the model (partial=True loads what fits)\n    {report}")
+        raise CheckpointError(
+            f"the checkpoint does not fit the model (in Python, partial=True loads what fits)\n    {report.refusal()}"
+        )
     if not report.loaded:
-        raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report}")
+        raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report.refusal()}")
     variables = checkpoint_variables(model)
     reader = open_checkpoint(report.path)
     # One variable at a time: never more than one of them is in memory twice.
@@ -197,7 +215,7 @@ def load_checkpoint(
 
 
 def compare_checkpoint(
-    model: tf.keras.Model, path: str, exclude: Sequence[str] = (), averaged: bool = False
+    model: tf.keras.Model, path: files.StrPath, exclude: Sequence[str] = (), averaged: bool = False
 ) -> RestoreReport:
     """Tells what `load_checkpoint` with `partial=True` would load and what it would not; assigns nothing.
 
@@ -246,7 +264,7 @@ def _compare(
     return dataclasses.replace(report, excluded=tuple(sorted(excluded)))
 
 
-def save_checkpoint(model: tf.keras.Model, prefix: str) -> str:
+def save_checkpoint(model: tf.keras.Model, prefix: files.StrPath) -> str:
     """Writes the model's variables as a checkpoint in DeepLab2's layout.
 
     Args:
@@ -259,9 +277,11 @@ def save_checkpoint(model: tf.keras.Model, prefix: str) -> str:
     Raises:
         CheckpointError: the folder cannot be written to.
     """
+    prefix = os.fspath(prefix)
     try:
         files.make_folder(files.parent(prefix))
         path: str = tf.train.Checkpoint(**checkpoint_items(model)).write(prefix)
     except (tf.errors.OpError, OSError) as error:
-        raise CheckpointError(f"cannot write the checkpoint {prefix!r}: {first_line(error)}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise CheckpointError(f"cannot write the checkpoint {prefix!r}: {reason}") from error
     return path

@@ -10,6 +10,7 @@ from deeplab2_kmax.config import (
     base_files,
     config_to_text,
     differences,
+    find_config,
     load_config,
     load_with_notes,
     unsupported_reason,
@@ -29,7 +30,7 @@ def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
         ConfigError: the config cannot be read.
     """
     config, notes = load_with_notes(path, overrides)
-    head = [path]
+    head = [find_config(path)]
     for title, items in (("on top of", base_files(path)), ("with", overrides), ("filled in", notes)):
         if items:
             head.append(f"{title}:")

@@ -16,14 +16,17 @@ code that uses them, are made from a config by their `from_options`, and take th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from absl import logging
 
+from deeplab2_kmax import files
 from deeplab2_kmax.config.bases import base_files, read_with_bases
 from deeplab2_kmax.config.checks import check_config
 from deeplab2_kmax.config.differences import differences, field_values
 from deeplab2_kmax.config.explicit import explicit_fields
+from deeplab2_kmax.config.named import find_config
 from deeplab2_kmax.config.overrides import apply_override
 from deeplab2_kmax.config.parsing import config_to_text, parse_config
 from deeplab2_kmax.config.support import require_supported, unsupported_reason
@@ -39,6 +42,7 @@ __all__ = [
     "differences",
     "explicit_fields",
     "field_values",
+    "find_config",
     "load_config",
     "load_with_notes",
     "parse_config",
@@ -47,7 +51,7 @@ __all__ = [
 ]
 
 
-def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.ExperimentOptions:
+def load_config(path: files.StrPath, overrides: Iterable[str] = ()) -> config_pb2.ExperimentOptions:
     """Reads the experiment config at `path`.
 
     Args:
@@ -64,13 +68,18 @@ def load_config(path: str, overrides: Iterable[str] = ()) -> config_pb2.Experime
         ConfigError: names the file, and the line, field, base or override at fault.
     """
     config, notes = load_with_notes(path, overrides)
+    if (file := find_config(os.fspath(path))) != os.fspath(path):
+        logging.info("%s: read from %s", path, file)
     for note in notes:
         logging.info("%s: %s", path, note)
     return config
 
 
-def load_with_notes(path: str, overrides: Iterable[str] = ()) -> tuple[config_pb2.ExperimentOptions, list[str]]:
+def load_with_notes(
+    path: files.StrPath, overrides: Iterable[str] = ()
+) -> tuple[config_pb2.ExperimentOptions, list[str]]:
     """`load_config`, and one sentence for each group of fields that the files left open and that was filled in."""
+    path = os.fspath(path)
     config = read_with_bases(path)
     for override in overrides:
         apply_override(config, override)

@@ -57,7 +57,7 @@ def _in_reading_order(
     """
     identity = files.identity(path)
     if identity in map(files.identity, led_here):
-        raise ConfigError(f"a config cannot be its own base: {_chain(*led_here, path)}")
+        raise ConfigError(f"the bases lead back to where they began: {_chain(*led_here, path)}")
     if identity in seen:
         return []
     seen.add(identity)

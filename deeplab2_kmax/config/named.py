@@ -22,9 +22,9 @@ def shipped_folder() -> pathlib.Path:
 
 @functools.cache
 def shipped_names() -> tuple[str, ...]:
-    """The names of all shipped experiments, e.g. "coco/kmax_r50", without configs that serve as bases only."""
+    """The names of all shipped configs, e.g. "coco/kmax_r50" and "bases/coco_kmax"."""
     found = (path.relative_to(shipped_folder()).with_suffix("") for path in shipped_folder().rglob(f"*{_ENDING}"))
-    return tuple(sorted(name.as_posix() for name in found if name.parts[0] != "bases"))
+    return tuple(sorted(name.as_posix() for name in found))
 
 
 def find_config(path: str) -> str:
@@ -37,12 +37,15 @@ def find_config(path: str) -> str:
         path: a local or remote file, or the name of a shipped config.
 
     Returns:
-        `path` itself where there is such a file, else the shipped config of that name, else `path` again (reading it
-        then fails with a message that says so).
+        `path` itself where there is such a file, with `.textproto` behind if need be; else the shipped config of that
+        name; else `path` again (reading it then fails with a message that says so).
     """
     # A remote path is never a name; and not asking whether it exists saves a request.
-    if files.is_remote(path) or files.exists(path) and not files.is_folder(path):
+    if files.is_remote(path) or _is_file(path):
         return path
+    # One's own files come first, also where their ending is left out.
+    if _is_file(f"{path}{_ENDING}"):
+        return f"{path}{_ENDING}"
     name = pathlib.PurePosixPath(path.replace("\\", "/"))
     # Such a path says where to look; another file of a similar name somewhere else is not what is meant.
     if name.is_absolute() or ".." in name.parts:
@@ -54,7 +57,12 @@ def find_config(path: str) -> str:
 
 
 def similar_names(path: str) -> list[str]:
-    """Up to three shipped experiments with a name similar to `path`, the most similar first."""
+    """Up to three shipped configs, bases among them, with a name similar to `path`, the most similar first."""
     name = path[: -len(_ENDING)] if path.endswith(_ENDING) else path
-    name = name[len("configs/") :] if name.startswith("configs/") else name
+    # Names have two parts, so that of a longer path, for instance that of a missing base, the last two tell most.
+    name = "/".join(pathlib.PurePosixPath(name).parts[-2:])
     return difflib.get_close_matches(name, shipped_names(), n=3, cutoff=0.6)
+
+
+def _is_file(path: str) -> bool:
+    return files.exists(path) and not files.is_folder(path)

@@ -24,12 +24,14 @@ def parse_config(path: str) -> config_pb2.ExperimentOptions:
         text = files.read_text(path)
     except FileNotFoundError as error:
         names = similar_names(path)
-        meant = f"; shipped experiments with a similar name: {', '.join(names)}" if names else ""
+        meant = f"; shipped configs with a similar name: {', '.join(names)}" if names else ""
         raise ConfigError(f"cannot read the config file {path!r}: no such file{meant}") from error
     except OSError as error:
         raise ConfigError(f"cannot read the config file {path!r}: {error.strerror or first_line(error)}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read the config file {path!r}: expected UTF-8 text, got {error}") from error
+        raise ConfigError(
+            f"cannot read the config file {path!r}: expected UTF-8 text, got other bytes at {error.start}"
+        ) from error
     try:
         return text_format.Parse(text, config_pb2.ExperimentOptions())
     except text_format.ParseError as error:

@@ -28,7 +28,7 @@ def known_datasets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 
 
-def load_dataset(name: str) -> DatasetDescriptor:
+def load_dataset(name: files.StrPath) -> DatasetDescriptor:
     """Loads the descriptor of a data set.
 
     Args:
@@ -38,6 +38,7 @@ def load_dataset(name: str) -> DatasetDescriptor:
     Raises:
         ConfigError: there is no such data set (the message lists the known ones), or its descriptor is wrong.
     """
+    name = os.fspath(name)
     if name.endswith(".json"):
         return read_descriptor(name)
     if name not in known_datasets():

@@ -146,6 +146,20 @@ def test_directory_stands_for_its_latest_checkpoint(tiny_model, tmp_path):
     assert load_checkpoint(tiny_model, str(tmp_path)).path == saved
 
 
+def test_paths_may_be_of_pathlib(tiny_model, tmp_path):
+    prefix = tmp_path / "folder" / "ckpt-3"
+    save_checkpoint(tiny_model, prefix)
+    for path in (prefix, prefix.parent):
+        assert load_checkpoint(tiny_model, path).complete
+
+
+def test_a_refused_restore_does_not_say_that_something_was_loaded(tiny_model, tmp_path):
+    rewritten(tiny_model, str(tmp_path / "ckpt"), drop=[sorted(checkpoint_variables(tiny_model))[0]])
+    with pytest.raises(CheckpointError, match="variables that fit, of which none was loaded") as error:
+        load_checkpoint(tiny_model, str(tmp_path / "ckpt"))
+    assert "variables loaded" not in str(error.value)
+
+
 def test_unwritable_directory(tiny_model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="file"):

@@ -50,7 +50,7 @@ def test_a_shipped_config_is_listed_by_its_name(capsys, tmp_path, monkeypatch):
         command.main(["config", "coco/kmax_r50", "--override", "experiment_name=mine"])
     assert end.value.code == 0
     listing = capsys.readouterr().out
-    assert listing.startswith("# coco/kmax_r50\n") and 'experiment_name: "mine"' in listing
+    assert listing.splitlines()[0].endswith("configs/coco/kmax_r50.textproto") and 'experiment_name: "mine"' in listing
 
 
 @pytest.mark.parametrize("arguments", [["{}"], ["--config_file", "{}"], ["{}", "--diff", "{}"]])

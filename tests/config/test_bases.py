@@ -135,7 +135,7 @@ def test_a_cycle_is_named(files, texts):
     folder = files(texts)
     with pytest.raises(ConfigError) as error:
         read(folder, "own")
-    assert "own base" in str(error.value)
+    assert "lead back to where they began" in str(error.value)
     assert str(error.value).endswith(" -> ".join(str(folder / name) for name in (*texts, "own")))
 
 

@@ -33,11 +33,10 @@ def test_a_shipped_config_is_found_by_every_spelling_of_its_name(spelling, confi
     assert load_config(spelling).experiment_name == "shapes_kmax_tiny"
 
 
-def test_names_are_those_of_experiments_without_bases(configs):
+def test_the_names_are_those_of_all_shipped_configs(configs):
     assert shipped_folder().samefile(configs)
-    assert {"coco/kmax_r50", "coco/ladder/6_kmax", NAME} <= set(shipped_names())
+    assert {"coco/kmax_r50", "coco/ladder/6_kmax", NAME} | {"bases/coco_kmax"} <= set(shipped_names())
     assert list(shipped_names()) == sorted(shipped_names())
-    assert not [name for name in shipped_names() if name.startswith("bases")]
     # Bases are found nonetheless, as files of one's own build on them.
     assert pathlib.Path(find_config("bases/coco_kmax")).samefile(configs / "bases/coco_kmax.textproto")
 
@@ -49,6 +48,27 @@ def test_a_local_file_wins_over_a_shipped_name(elsewhere, spelling, configs):
     own.write_text(f'base: "{configs / NAME}.textproto" experiment_name: "own"')
     assert find_config(spelling) == spelling
     assert load_config(spelling).experiment_name == "own"
+
+
+def test_a_local_file_wins_also_where_its_ending_is_left_out(elsewhere):
+    own = elsewhere / f"{NAME}.textproto"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'base: "{shipped_folder() / NAME}.textproto" experiment_name: "own"')
+    assert load_config(NAME).experiment_name == "own"
+
+
+def test_paths_may_be_of_pathlib(elsewhere):
+    assert load_config(pathlib.Path(NAME)).experiment_name == "shapes_kmax_tiny"
+    assert load_config(shipped_folder() / f"{NAME}.textproto").experiment_name == "shapes_kmax_tiny"
+    with pytest.raises(ConfigError, match="cannot read the config file '.*missing.textproto': no such file"):
+        load_config(elsewhere / "missing.textproto")
+
+
+def test_a_base_that_lies_elsewhere_is_named_as_it_could_be_reached(elsewhere):
+    (elsewhere / "mine").mkdir()
+    (elsewhere / "mine/f.textproto").write_text('base: "../bases/coco_kmax.textproto"')
+    with pytest.raises(ConfigError, match="shipped configs with a similar name: bases/coco_kmax"):
+        load_config("mine/f.textproto")
 
 
 def test_a_local_folder_does_not_hide_a_shipped_name(elsewhere):
@@ -68,7 +88,7 @@ def test_similar_names_are_suggested(path):
     assert similar_names(path)[0] == "coco/kmax_r50" and len(similar_names(path)) <= 3
     with pytest.raises(ConfigError) as error:
         load_config(path)
-    assert f"{path!r}: no such file; shipped experiments with a similar name: coco/kmax_r50" in str(error.value)
+    assert f"{path!r}: no such file; shipped configs with a similar name: coco/kmax_r50" in str(error.value)
 
 
 def test_a_name_like_no_other_gets_no_suggestion():
@@ -96,7 +116,7 @@ def test_a_base_beside_the_file_wins_over_a_shipped_name(elsewhere):
 
 def test_a_missing_base_is_named_where_one_would_expect_it(elsewhere):
     (elsewhere / "own").write_text('base: "bases/no_such"')
-    with pytest.raises(ConfigError, match="'bases/no_such': no such file\n    it is a base: own -> bases/no_such"):
+    with pytest.raises(ConfigError, match=r"'bases/no_such': no such file.*\n    it is a base: own -> bases/no_such"):
         load_config("own")
 
 

@@ -37,6 +37,14 @@ def test_built_in_descriptors_hold_the_facts(name):
     assert list(d.by_id) == sorted(d.by_id)
 
 
+def test_a_path_may_be_of_pathlib(tmp_path):
+    with pytest.raises(ConfigError, match="none.json"):
+        load_dataset(tmp_path / "none.json")
+    path = tmp_path / "mine.json"
+    write_descriptor(path, load_dataset("shapes"))
+    assert load_dataset(path) == load_dataset("shapes")
+
+
 def test_every_file_is_tested():
     assert set(known_datasets()) == set(FACTS)
 
