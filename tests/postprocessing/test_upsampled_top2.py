@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.postprocessing.upsampled_top2 import log_sums, two_strongest_slots
+from deeplab2_kmax.postprocessing.upsampled_top2 import PixelPeaks, log_sums, two_strongest_slots
+from deeplab2_kmax.postprocessing.upsampled_top2.peaks import pairs
 
 SLOTS = 7
 SIZES = {"whole stride": ((5, 6), (17, 21)), "no whole stride": ((5, 6), (18, 20))}
@@ -41,6 +42,22 @@ def test_peaks_are_those_of_the_enlarged_logits(shape, size, threshold):
     on_grid = plain_probabilities(logits, shape)
     np.testing.assert_array_equal(peaks.grid.first, on_grid.argmax(-1))
     np.testing.assert_allclose(peaks.grid.score, on_grid.max(-1), atol=1e-5)
+
+
+def test_logits_of_a_single_row_can_be_enlarged():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, (1, 1, 6, SLOTS)).astype(np.float32)
+    peaks = two_strongest_slots(tf.constant(logits), (1, 21), 0.6)
+    probabilities = plain_probabilities(logits, (1, 21))
+    np.testing.assert_array_equal(peaks.pair // (SLOTS + 2), probabilities.argmax(-1))
+    np.testing.assert_allclose(peaks.score, probabilities.max(-1), atol=1e-5)
+
+
+def test_a_slot_counts_only_above_the_threshold_not_at_it():
+    first, second = tf.constant([0, 0, 0]), tf.constant([1, 1, 1])
+    score, second_score = tf.constant([0.5, 0.5, 0.25]), tf.constant([0.3, 0.25, 0.25])
+    peaks = PixelPeaks(first, score, second, second_score)
+    np.testing.assert_array_equal(pairs(peaks, 0.25, SLOTS), [1, SLOTS, SLOTS + 1])
 
 
 def test_second_slots_can_be_left_out():
