@@ -18,6 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 import deeplab2_kmax as dk
+from helpers.step_length import length_of_step
 
 RELEASES = pathlib.Path(__file__).parent / "golden" / "releases"
 ROOT = pathlib.Path(dk.__file__).resolve().parents[1]
@@ -116,26 +117,8 @@ def test_its_training_goes_on(release):
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"at step {release.step}" in done.stdout
     following = str(release.folder / "run" / "release" / f"ckpt-{last}")
-    lengths, expected = _length_of_step(release.checkpoint, following), release.expected["length_of_next_step"]
+    lengths, expected = length_of_step(release.checkpoint, following), release.expected["length_of_next_step"]
     assert lengths.shape == expected.shape
     # The pictures of a step are drawn at random, and later versions may draw otherwise: that changes the length by a
     # few percent. Without the optimizer's state the step is almost four times as long.
     assert np.linalg.norm(lengths) == pytest.approx(np.linalg.norm(expected), rel=0.3)
-
-
-def _length_of_step(before: str, after: str) -> np.ndarray:
-    """How far each weight went from one checkpoint to the next, in the order of their keys.
-
-    Moving statistics are left out: they follow the pictures, whatever the state of the optimizer.
-    """
-    first, second = tf.train.load_checkpoint(before), tf.train.load_checkpoint(after)
-    others = ("optimizer", "backbone_optimizer", "global_step", "save_counter")
-    names = [
-        name
-        for name in sorted(first.get_variable_to_shape_map())
-        if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE")
-        and name.split("/")[0] not in others
-        and not any(part in name for part in ("OPTIMIZER_SLOT", "/moving_"))
-    ]
-    lengths = [np.linalg.norm(second.get_tensor(name) - first.get_tensor(name)) for name in names]
-    return np.array(lengths, np.float32)

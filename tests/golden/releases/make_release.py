@@ -36,13 +36,16 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image
 
 import deeplab2_kmax as dk
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))  # tests/, where `helpers` is
+
+from helpers.step_length import length_of_step  # noqa: E402
+
 # The checkout whose package is asked; the script may lie in another one.
 ROOT = Path(dk.__file__).resolve().parents[1]
 SIZE = 65
@@ -101,24 +104,6 @@ def run_command(command: list[str], *arguments: str, folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     print(*command, *arguments, flush=True)
     subprocess.run([*command, *arguments], cwd=folder, env=environment, check=True)
-
-
-def length_of_step(before: str, after: str) -> np.ndarray:
-    """How far each weight went from one checkpoint to the next, in the order of their keys.
-
-    Moving statistics are left out: they follow the pictures, whatever the state of the optimizer.
-    """
-    first, second = tf.train.load_checkpoint(before), tf.train.load_checkpoint(after)
-    others = ("optimizer", "backbone_optimizer", "global_step", "save_counter")
-    names = [
-        name
-        for name in sorted(first.get_variable_to_shape_map())
-        if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE")
-        and name.split("/")[0] not in others
-        and not any(part in name for part in ("OPTIMIZER_SLOT", "/moving_"))
-    ]
-    lengths = [np.linalg.norm(second.get_tensor(name) - first.get_tensor(name)) for name in names]
-    return np.array(lengths, np.float32)
 
 
 def make(output: Path, base: str, steps: int, images: int, commit: str, command: list[str]) -> None:
