@@ -11,6 +11,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.checkpoint_conversion.torch_files import read_state_dict
 from deeplab2_kmax.checkpoint_conversion.torch_tensors import class_order, from_torch, is_ignored, torch_name
 from deeplab2_kmax.checkpoints import save_checkpoint
+from deeplab2_kmax.checkpoints.files import INDEX
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import check_config, config_to_text
 from deeplab2_kmax.config.encoders import ENCODERS
@@ -56,7 +57,7 @@ def convert_checkpoint(config: config_pb2.ExperimentOptions, source: str, output
         ConfigError: the port has no such encoder.
     """
     config_path = f"{output}.textproto"
-    for path in (f"{output}.index", config_path):
+    for path in (output + INDEX, config_path):
         if files.exists(path):
             raise CheckpointError(f"{path} exists already; remove it or choose another output")
     ported = as_in_pytorch(config)

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from deeplab2_kmax import files
-from deeplab2_kmax.checkpoints.files import STATE_FILE, open_checkpoint
+from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import (
     last_whole_checkpoint,
     numbered_checkpoints,
@@ -78,7 +78,7 @@ def _is_leftover(folder: str, name: str, known: set[str | None], remove_damaged:
     if not part or (prefix := files.join(folder, part[1])) in known:
         return False
     # TensorFlow writes the index last: an index that can be read means that the data were written before it.
-    if not files.exists(f"{prefix}.index"):
+    if not files.exists(prefix + INDEX):
         return True
     return remove_damaged and not can_be_opened(prefix)
 

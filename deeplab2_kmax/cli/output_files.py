@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import posixpath
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -34,8 +33,7 @@ def output_names(images: Iterable[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for image in images:
-        base = posixpath.basename(image) if files.is_remote(image) else os.path.basename(image)
-        stem, number = os.path.splitext(base)[0], 1
+        stem, number = os.path.splitext(os.path.basename(image))[0], 1
         name = stem
         while name in names.values():
             number += 1

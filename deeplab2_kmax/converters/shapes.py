@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 
+import numpy as np
 from absl import flags
 from PIL import Image
 
@@ -79,18 +80,21 @@ def _record(seed: int, size: int, treat_crowd_as_ignore: bool, prefix: str, firs
         descriptor = load_dataset("shapes")
         for class_id in descriptor.thing_class_ids:
             label[label == class_id * descriptor.label_divisor] = descriptor.void_id
-    encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, format="png")
-    return schema.encode_record(encoded.getvalue(), "png", f"{prefix}_{index - first:06d}", label)
+    return schema.encode_record(_png(image), "png", f"{prefix}_{index - first:06d}", label)
 
 
 def write_example(output_dir: str, size: int, seed: int) -> str:
     """Writes the first validation scene as `example.png` to `output_dir`, to try a model on; returns its path."""
     path = files.join(output_dir, "example.png")
-    encoded = io.BytesIO()
-    Image.fromarray(generate_shapes(seed, FIRST_VAL_INDEX, size)[0]).save(encoded, format="png")
-    files.write_bytes(path, encoded.getvalue())
+    files.write_bytes(path, _png(generate_shapes(seed, FIRST_VAL_INDEX, size)[0]))
     return path
+
+
+def _png(image: np.ndarray) -> bytes:
+    """The content of a PNG file for [H, W, 3] uint8 RGB pixels."""
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, format="png")
+    return encoded.getvalue()
 
 
 def _define_flags() -> None:

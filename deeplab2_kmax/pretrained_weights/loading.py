@@ -85,7 +85,7 @@ def load_pretrained_weights(
             f"{path} does not hold weights of {backbone}\n"
             f"    expected {_described((key, value.shape) for key, value in variables.items())}\n"
             f"    got {_described((key, value.shape) for key, value in stored.items())}\n"
-            f"    {report}"
+            f"    {report.refusal()}"
         )
     # All are read before the first is assigned, so that a file that breaks off leaves the model as it was.
     values = {key: stored[key].read() for key in report.loaded}

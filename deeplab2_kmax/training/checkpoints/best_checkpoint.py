@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import delete_checkpoint, is_whole, link_checkpoint, name_latest
+from deeplab2_kmax.checkpoints.integrity import numbered_checkpoints
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.wording import first_line
 
@@ -110,6 +111,6 @@ class BestCheckpoint:
 
     def _delete_others(self, kept: str) -> None:
         """Deletes the best one before this one, and what a run that was killed may have left."""
-        for index in files.glob(files.join(self.folder, "ckpt-*.index")):
-            if (prefix := index[: -len(".index")]) != kept:
+        for prefix in numbered_checkpoints(self.folder):
+            if prefix != kept:
                 delete_checkpoint(prefix)

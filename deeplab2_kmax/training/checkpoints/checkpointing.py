@@ -10,7 +10,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import checkpoint_items, holds_averages, load_checkpoint, open_checkpoint
 from deeplab2_kmax.checkpoints.cleanup import can_be_opened
-from deeplab2_kmax.checkpoints.files import SLOT_MARK, VALUE_SUFFIX
+from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, VALUE_SUFFIX
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.terminal import say
@@ -183,7 +183,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
             # There may be an older checkpoint of this name, a damaged one for example. TensorFlow would overwrite its
             # index in place: half-way the old index would be taken for that of the new data, and hard links to it in
             # other folders would change with it.
-            files.remove(f"{prefix}.index")
+            files.remove(prefix + INDEX)
             path: str = super().save(checkpoint_number=step, check_interval=False, options=options)
             return path
         except (tf.errors.OpError, OSError) as error:
