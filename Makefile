@@ -1,35 +1,67 @@
-# make demo: install, make the shapes data, train, evaluate, export, predict.   make test: install, lint, check types, test.
-# Both create .venv in this folder once and reuse it.
-PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-RUN := runs/shapes_kmax_tiny
+# make demo      install, draw the shapes data, train, evaluate, export, predict; FAST=1: in less time, not as well
+# make test      install, lint, check types, test
+# make test-core install, then the tests that show a line of dependencies at work
+# make install, make lint, make clean
+#
+# PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the place of the environment (.venv). It is made once:
+# make_environment.sh sees whether it fits, mends it, and says what is wrong.
+PYTHON ?=
+override VENV := $(or $(VENV),.venv)
+export PYTHON VENV
+# In quotes if there are spaces in it.
+BIN := $(if $(word 2,$(VENV)),"$(VENV)/bin",$(VENV)/bin)
+
+# What the demo draws, trains, and where its results go. With FAST=1 they go elsewhere.
 CONFIG := configs/shapes/kmax_tiny.textproto
+DATA := data/shapes
+DATA_FLAGS :=
+TRAIN_FLAGS :=
+RUNS := runs
+ifneq (,$(filter-out 0,$(FAST)))
+RUNS := runs/fast
+endif
+RUN := $(RUNS)/shapes_kmax_tiny
 
-.PHONY: demo test lint install clean
+# What shows that a line of dependencies works: configs, all figures of DeepLab2's, files of earlier releases, data,
+# steps of training, exports.
+CORE := tests/config tests/model/test_golden_forward.py tests/losses tests/postprocessing tests/checkpoints \
+    tests/training/optimizers tests/input_pipeline tests/serving tests/test_releases.py
 
-install: $(VENV)/installed
+.PHONY: demo test test-core lint install environment clean
 
-$(VENV)/installed: pyproject.toml setup.py
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $@
+environment:
+	@GOAL='$(firstword $(MAKECMDGOALS))' sh make_environment.sh
 
-demo: $(VENV)/installed
-	$(BIN)/python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes
-	rm -rf $(RUN)
-	$(BIN)/python trainer/train.py --config_file=$(CONFIG) --mode=train_and_eval --model_dir=runs
-	rm -rf $(RUN)/export
+install: environment
+	@echo 'Next: $(BIN)/deeplab2-kmax doctor    # versions, devices, and what is missing'
+	@echo '      source $(BIN)/activate    # from then on the command is deeplab2-kmax, without the folder'
+
+demo: environment
+	$(BIN)/python -m deeplab2_kmax.converters.shapes --output_dir=$(DATA) $(DATA_FLAGS)
+	@test ! -e $(RUN) || echo '$(RUN) is there, and training goes on where it ended; to begin anew: rm -r $(RUN)'
+	$(BIN)/python trainer/train.py --config_file=$(CONFIG) --mode=train_and_eval --model_dir=$(RUNS) $(TRAIN_FLAGS)
 	$(BIN)/python trainer/export_model.py --experiment_option_path=$(CONFIG) --checkpoint_path=$(RUN) --output_path=$(RUN)/export
-	$(BIN)/deeplab2-kmax predict data/shapes/example.png --model=$(RUN)/export --output=$(RUN)/prediction
+	$(BIN)/deeplab2-kmax predict $(DATA)/example.png --model=$(RUN)/export --output=$(RUN)/prediction
+	@echo
+	@echo 'The picture is in $(RUN)/prediction. Next:'
+	@echo '  $(BIN)/deeplab2-kmax predict PICTURE --model=$(RUN)/export --output=predictions'
+	@echo '  $(BIN)/tensorboard --logdir=$(RUNS)    # losses, metrics and pictures of the run'
+	@echo '  source $(BIN)/activate    # from then on the command is deeplab2-kmax, without the folder'
+	@echo 'Your own pictures and classes: docs/your_own_dataset.md'
 
-test: $(VENV)/installed lint
+test: environment lint
 	$(BIN)/python -m pytest -q tests
+	@echo 'Next: $(BIN)/python -m pytest -q tests/losses    # the tests of one part; CONTRIBUTING.md tells more'
 
-lint: $(VENV)/installed
+test-core: environment
+	$(BIN)/python -m pytest -q $(CORE)
+
+lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Not runs/: it may hold more than the demo.
 clean:
-	rm -rf $(VENV) data/shapes $(RUN)
+	sh make_environment.sh remove
+	rm -rf $(DATA)

@@ -82,7 +82,9 @@ def test_the_root_holds_programs_and_sources_only():
     }
     assert programs >= {"trainer/train.py", "trainer/export_model.py", "evaluation/evaluate.py"}
     assert not [path for path in programs if path.endswith("__init__.py")], "trainer/ and evaluation/ are no packages"
-    assert not [path for path in ROOT.rglob("*") if path.is_symlink() and ".venv" not in path.parts]
+    environments = {path.parent for path in ROOT.glob("*/pyvenv.cfg")}
+    links = [path for path in ROOT.rglob("*") if path.is_symlink()]
+    assert not [path for path in links if not environments.intersection([path, *path.parents])]
 
 
 def test_the_picture_shows_the_imports_as_they_are():
