@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from deeplab2_kmax import files
 from deeplab2_kmax.config.named import find_config
 from deeplab2_kmax.config.parsing import parse_config
+from deeplab2_kmax.dependency_lines import is_repeated
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
@@ -94,7 +95,7 @@ def replace_fields(message: Message, other: Message) -> None:
     Unlike `MergeFrom`, which appends to lists.
     """
     for field, value in other.ListFields():
-        if field.label == field.LABEL_REPEATED:
+        if is_repeated(field):
             message.ClearField(field.name)
             getattr(message, field.name).MergeFrom(value)
         elif field.message_type is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from deeplab2_kmax.dependency_lines import Field, is_repeated
 from deeplab2_kmax.protos import config_pb2
 
 UNSET = "unset"
@@ -40,7 +40,7 @@ def field_values(message: Message, prefix: str = "") -> dict[str, str]:
     values: dict[str, str] = {}
     for field in message.DESCRIPTOR.fields:
         path = prefix + field.name
-        if field.label == field.LABEL_REPEATED:
+        if is_repeated(field):
             if value := getattr(message, field.name):
                 values[path] = f"[{', '.join(_as_text(item, field) for item in value)}]"
         elif field.message_type is not None:
@@ -51,7 +51,7 @@ def field_values(message: Message, prefix: str = "") -> dict[str, str]:
     return values
 
 
-def _as_text(value: object, field: FieldDescriptor) -> str:
+def _as_text(value: object, field: Field) -> str:
     """One value of a field; of a repeated field, one of its items."""
     if isinstance(value, Message):
         return f"{{ {text_format.MessageToString(value, as_one_line=True)} }}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf import descriptor, text_format
 from google.protobuf.message import Message
 
+from deeplab2_kmax.dependency_lines import Field, is_repeated
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
@@ -34,7 +35,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
     *parents, leaf = path.strip().split(".")
     for name in parents:
         field = _field(message, name, override)
-        if field.message_type is None or field.label == field.LABEL_REPEATED:
+        if field.message_type is None or is_repeated(field):
             raise ConfigError(f"override {override!r}: {name} has no sub-fields")
         message = getattr(message, name)
     field = _field(message, leaf, override)
@@ -46,7 +47,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
     _assign(message, field, value.strip(), override)
 
 
-def _field(message: Message, name: str, override: str) -> descriptor.FieldDescriptor:
+def _field(message: Message, name: str, override: str) -> Field:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise ConfigError(
@@ -55,9 +56,9 @@ def _field(message: Message, name: str, override: str) -> descriptor.FieldDescri
     return fields[name]
 
 
-def _assign(message: Message, field: descriptor.FieldDescriptor, value: str, override: str) -> None:
+def _assign(message: Message, field: Field, value: str, override: str) -> None:
     """Replaces the values of a field that has no sub-fields."""
-    repeated = field.label == field.LABEL_REPEATED
+    repeated = is_repeated(field)
     values = [part.strip() for part in value.split(",") if part.strip()] if repeated else [value]
     message.ClearField(field.name)
     # Left to the text format, which knows how numbers, booleans and enum values are written and which ranges they have.

@@ -133,7 +133,7 @@ class _Scene:
                 continue
             instances[kind] += 1
             panoptic_id = self._ids[kind] + instances[kind]
-            areas[panoptic_id] = np.count_nonzero(stamp.inside)
+            areas[panoptic_id] = int(np.count_nonzero(stamp.inside))
             self._draw(stamp, self._thing_color(kind), panoptic_id)
 
     def _leaves_others_visible(self, stamp: Stamp, areas: dict[int, int]) -> bool:
@@ -180,5 +180,8 @@ class _Scene:
 
     def _ripple(self, position: np.ndarray) -> np.ndarray:
         """A wavy line of period 1, with values of about -0.06 to 0.06."""
-        waves = ((frequency, self._rng.uniform(0, 1), 0.05 / frequency) for frequency in (1, 2, 3, 5))
-        return sum(height * np.sin(2 * math.pi * (f * position + phase)) for f, phase, height in waves)
+        line = np.zeros_like(position)
+        for frequency in (1, 2, 3, 5):
+            phase = self._rng.uniform(0, 1)
+            line += 0.05 / frequency * np.sin(2 * math.pi * (frequency * position + phase))
+        return line

@@ -40,9 +40,9 @@ def draw_flows(axes: Axes, shares: list[np.ndarray], flows: list[np.ndarray], co
     tops = [_stack(share, order, gap) for share in shares]
     for column, flow in enumerate(flows):
         ribbons, tints = _ribbons(flow, order, tops[column], tops[column + 1])
-        ribbons = [np.stack([column + _BAR + (1 - 2 * _BAR) * x, y], -1) for x, y in ribbons]
+        outlines = [np.stack([column + _BAR + (1 - 2 * _BAR) * x, y], -1) for x, y in ribbons]
         faces = [(*colors[n], 0.5 if stays else 0.32) for n, stays in tints]
-        axes.add_collection(PolyCollection(ribbons, facecolors=faces, edgecolors="none"))
+        axes.add_collection(PolyCollection(outlines, facecolors=faces, edgecolors="none"))
     bars, faces = [], []
     for column, (share, top) in enumerate(zip(shares, tops)):
         for n in np.flatnonzero(share):
