@@ -239,7 +239,7 @@ make_environment() {
     inspect # Again: another make may have done it meanwhile.
     [ -n "$reason" ] || return 0
     if [ $mend = update ]; then
-        echo "$shown is $reason: bringing it up to date"
+        echo "$shown is $reason: bringing it up to date ($shown/installation.log tells what pip does)"
         examine "$folder/bin/python" $versions
         mv "$finished" "$finished.before"
     else
@@ -253,8 +253,9 @@ make_environment() {
 install() {
     tensorflow=2.15 size="3 GB"
     case $version in 3.12 | 3.13) tensorflow=2.20 size="3.5 GB" ;; esac
-    echo "installing TensorFlow $tensorflow and what else deeplab2_kmax needs for Python $release into $shown: about" \
-        "$size of disk, one to four minutes on a fast network (what pip says is in $shown/installation.log)"
+    [ $mend = update ] ||
+        echo "installing TensorFlow $tensorflow and what else deeplab2_kmax needs for Python $release into $shown:" \
+            "about $size of disk, one to four minutes on a fast network ($shown/installation.log tells what pip does)"
     begin=$(date +%s) from=$(checksum) # Now: files that are edited meanwhile have not been installed.
     trap 'echo "stopped: $shown is half-made, and the same command makes it anew" >&2; exit 130' HUP INT TERM
     : >"$log"
@@ -268,7 +269,7 @@ install() {
     printf '%s\n' "$folder" "$root" "$from" "$version $prefix" >"$finished.part" &&
         mv "$finished.part" "$finished" || fail "$shown cannot be written; is the disk full?"
     trap - HUP INT TERM
-    echo "installed in $(($(date +%s) - begin)) s; $shown takes $(du -sh "$folder" | cut -f 1)"
+    echo "finished in $(($(date +%s) - begin)) s; $shown takes $(du -sh "$folder" | cut -f 1)"
 }
 
 pip_install() {

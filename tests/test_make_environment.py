@@ -277,7 +277,7 @@ def test_another_python_makes_it_anew(installed):
 def test_a_change_of_the_metadata_brings_it_up_to_date(installed):
     with (installed.folder / "pyproject.toml").open("a") as file:
         file.write("\n# another dependency\n")
-    expected = ".venv is older than pyproject.toml or setup.py: bringing it up to date\n"
+    expected = ".venv is older than pyproject.toml or setup.py: bringing it up to date (.venv/installation.log "
     assert "pip failed" in installed.run(fails=True, FAKE_PIP="exit 1")
     assert installed.run().startswith(expected)  # pip takes back what it could not finish: it is not half-made.
     assert installed.installs() == ["3.11 -e .[dev]"]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
+import pathlib
 import platform
+import subprocess
 import sys
+from typing import Any
 
-from deeplab2_kmax.wording import first_line
+from deeplab2_kmax.wording import counted, first_line
 
 _PACKAGE = "deeplab2_kmax"
+# What the markers of pyproject.toml choose: before Python 3.12, and from then on.
+_LINES = (
+    "those of Python 3.9 to 3.11, TensorFlow 2.15 and tensorflow-addons",
+    "those of Python 3.12 and 3.13, TensorFlow 2.20 and tf-keras",
+)
 # Width of the column of names.
 _WIDTH = 20
 
@@ -31,14 +40,19 @@ def diagnose() -> tuple[str, bool]:
     except importlib.metadata.PackageNotFoundError:
         lines.append(_line(_PACKAGE, "not installed: running from a checkout, whose dependencies are not checked"))
         requirements = []
+    lines.append(_line("dependencies", f"{_LINES[sys.version_info >= (3, 12)]}:"))
     found, unmet = _dependencies(requirements)
-    devices, tensorflow_works = _devices()
-    lines += [*found, *devices]
+    used, tensorflow_works, devices = _tensorflow()
+    unused = _unused_gpus(_gpus_of_machine(), devices) if tensorflow_works else []
+    lines += [*found, *used, *unused]
     if unmet:
         quoted = " ".join(f'"{requirement}"' for requirement in unmet)
         lines.append(f"to mend: {sys.executable} -m pip install {quoted}")
     well = tensorflow_works and not unmet
-    lines.append("all is well" if well else "something is missing or does not fit, see above")
+    if not well:
+        lines.append("something is missing or does not fit, see above")
+    else:
+        lines.append("all is well on the CPU; for the GPU, see above" if unused else "all is well")
     return "\n".join(lines), well
 
 
@@ -75,17 +89,74 @@ def _dependencies(requirements: list[str]) -> tuple[list[str], list[str]]:
     return lines, unmet
 
 
-def _devices() -> tuple[list[str], bool]:
-    """One line for each device that TensorFlow sees, and whether TensorFlow could be imported."""
+def _tensorflow() -> tuple[list[str], bool, int]:
+    """What TensorFlow uses: one line for its Keras and for each device; whether it works; how many GPUs it sees."""
     try:
         import tensorflow as tf
+
+        # "keras" or "tf_keras": tf.keras itself has a version only if it is Keras 3.
+        package = tf.keras.Model.__module__.partition(".")[0]
+        keras: str = importlib.import_module(package).__version__
     # Not only ImportError: a library of another version can fail in any way while it is loaded.
     except Exception as error:
-        return [_line("tensorflow", f"cannot be imported: {first_line(error)}")], False
+        return [_line("tensorflow", f"cannot be imported: {first_line(error)}")], False, 0
+    legacy = keras.startswith("2.")
+    if not legacy:
+        told = f"{keras} DOES NOT FIT (needs Keras 2; unset the environment variable TF_USE_LEGACY_KERAS)"
+    else:
+        told = f"{keras} (package {package.replace('_', '-')}, {'legacy' if package == 'tf_keras' else 'not legacy'})"
+    lines = [_line("keras", told)]
     devices = [device for device in tf.config.list_physical_devices() if device.device_type != "CPU"]
-    names = [tf.config.experimental.get_device_details(device).get("device_name", device.name) for device in devices]
-    lines = [_line("device", f"{device.device_type} {name}") for device, name in zip(devices, names)]
-    return lines or [_line("device", "CPU only")], True
+    lines += [_line("device", f"{device.device_type} {_name(tf, device)}") for device in devices]
+    if not devices:
+        lines.append(_line("device", "CPU only"))
+    return lines, legacy, sum(device.device_type == "GPU" for device in devices)
+
+
+def _name(tf: Any, device: Any) -> str:
+    return tf.config.experimental.get_device_details(device).get("device_name", device.name)
+
+
+def _gpus_of_machine(root: str = "/") -> list[str]:
+    """Names of the GPUs that NVIDIA's driver knows, whether TensorFlow can use them or not.
+
+    Args:
+        root: of the file system.
+    """
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+    else:
+        if done.returncode == 0:
+            return [name.strip() for name in done.stdout.splitlines() if name.strip()]
+    # A container may have the devices but not the program.
+    known = list(pathlib.Path(root, "proc/driver/nvidia/gpus").glob("*"))
+    return ["NVIDIA GPU"] * len(known or list(pathlib.Path(root, "dev").glob("nvidia[0-9]*")))
+
+
+def _unused_gpus(present: list[str], seen: int) -> list[str]:
+    """Lines about GPUs of the machine that TensorFlow does not see, and what to do about it.
+
+    Args:
+        present: names of the machine's GPUs.
+        seen: how many GPUs TensorFlow sees.
+    """
+    if seen >= len(present):
+        return []
+    lines = [_line("GPU", f"{name}, which TensorFlow does not use") for name in present] if not seen else []
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        return [*lines, f"CUDA_VISIBLE_DEVICES={hidden!r} hides GPUs from TensorFlow: unset that environment variable"]
+    if seen:
+        return [*lines, f"TensorFlow sees {seen} of the {counted(len(present), 'GPU')} that nvidia-smi lists"]
+    try:
+        cudnn = importlib.metadata.version("nvidia-cudnn-cu12")
+    except importlib.metadata.PackageNotFoundError:
+        return [*lines, f'to use the GPU: {sys.executable} -m pip install "{_PACKAGE}[gpu]"']
+    why = "TF_CPP_MIN_LOG_LEVEL=0 deeplab2-kmax doctor shows what TensorFlow says when it looks for GPUs"
+    return [*lines, f"cuDNN {cudnn} is installed; is the driver too old (nvidia-smi: CUDA 12 or later)? {why}"]
 
 
 def _line(name: str, text: str) -> str:

@@ -264,7 +264,8 @@ def test_the_package_runs_as_a_module():
 def test_doctor_compares_what_is_installed_with_what_is_needed(capsys, monkeypatch):
     from deeplab2_kmax.cli import doctor
 
-    monkeypatch.setattr(doctor, "_devices", lambda: (["device              CPU only"], True))
+    monkeypatch.setattr(doctor, "_tensorflow", lambda: (["device              CPU only"], True, 0))
+    monkeypatch.setattr(doctor, "_gpus_of_machine", list)
     installed = np.__version__
     requirements = ["numpy<2,>=1.23", "absl-py", 'apache-beam>=99; extra == "beam"', 'old; python_version < "3"']
     monkeypatch.setattr(importlib.metadata, "requires", {"deeplab2_kmax": requirements}.get)
@@ -291,6 +292,95 @@ def test_doctor_takes_its_list_from_the_installed_package():
         assert re.search(rf"^{name} +\d", report, flags=re.MULTILINE), report
 
 
+def test_doctor_says_which_line_of_dependencies_and_which_keras_are_in_use():
+    from deeplab2_kmax.cli import doctor
+
+    report, _ = doctor.diagnose()
+    tensorflow = "2.20" if sys.version_info >= (3, 12) else "2.15"
+    assert re.search(rf"^dependencies +those of Python .*, TensorFlow {tensorflow} and ", report, flags=re.MULTILINE)
+    keras = r"\((package tf-keras, legacy|package keras, not legacy)\)"
+    assert re.search(rf"^keras +{tensorflow}\.\d+ {keras}$", report, flags=re.MULTILINE)
+
+
+def test_doctor_refuses_keras_3(monkeypatch):
+    import tensorflow as tf
+
+    from deeplab2_kmax.cli import doctor
+
+    package = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
+    monkeypatch.setattr(package, "__version__", "3.10.0")
+    report, well = doctor.diagnose()
+    assert re.search(r"^keras +3.10.0 DOES NOT FIT \(needs Keras 2; ", report, flags=re.MULTILINE) and not well
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """(GPUs that TensorFlow sees, GPUs that the machine has, version of cuDNN) -> doctor's lines after Keras's."""
+    import tensorflow as tf
+
+    from deeplab2_kmax.cli import doctor
+
+    def report(seen: int, present: int, cudnn: str | None = None) -> list[str]:
+        devices = [tf.config.PhysicalDevice(f"GPU:{number}", "GPU") for number in range(seen)]
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda: devices)
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"device_name": "seen"})
+        monkeypatch.setattr(doctor, "_gpus_of_machine", lambda: ["H200"] * present)
+        monkeypatch.setattr(doctor, "_dependencies", lambda requirements: ([], []))
+
+        def version(name):
+            if name == "nvidia-cudnn-cu12" and cudnn is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return cudnn
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        text, well = doctor.diagnose()
+        assert well  # The CPU computes.
+        lines = text.splitlines()
+        return lines[1 + next(number for number, line in enumerate(lines) if line.startswith("keras ")) :]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return report
+
+
+def test_doctor_names_gpus_that_tensorflow_cannot_use(machine, monkeypatch):
+    used, unused = "device              GPU seen", "GPU                 H200, which TensorFlow does not use"
+    on_the_cpu = "all is well on the CPU; for the GPU, see above"
+    assert machine(seen=0, present=0) == ["device              CPU only", "all is well"]
+    assert machine(seen=2, present=2) == [used, used, "all is well"]
+    # Where nvidia-smi does not tell.
+    assert machine(seen=1, present=0) == [used, "all is well"]
+
+    install = f'to use the GPU: {sys.executable} -m pip install "deeplab2_kmax[gpu]"'
+    assert machine(seen=0, present=2) == ["device              CPU only", unused, unused, install, on_the_cpu]
+    driver = machine(seen=0, present=1, cudnn="8.9.4")[-2]
+    assert driver.startswith("cuDNN 8.9.4 is installed; is the driver too old ")
+    assert machine(seen=1, present=2)[1] == "TensorFlow sees 1 of the 2 GPUs that nvidia-smi lists"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert machine(seen=0, present=1)[2].startswith("CUDA_VISIBLE_DEVICES='-1' hides GPUs from TensorFlow: ")
+
+
+def test_doctor_finds_the_gpus_of_the_machine(tmp_path, monkeypatch):
+    from deeplab2_kmax.cli.doctor import _gpus_of_machine
+
+    root = str(tmp_path)
+    monkeypatch.setenv("PATH", root)
+    assert _gpus_of_machine(root) == []
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / "dev" / name).touch()
+    assert _gpus_of_machine(root) == ["NVIDIA GPU"] * 2
+    (tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0").mkdir(parents=True)
+    assert _gpus_of_machine(root) == ["NVIDIA GPU"]
+    program = tmp_path / "nvidia-smi"
+    for text, expected in (
+        ("echo NVIDIA H200; echo NVIDIA L4", ["NVIDIA H200", "NVIDIA L4"]),
+        ("exit 9", ["NVIDIA GPU"]),
+    ):
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        assert _gpus_of_machine(root) == expected
+
+
 def test_doctor_in_a_checkout_that_is_not_installed(monkeypatch):
     from deeplab2_kmax.cli import doctor
 
@@ -298,7 +388,7 @@ def test_doctor_in_a_checkout_that_is_not_installed(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    monkeypatch.setattr(doctor, "_devices", lambda: ([], True))
+    monkeypatch.setattr(doctor, "_tensorflow", lambda: ([], True, 0))
     report, well = doctor.diagnose()
     assert well and "not installed: running from a checkout" in report
 

@@ -50,6 +50,21 @@ def create_strategy(
     return tf.distribute.OneDeviceStrategy(devices[0]) if num_gpus == 1 else tf.distribute.MirroredStrategy(devices)
 
 
+def idle_gpus(num_gpus: int = 0, master: str | None = None) -> str | None:
+    """A line about the GPUs that a run leaves unused because `num_gpus` is 0, its default; None: there are none.
+
+    Args:
+        num_gpus: see `create_strategy`.
+        master: see `create_strategy`.
+    """
+    # Physical devices: looking at them takes no memory of a GPU, which somebody else may need.
+    present = len(tf.config.list_physical_devices("GPU")) if num_gpus == 0 and master is None else 0
+    if not present:
+        return None
+    are, them = ("is", "it") if present == 1 else ("are", "them")
+    return f"{counted(present, 'GPU')} {are} present and unused: --num_gpus={present} uses {them}"
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the only one, or the one of several that reports and writes."""
     return bool(strategy.extended.should_save_summary)
@@ -99,7 +114,7 @@ def _require_gpus(num_gpus: int, found: Sequence[Any]) -> None:
         there = ", ".join(device.name for device in found) or "none"
         raise ConfigError(
             f"num_gpus: {num_gpus} asked for, but TensorFlow sees {len(found)} ({there});"
-            " TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow says when it looks for them"
+            " `deeplab2-kmax doctor` says which the machine has, and what TensorFlow needs to use them"
         )
 
 

@@ -13,7 +13,7 @@ from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.terminal import say
 from deeplab2_kmax.training.distribution.cluster import cluster_of_environment
 from deeplab2_kmax.training.distribution.multi_worker import own_folder
-from deeplab2_kmax.training.distribution.strategy import create_strategy
+from deeplab2_kmax.training.distribution.strategy import create_strategy, idle_gpus
 from deeplab2_kmax.training.mode import Mode
 from deeplab2_kmax.training.reporting.progress import quiet_orbit
 from deeplab2_kmax.training.run import modes
@@ -55,6 +55,8 @@ def start(
         strategy = create_strategy(num_gpus, master, cluster)
         stop.renew()  # Joining a cluster, TensorFlow takes SIGTERM for itself.
         check_strategy(config, mode, strategy)
+        if idle := idle_gpus(num_gpus, master):
+            say(idle)
         stack.enter_context(strategy.scope())
         stack.enter_context(quiet_orbit())
         run = None

@@ -15,7 +15,7 @@ import pytest
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.training import run_experiment as run
-from deeplab2_kmax.training.distribution.strategy import require_batch_size, require_compilable
+from deeplab2_kmax.training.distribution.strategy import idle_gpus, require_batch_size, require_compilable
 from helpers import strategy_cases
 from helpers.strategy_cases import STEPS, first_gradients, losses, write_case
 
@@ -176,3 +176,17 @@ def test_a_cluster_does_not_go_with_a_tpu_or_with_continuous_evaluation(case, tm
         run(config, "train", str(tmp_path), master="local")
     with pytest.raises(ConfigError, match="mode: continuous_eval takes one process.*TF_CONFIG"):
         run(config, "continuous_eval", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "present, line",
+    [
+        (0, None),
+        (1, "1 GPU is present and unused: --num_gpus=1 uses it"),
+        (4, "4 GPUs are present and unused: --num_gpus=4 uses them"),
+    ],
+)
+def test_gpus_that_nobody_asked_for_are_mentioned(monkeypatch, present, line):
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [kind] * present)
+    assert idle_gpus() == line
+    assert idle_gpus(num_gpus=1) is None and idle_gpus(master="local") is None
