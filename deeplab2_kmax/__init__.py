@@ -52,7 +52,9 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from deeplab2_kmax.wording import did_you_mean
+
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{did_you_mean(name, _PUBLIC)}")
     # Once more: since this package was imported, others may have replaced `tf.keras`.
     _use_keras_2()
     value = getattr(_importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 
 from deeplab2_kmax.errors import UserError, user_errors_as_one_line
+from deeplab2_kmax.wording import did_you_mean
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
@@ -31,6 +32,8 @@ _OF_ABSL = re.compile(r"^<[^>]*>: |;\s*repeat this option to specify a list of v
 _REQUIRED = re.compile(r"flag --(\w+)=None: .*must have a value other than None")
 # absl's error about a value that is no number.
 _NUMBER = re.compile(r"flag --(\w+)=(.*): (?:invalid literal|could not convert)")
+# absl's error about a value that is none of several.
+_CHOICE = re.compile(r"flag --(\w+)=(.*): value should be one of <(.*)>")
 
 
 def run_program(work: Callable[[], None], description: str) -> None:
@@ -65,11 +68,20 @@ def _parse(argv: Sequence[str], description: str) -> list[str]:
         # absl has printed --helpfull or a relative of it, and ends such a process with status 1.
         sys.exit(0)
     except flags.Error as error:
-        sys.exit(f"error: {_in_our_words(str(error))}")
+        sys.exit(f"error: {_in_our_words(error)}")
 
 
-def _in_our_words(text: str) -> str:
-    """absl's error about the flags, without Python's words for it."""
+def _in_our_words(error: flags.Error) -> str:
+    """absl's error about the flags, in the words of our other errors."""
+    text = str(error)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
+        meant = did_you_mean(f"--{error.flagname}", [f"--{name}" for name in names])
+        return f"unknown flag --{error.flagname}{meant or '; --help lists the flags'}"
+    if choice := _CHOICE.match(text):
+        names = choice[3].split("|")
+        meant = did_you_mean(choice[2], names)
+        return f"flag --{choice[1]}: expected one of {', '.join(names)}; got {choice[2]!r}{meant}"
     if missing := _REQUIRED.match(text):
         return f"expected the flag --{missing[1]}; --help says what it is"
     if number := _NUMBER.match(text):

@@ -1,8 +1,17 @@
-"""Phrases that messages share: how they count, list names, and quote the error of another library."""
+"""Phrases that messages share: how they count, list names, suggest one, and quote the error of another library."""
 
 from __future__ import annotations
 
+import difflib
+import textwrap
 from collections.abc import Iterable, Sequence
+
+# The columns of a terminal that notes and warnings fit into.
+WIDTH = 80
+# Of two names that have this share of their letters in common, one may be a mistyped form of the other.
+_ALIKE = 0.6
+# A shorter part of a name says nothing about which name is meant.
+_SHORTEST_PART = 3
 
 
 def first_line(error: BaseException) -> str:
@@ -25,6 +34,69 @@ def some_of(names: Iterable[object], at_most: int, separator: str = ", ") -> str
         return separator.join(named)
     before_rest = separator if "\n" in separator else " "
     return f"{separator.join(named[:at_most])}{before_rest}and {more} more"
+
+
+def similar(name: str, names: Iterable[str], at_most: int = 1) -> list[str]:
+    """The names that somebody who typed `name` may have meant, the most similar first.
+
+    Upper and lower case are the same here, and "-" and "_" do not count. Names that hold `name` as a part come last.
+
+    Args:
+        name: what was typed.
+        names: what could have been typed.
+        at_most: how many to return.
+    """
+    by_plain: dict[str, list[str]] = {}
+    for known in names:
+        by_plain.setdefault(_plain(known), []).append(known)
+    plain = _plain(name)
+    found = difflib.get_close_matches(plain, by_plain, n=at_most, cutoff=_ALIKE)
+    if len(plain) >= _SHORTEST_PART:
+        found += [known for known in by_plain if plain in known and known not in found]
+    return [known for alike in found for known in by_plain[alike]][:at_most]
+
+
+def did_you_mean(name: str, names: Iterable[str], at_most: int = 1) -> str:
+    """The end of a message about a name that does not exist: "; did you mean 'coco_panoptic'?", or nothing.
+
+    Args:
+        name: what was typed.
+        names: what could have been typed.
+        at_most: how many names to suggest.
+    """
+    found = similar(name, names, at_most)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def wrapped(text: str, width: int = WIDTH, prefix: str = "", indent: str | None = None) -> str:
+    """Breaks the lines of a text at spaces; words and paths that are too long stay whole.
+
+    Args:
+        text: may have several lines, each of which is wrapped by itself and keeps its indentation.
+        width: the number of columns.
+        prefix: put in front of the text, such as "note: ".
+        indent: put in front of all other lines; None: blanks as wide as the prefix.
+    """
+    indent = " " * len(prefix) if indent is None else indent
+    lines: list[str] = []
+    for line in text.split("\n"):
+        start = line[: len(line) - len(line.lstrip())]
+        first = indent + start if lines else prefix + start
+        # Lines of a list go on a little to the right of where they start.
+        rest = indent + start + ("  " if start else "")
+        lines += textwrap.wrap(
+            line.strip(),
+            width,
+            initial_indent=first,
+            subsequent_indent=rest,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

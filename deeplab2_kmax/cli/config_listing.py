@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Sequence
 
 from deeplab2_kmax.config import (
@@ -15,8 +14,10 @@ from deeplab2_kmax.config import (
     load_with_notes,
     unsupported_reason,
 )
+from deeplab2_kmax.wording import wrapped
 
-_WIDTH = 116
+# Of the comment at the head, which "# " stands before.
+_WIDTH = 78
 
 
 def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
@@ -34,9 +35,9 @@ def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
     for title, items in (("on top of", base_files(path)), ("with", overrides), ("filled in", notes)):
         if items:
             head.append(f"{title}:")
-            head += [f"  {line}" for item in items for line in textwrap.wrap(item, _WIDTH, subsequent_indent="  ")]
+            head += [f"  {line}" for item in items for line in wrapped(item, _WIDTH - 2, indent="  ").splitlines()]
     if reason := unsupported_reason(config):
-        head += textwrap.wrap(f"cannot be built: {reason}", _WIDTH, subsequent_indent="  ")
+        head += [*wrapped(f"cannot be built: {reason}", _WIDTH, indent="  ").splitlines()]
     return "".join(f"# {line}\n" for line in head) + config_to_text(config).rstrip()
 
 

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from deeplab2_kmax.errors import UserError, user_errors_as_one_line
 from deeplab2_kmax.version import __version__
+from deeplab2_kmax.wording import did_you_mean
 
 if TYPE_CHECKING:
     from deeplab2_kmax.serving import Predictor
 
     # argparse has no public name for what `add_subparsers` returns.
-    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    _Commands = argparse._SubParsersAction["_Parser"]
     # Takes the options and the arguments that the parser does not know; returns the exit status, None for 0.
     _Work = Callable[[argparse.Namespace, list[str]], Optional[int]]
 
+# argparse's errors about a word that is none of several, and our own about a flag that no parser knows.
+_NO_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+_NO_FLAG = re.compile(r"unrecognized arguments: (--\w+)")
 _READER_LEFT = 141  # What shells report for a process that was ended by SIGPIPE.
 # Data set -> (module that converts it when run, what it reads).
 _CONVERTERS = {
@@ -72,8 +77,19 @@ def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None
     sys.exit(status or 0)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Suggests what a mistyped command, choice or flag may have meant. Sub-commands get parsers of this class, too."""
+
+    def error(self, message: str) -> NoReturn:
+        if choice := _NO_CHOICE.search(message):
+            message += did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
+        elif flag := _NO_FLAG.search(message):
+            message += did_you_mean(flag[1], re.findall(r"--\w+", self.format_usage()))
+        super().error(message)
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Panoptic segmentation with mask transformers.")
+    parser = _Parser(prog=prog, description="Panoptic segmentation with mask transformers.")
     parser.add_argument("--version", action="version", version=f"deeplab2_kmax {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for mode in ("train", "eval"):
@@ -90,9 +106,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(
-    commands: _Commands, name: str, run: _Work | None, summary: str, details: str = "", **options: Any
-) -> argparse.ArgumentParser:
+def _add(commands: _Commands, name: str, run: _Work | None, summary: str, details: str = "", **options: Any) -> _Parser:
     """Adds a sub-command.
 
     Args:

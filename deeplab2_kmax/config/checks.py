@@ -1,16 +1,16 @@
 """Checks a whole config for contradictions, so that mistakes surface before anything is built.
 
-The rules for one message of a config are functions that return problems: `model_checks`, `data_checks`, `update_rules`,
-and below those for losses, solver and evaluation. Each rule stands in one place: settings classes outside of this
-folder, which may be made from a config that nobody has checked, call the same functions and `refuse` what they find.
+The rules for one message of a config are functions that return problems (`problems`): `model_checks`, `data_checks`,
+`update_rules`, and below those for losses, solver and evaluation. Each rule stands in one place: settings classes
+outside of this folder, which may be made from a config that nobody has checked, call the same functions and `refuse`
+what they find.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from deeplab2_kmax.config.data_checks import data_problems
 from deeplab2_kmax.config.model_checks import model_problems
+from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.config.update_rules import update_rule_problems
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
@@ -19,21 +19,12 @@ from deeplab2_kmax.protos import config_pb2, dataset_pb2, evaluator_pb2, model_p
 OPTIMIZERS = ("adam", "adamw", "sgd", "radam", "lamb")
 LEARNING_POLICIES = ("poly", "cosine")
 POST_PROCESSINGS = ("pixelwise", "maskwise")
+# DeepLab2 has others for other families; the remaining losses of mask transformers have one form each.
+SEMANTIC_LOSSES = ("softmax_cross_entropy",)
 
 _LOSSES = "trainer_options.loss_options"
 _TRAINED_TERMS = ("pq_style_loss", "mask_id_cross_entropy_loss", "instance_discrimination_loss", "semantic_loss")
 _LOSS_TERMS = (*_TRAINED_TERMS, "mask_approximation_loss")
-
-
-def refuse(problems: Iterable[str], path: str = "") -> None:
-    """Raises ConfigError with all of the problems, one a line, if there are any.
-
-    Args:
-        problems: sentences, each starting with the path of a field.
-        path: the config's file, named in front.
-    """
-    if listing := "\n    ".join(problems):
-        raise ConfigError(f"{path}: {listing}" if path else listing)
 
 
 def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> None:
@@ -57,11 +48,6 @@ def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> 
     refuse(problems, path)
 
 
-def choice_problems(field: str, value: str, choices: Sequence[str]) -> list[str]:
-    """That `value` is none of `choices`; `field` is the path of the field that has it."""
-    return [] if value in choices else [f"{field}: expected one of {', '.join(choices)}, got {value!r}"]
-
-
 def trainer_problems(options: trainer_pb2.TrainerOptions) -> list[str]:
     """What contradicts itself in the options of training, apart from those of the losses."""
     problems = []
@@ -77,7 +63,9 @@ def trainer_problems(options: trainer_pb2.TrainerOptions) -> list[str]:
 
 def loss_problems(options: trainer_pb2.LossOptions) -> list[str]:
     """What contradicts itself in the options of the losses that mask transformers have."""
-    problems = []
+    problems: list[str] = []
+    if name := options.semantic_loss.name:
+        problems += choice_problems(f"{_LOSSES}.semantic_loss.name", name, SEMANTIC_LOSSES)
     for name in _LOSS_TERMS:
         fraction = getattr(options, name).top_k_percent
         if options.HasField(name) and not 0 < fraction <= 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deeplab2_kmax.config.problems import choice_problems
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import dataset_pb2
@@ -76,20 +77,14 @@ def _augmentation_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]
     if augmentations.scale_factor_step_size < 0:
         step = augmentations.scale_factor_step_size
         yield f"augmentations.scale_factor_step_size: expected at least 0, got {step:g}"
-    if augmentations.autoaugment_policy_name not in ("", *AUTOAUGMENT_POLICIES):
-        yield (
-            f"augmentations.autoaugment_policy_name: expected one of {', '.join(AUTOAUGMENT_POLICIES)},"
-            f" got {augmentations.autoaugment_policy_name!r}"
-        )
+    if policy := augmentations.autoaugment_policy_name:
+        yield from choice_problems("augmentations.autoaugment_policy_name", policy, AUTOAUGMENT_POLICIES)
     pasting = augmentations.panoptic_copy_paste
     # Without a scale nothing is pasted, whatever the other fields say.
     for kind in ("thing", "stuff", "void") if pasting.panoptic_copy_paste_scale > 0 else ():
         field = f"panoptic_copy_paste_{kind}_option"
-        if getattr(pasting, field) not in PASTE_CHOICES:
-            yield (
-                f"augmentations.panoptic_copy_paste.{field}: expected one of {', '.join(PASTE_CHOICES)},"
-                f" got {getattr(pasting, field)!r}"
-            )
+        where = f"augmentations.panoptic_copy_paste.{field}"
+        yield from choice_problems(where, getattr(pasting, field), PASTE_CHOICES)
 
 
 def _number_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:

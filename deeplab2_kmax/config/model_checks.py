@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.config.explicit import num_pixel_decoder_stages
+from deeplab2_kmax.config.problems import choice_problems
 from deeplab2_kmax.protos import model_pb2
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -22,13 +23,15 @@ _DUAL_PATH_CHOICES: dict[str, tuple[str | int, ...]] = {
 }
 _DUAL_PATH_AT_LEAST_ONE = ("axial_expansion", "extra_decoder_blocks", "stem_channels")
 _HEADS_OF_AXIAL_ATTENTION = 8
+# DeepLab2's names of the encoder's stages, which the semantic decoder takes as skips.
+_SKIPS = tuple(f"res{stage}" for stage in range(1, 6))
 
 
 def model_problems(options: model_pb2.ModelOptions) -> list[str]:
     """What contradicts itself in a supported model whose fields are explicit."""
     problems = _backbone_problems(options.backbone)
-    if options.precision not in PRECISIONS:
-        problems.append(f"model_options.precision: expected one of {', '.join(PRECISIONS)}, got {options.precision!r}")
+    problems += choice_problems("model_options.precision", options.precision, PRECISIONS)
+    problems += _semantic_skip_problems(options.max_deeplab)
     if ENCODERS[options.backbone.name].has_own_skeleton:
         return problems + _dual_path_problems(options)
     stride = options.max_deeplab.high_resolution_output_stride
@@ -61,8 +64,16 @@ def _backbone_problems(backbone: model_pb2.ModelOptions.BackboneOptions) -> list
     return problems
 
 
+def _semantic_skip_problems(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions) -> list[str]:
+    """Skips that the encoder does not have; where there is no semantic decoder, nobody reads them."""
+    problems: list[str] = []
+    for skip in max_deeplab.auxiliary_low_level if max_deeplab.use_auxiliary_semantic_decoder else ():
+        problems += choice_problems(f"{_MAX_DEEPLAB}.auxiliary_low_level.feature_key", skip.feature_key, _SKIPS)
+    return problems
+
+
 def _pixel_decoder_problems(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions) -> list[str]:
-    problems = []
+    problems: list[str] = []
     where = f"{_MAX_DEEPLAB}.pixel_decoder"
     decoder = max_deeplab.pixel_decoder
     stages = num_pixel_decoder_stages(max_deeplab)
@@ -73,12 +84,10 @@ def _pixel_decoder_problems(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOption
         if len(values) != stages:
             problems.append(f"{where}.{name}: expected {stages} values {reason}, got {values}")
     for block_type in decoder.block_type:
-        if block_type not in ("axial", "bottleneck"):
-            problems.append(f"{where}.block_type: expected axial or bottleneck, got {block_type!r}")
+        problems += choice_problems(f"{where}.block_type", block_type, ("axial", "bottleneck"))
     known = [f"stage{number}" for number in range(1, 6)]
     for feature in decoder.encoder_features:
-        if feature not in known:
-            problems.append(f"{where}.encoder_features: expected some of {', '.join(known)}, got {feature!r}")
+        problems += choice_problems(f"{where}.encoder_features", feature, known)
     return problems
 
 
@@ -113,9 +122,7 @@ def _dual_path_problems(options: model_pb2.ModelOptions) -> list[str]:
     backbone = options.backbone
     problems = []
     for name, choices in _DUAL_PATH_CHOICES.items():
-        if getattr(backbone, name) not in choices:
-            expected = ", ".join(map(str, choices))
-            problems.append(f"{_BACKBONE}.{name}: expected one of {expected}; got {getattr(backbone, name)!r}")
+        problems += choice_problems(f"{_BACKBONE}.{name}", getattr(backbone, name), choices)
     for name in _DUAL_PATH_AT_LEAST_ONE:
         if getattr(backbone, name) < 1:
             problems.append(f"{_BACKBONE}.{name}: expected at least 1, got {getattr(backbone, name)}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import pathlib
 
 from deeplab2_kmax import files
+from deeplab2_kmax.wording import similar
 
 _ENDING = ".textproto"
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -61,7 +61,7 @@ def similar_names(path: str) -> list[str]:
     name = path[: -len(_ENDING)] if path.endswith(_ENDING) else path
     # Names have two parts, so that of a longer path, for instance that of a missing base, the last two tell most.
     name = "/".join(pathlib.PurePosixPath(name).parts[-2:])
-    return difflib.get_close_matches(name, shipped_names(), n=3, cutoff=0.6)
+    return similar(name, shipped_names(), at_most=3)
 
 
 def _is_file(path: str) -> bool:

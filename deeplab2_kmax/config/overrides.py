@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf import descriptor, text_format
 from google.protobuf.message import Message
 
+from deeplab2_kmax.config.field_names import unknown_field, unknown_value
 from deeplab2_kmax.dependency_lines import Field, is_repeated
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
@@ -50,9 +51,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
 def _field(message: Message, name: str, override: str) -> Field:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
-        raise ConfigError(
-            f"override {override!r}: {message.DESCRIPTOR.name} has no field {name!r}; it has: {', '.join(fields)}"
-        )
+        raise ConfigError(f"override {override!r}: {unknown_field(message.DESCRIPTOR, name)}")
     return fields[name]
 
 
@@ -67,8 +66,11 @@ def _assign(message: Message, field: Field, value: str, override: str) -> None:
     try:
         text_format.Merge("\n".join(lines), message)
     except text_format.ParseError as error:
-        kind = field.enum_type.name if field.enum_type else _TYPE_NAMES.get(field.type, "another type")
-        raise ConfigError(f"override {override!r}: {field.name} expects {kind}, got {value!r}") from error
+        if field.enum_type is not None:
+            expected = unknown_value(field.enum_type, value)
+        else:
+            expected = f"{_TYPE_NAMES.get(field.type, 'another type')}, got {value!r}"
+        raise ConfigError(f"override {override!r}: {field.name} expects {expected}") from error
 
 
 def _quote(value: str) -> str:

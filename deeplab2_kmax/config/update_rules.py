@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from deeplab2_kmax.config.problems import choice_problems
 from deeplab2_kmax.protos import config_pb2, model_pb2
+from deeplab2_kmax.wording import did_you_mean
 
 # Defaults: what the paper of each rule does.
 DEFAULTS_OF_UPDATE_RULE: dict[str, dict[str, bool | str]] = {
@@ -31,12 +33,13 @@ def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
     decoder = config.model_options.max_deeplab.transformer_decoder
     rule = decoder.update_rule
     if rule not in DEFAULTS_OF_UPDATE_RULE:
-        return [f"{_DECODER}.update_rule: expected one of {', '.join(DEFAULTS_OF_UPDATE_RULE)}, got {rule!r}"]
+        return choice_problems(f"{_DECODER}.update_rule", rule, DEFAULTS_OF_UPDATE_RULE)
     problems = []
     if decoder.pixel_update not in _PIXEL_UPDATES[rule]:
         expected = " or ".join(map(repr, _PIXEL_UPDATES[rule]))
         problems.append(
             f"{_DECODER}.pixel_update: expected {expected} with update_rule {rule!r}, got {decoder.pixel_update!r}"
+            f"{did_you_mean(decoder.pixel_update, _PIXEL_UPDATES[rule])}"
         )
     if rule == "kmax" and not decoder.deep_supervision:
         problems.append(f"{_DECODER}.deep_supervision: expected true, got false; k-means needs supervised masks")
@@ -56,8 +59,7 @@ def update_rule_problems(config: config_pb2.ExperimentOptions) -> list[str]:
 
 def _cmt_problems(decoder: model_pb2.ModelOptions.TransformerDecoderOptions) -> list[str]:
     problems = []
-    if decoder.cluster_reduction not in ("sum", "mean"):
-        problems.append(f"{_DECODER}.cluster_reduction: expected sum or mean, got {decoder.cluster_reduction!r}")
+    problems += choice_problems(f"{_DECODER}.cluster_reduction", decoder.cluster_reduction, ("sum", "mean"))
     if decoder.location_sensitive and decoder.pixel_update != "assignment":
         problems.append(
             f"{_DECODER}.location_sensitive: expected pixel_update 'assignment', which the coordinate convolution is a"

@@ -13,10 +13,13 @@ from typing import Any
 from deeplab2_kmax import files
 from deeplab2_kmax.datasets.descriptor import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.wording import did_you_mean
 
 _FOLDER = pathlib.Path(__file__).parent
 _FIELDS = {"name": str, "num_classes": int, "ignore_label": int, "label_divisor": int, "classes": list}
 _CLASS_FIELDS = {"id": int, "source_id": int, "is_thing": bool, "color": list, "name": str}
+# DeepLab2's names of the data sets that it has and this package does not.
+_VIDEO_DATASETS = ("kitti_step", "motchallenge_step", "cityscapes_dvps", "semkitti_dvps")
 # Fields that a file may leave out, because others determine them.
 _OPTIONAL = ("num_classes", "source_id", "color")
 # Steps of this fraction of a turn around the circle of hues never come close to an earlier hue, however many there are.
@@ -44,8 +47,20 @@ def load_dataset(name: files.StrPath) -> DatasetDescriptor:
     if name not in known_datasets():
         raise ConfigError(
             f"dataset: expected one of {', '.join(known_datasets())}, or the path of a descriptor .json; got {name!r}"
+            f"{_advice(name)}"
         )
     return _built_in(name)
+
+
+def _advice(name: str) -> str:
+    """The end of a message about a data set that does not exist: which one may be meant, or how to go on."""
+    if name in _VIDEO_DATASETS:
+        return (
+            ". It is a data set of videos, for which DeepLab2 itself is needed; its single frames can be trained on"
+            " here like data of your own (docs/your_own_dataset.md)"
+        )
+    meant = did_you_mean(name, known_datasets())
+    return meant or "; docs/your_own_dataset.md shows how to describe data of your own"
 
 
 @functools.cache
@@ -133,6 +148,15 @@ def distinct_color(rank: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def _field_problem(field: str, entry: Mapping[str, Any], types: Mapping[str, type]) -> str:
+    """What is wrong with a field that is missing or unknown."""
+    names = ", ".join(f"{name} (optional)" if name in _OPTIONAL else name for name in types)
+    if field not in entry:
+        return f"field {field!r} is missing; expected {names}"
+    missing = [name for name in types if name not in entry]
+    return f"field {field!r} is unknown; expected {names}{did_you_mean(field, missing)}"
+
+
 def _segment_class(entry: Mapping[str, Any], rank: int) -> SegmentClass:
     filled = {"source_id": entry["id"], "color": distinct_color(rank), **entry}
     return SegmentClass(**{**filled, "color": tuple(filled["color"])})
@@ -151,11 +175,10 @@ def _checked(entry: object, types: Mapping[str, type], where: str) -> dict[str, 
     """
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: expected an object with {', '.join(types)}; got {entry!r}")
-    for field in [*types, *entry]:
+    # Unknown fields first: a mistyped one is missing, too.
+    for field in [*entry, *types]:
         if (field not in entry and field not in _OPTIONAL) or field not in types:
-            state = "is missing" if field not in entry else "is unknown"
-            names = [f"{name} (optional)" if name in _OPTIONAL else name for name in types]
-            raise ConfigError(f"{where}: field {field!r} {state}; expected {', '.join(names)}")
+            raise ConfigError(f"{where}: {_field_problem(field, entry, types)}")
     for field, expected in types.items():
         if field not in entry:
             continue

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from deeplab2_kmax import files
+from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.datasets import DatasetDescriptor
-from deeplab2_kmax.errors import ConfigError, DataError
+from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.visualization import display_scale, overlay
 
@@ -43,11 +44,8 @@ class PredictionFiles:
     source_ids: bool = True
 
     def __post_init__(self) -> None:
-        if self.raw_format not in (None, *RAW_FORMATS):
-            raise ConfigError(
-                f"evaluator_options.raw_panoptic_format: expected one of {', '.join(RAW_FORMATS)}; "
-                f"got {self.raw_format!r}"
-            )
+        if self.raw_format is not None:
+            refuse(choice_problems("evaluator_options.raw_panoptic_format", self.raw_format, RAW_FORMATS))
 
     def begin(self) -> None:
         """Starts an evaluation: the next image is number 0."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from deeplab2_kmax.config.checks import refuse
 from deeplab2_kmax.config.data_checks import reading_problems
+from deeplab2_kmax.config.problems import refuse
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.protos import dataset_pb2
 

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.optimize
 import tensorflow as tf
 
-from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.config.problems import choice_problems, refuse
 
 BACKENDS = ("auto", "host", "xla")
 
@@ -34,8 +34,7 @@ def match(costs: tf.Tensor, exists: tf.Tensor, backend: str = "auto") -> tf.Tens
     Raises:
         ConfigError: the backend is unknown.
     """
-    if backend not in BACKENDS:
-        raise ConfigError(f"matching backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    refuse(choice_problems("matching backend", backend, BACKENDS))
     costs = tf.stop_gradient(tf.cast(costs, tf.float32))
     if resolve_backend(backend) == "xla":
         return _match_in_graph(costs, exists)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deeplab2_kmax.config.checks import refuse, training_loss_problems
+from deeplab2_kmax.config.checks import training_loss_problems
+from deeplab2_kmax.config.problems import refuse
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.protos import config_pb2, trainer_pb2
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from deeplab2_kmax.model.heads import Prediction, PredictionHead, SegmentationHead
 from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.precision import as_float32
-from deeplab2_kmax.model.outputs import layer_intermediates, model_outputs, prediction_outputs
+from deeplab2_kmax.model.outputs import Intermediates, layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
 from deeplab2_kmax.model.transformer_decoder import DecoderState, TransformerDecoder
@@ -109,8 +109,8 @@ class MaskTransformer(tf.keras.Model):
             images: float32 RGB [B, H, W, 3] in 0 .. 255.
 
         Returns:
-            Float32 tensors by name, in the order of computation; h, w and C differ from place to place, and <layer> is,
-            for example, stride32_layer1:
+            Float32 tensors by name, in the order of computation, in a dict that suggests names for mistyped ones. h, w
+            and C differ from place to place, and <layer> is, for example, stride32_layer1:
 
                 pixel_encoder/stage1 .. stage5                     [B, h, w, C], not activated
                 pixel_decoder/stride32 ..                          [B, h, w, C], not activated, before the layers there
@@ -122,7 +122,7 @@ class MaskTransformer(tf.keras.Model):
                 outputs/<name>                                     outputs of the model
         """
         features = self._features(images, training=False)
-        named = {f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()}
+        named = Intermediates({f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()})
         named.update({f"pixel_decoder/stride{32 >> stage}": as_float32(x) for stage, x in enumerate(features.pixels)})
         names = [layer.name for layer in self.transformer_decoder.layers]
         named.update(layer_intermediates(names, features.initial_centers, features.state.outputs))

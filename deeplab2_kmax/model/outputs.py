@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.layers.resize import resize_like
 from deeplab2_kmax.model.transformer_decoder import LayerOutput
 from deeplab2_kmax.model.transformer_decoder.location import reference_masks
+from deeplab2_kmax.wording import did_you_mean
 
 
 def model_outputs(
@@ -42,6 +44,14 @@ def prediction_outputs(prediction: Prediction) -> dict[str, tf.Tensor]:
         "transformer_class_logits": prediction.class_logits,
         "pixel_space_normalized_feature": prediction.pixel_feature,
     }
+
+
+class Intermediates(dict[str, tf.Tensor]):
+    """A dict of tensors that suggests a name where one does not exist."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        meant = did_you_mean(name, self) or f"; there are {', '.join(self)}"
+        raise KeyError(f"no intermediate tensor {name!r}{meant}")
 
 
 def layer_intermediates(

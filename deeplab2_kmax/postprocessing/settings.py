@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from deeplab2_kmax.config.checks import evaluator_problems, refuse
+from deeplab2_kmax.config.checks import evaluator_problems
 from deeplab2_kmax.config.data_checks import data_problems
+from deeplab2_kmax.config.problems import refuse
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.protos import config_pb2, evaluator_pb2
 

@@ -17,6 +17,7 @@ from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.inference import InputSettings, restored_model
 from deeplab2_kmax.serving.predictor import as_rgb
 from deeplab2_kmax.visualization.clusters.layer_views import FINAL, ClusterViews, LayerView
+from deeplab2_kmax.wording import did_you_mean
 
 # Update rule in the config -> how the subtitle of a page calls it.
 _RULES = {
@@ -115,7 +116,8 @@ class ClusterViewer:
         """The names of the chosen layers in the network's order; raises UserError for a name that does not exist."""
         unknown = [name for name in layers or () if name not in self.layer_names]
         if unknown:
-            raise UserError(f"layers: expected some of {', '.join(self.layer_names)}, got {', '.join(unknown)}")
+            meant = did_you_mean(unknown[0], self.layer_names)
+            raise UserError(f"layers: expected some of {', '.join(self.layer_names)}; got {', '.join(unknown)}{meant}")
         return [name for name in self.layer_names if layers is None or name in layers]
 
     def _forward(self, images: tf.Tensor) -> dict[str, Any]:

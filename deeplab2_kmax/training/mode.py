@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 
 from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.wording import did_you_mean
 
 
 class Mode(str, enum.Enum):
@@ -31,7 +32,8 @@ class Mode(str, enum.Enum):
         try:
             return cls(name)
         except ValueError:
-            raise ConfigError(f"mode: expected one of {', '.join(MODES)}; got {name!r}") from None
+            meant = did_you_mean(str(name), MODES)
+            raise ConfigError(f"mode: expected one of {', '.join(MODES)}; got {name!r}{meant}") from None
 
     @property
     def trains(self) -> bool:

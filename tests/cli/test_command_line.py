@@ -116,6 +116,24 @@ def test_unknown_flags_are_refused(capsys):
     status, _, complaints = _run(capsys, "doctor", "--colour")
     assert status == 2
     assert "unrecognized arguments: --colour" in complaints
+    assert "did you mean" not in complaints
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["confg"], "config"),
+        (["check_dataset"], "check-dataset"),
+        (["visualize", "cluster"], "clusters"),
+        (["train", "--config_file=a", "--mode=trian"], "train"),
+        (["train", "--config_file=a", "--modle_dir=b"], "--model_dir"),
+        (["convert", "coco_panotpic"], "coco_panoptic"),
+    ],
+)
+def test_mistyped_commands_choices_and_flags_get_a_suggestion(capsys, arguments, meant):
+    status, _, complaints = _run(capsys, *arguments)
+    assert status == 2
+    assert complaints.endswith(f"; did you mean {meant!r}?\n")
 
 
 def test_config_prints_what_load_config_reads_back(capsys, config, tmp_path):

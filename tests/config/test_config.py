@@ -4,8 +4,11 @@ import pytest
 from google.protobuf import text_format
 
 from deeplab2_kmax.config import ConfigError, load_config, require_supported
+from deeplab2_kmax.config.support import nearest_config
 from deeplab2_kmax.datasets import load_dataset, write_descriptor
 from deeplab2_kmax.model import build_model
+
+BATCH_SIZES = "train_dataset_options.batch_size or eval_dataset_options.batch_size"
 
 
 @pytest.fixture
@@ -104,6 +107,9 @@ def test_overrides_of_every_kind(configs):
         ("no_equals_sign", ["no_equals_sign", "field.sub_field=value"]),
         ("trainer_options.sovler=1", ["TrainerOptions has no field 'sovler'", "solver_options"]),
         ("trainer_options.steps_per_loop=many", ["steps_per_loop expects an integer", "'many'"]),
+        ("batchsize=2", [f"did you mean {BATCH_SIZES}?"]),
+        ("model_options.num_mask_slots=9", ["it belongs at model_options.max_deeplab.num_mask_slots"]),
+        ("trainer_options.loss_options.unmatched_slot_weight=one", ["one of VOID_OVERLAP, ONE", "did you mean 'ONE'?"]),
         ("trainer_options.solver_options=adam", ["solver_options is a SolverOptions", "base_learning_rate"]),
         ("experiment_name.x=1", ["experiment_name has no sub-fields"]),
     ],
@@ -130,6 +136,51 @@ def test_syntax_errors_name_file_line_and_source(write, text, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("train_dataset_options { batchsize: 2 }", "DatasetOptions has no field 'batchsize'; did you mean batch_size?"),
+        ("batchsize: 2", f"ExperimentOptions has no field 'batchsize'; did you mean {BATCH_SIZES}?"),
+        # Right names in the wrong message.
+        ("batch_size: 2", f"ExperimentOptions has no field 'batch_size'; it belongs at {BATCH_SIZES}"),
+        (
+            "model_options { num_mask_slots: 128 }",
+            "ModelOptions has no field 'num_mask_slots'; it belongs at model_options.max_deeplab.num_mask_slots",
+        ),
+        # Not among the losses of families that are not implemented.
+        (
+            "trainer_options { top_k_percent: 1 }",
+            "semantic_loss.top_k_percent or trainer_options.loss_options.pq_",
+        ),
+        ("trainer_options { xyzzy: 1 }", "TrainerOptions has no field 'xyzzy'; it has: num_checkpoints_to_keep, save_"),
+        (
+            "trainer_options { input_size: 65 }",
+            "is no field but an override, which sets several fields: --override=",
+        ),
+        (
+            "trainer_options { loss_options { unmatched_slot_weight: ONEs } }",
+            "expected one of VOID_OVERLAP, ONE, got 'ONEs'; did you mean 'ONE'?",
+        ),
+        ("trainer_options { steps_per_loop: yes }", "expected an integer, got 'yes'"),
+        ("trainer_options { solver_options { base_learning_rate: low } }", "expected a number, got 'low'"),
+        ("experiment_name: mine", "expected text in quotes, got 'mine'"),
+        ("trainer_options.steps_per_loop: 3", "paths with dots are for --override"),
+    ],
+)
+def test_mistyped_and_misplaced_names_in_a_file(write, text, told):
+    path = write(f"\n{text}")
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    where, source = str(error.value).split("\n")
+    assert where.startswith(f"{path}:2: ") and told in where
+    assert source == f"    {text}"
+
+
+def test_a_bare_model_options_is_told_from_an_experiment(write):
+    with pytest.raises(ConfigError, match="expected an experiment .* got a bare ModelOptions"):
+        load_config(write('backbone { name: "resnet50" } motion_deeplab { }'))
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="no_such.textproto"):
         load_config(str(tmp_path / "no_such.textproto"))
@@ -138,7 +189,10 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("train_dataset_options.dataset=coko_panoptic", ["train_dataset_options.dataset", "coko", "coco_panoptic"]),
+        ("train_dataset_options.dataset=coko_panoptic", ["train_dataset_options.dataset: ", "mean 'coco_panoptic'?"]),
+        ("train_dataset_options.dataset=coco", ["did you mean 'coco_panoptic'?"]),
+        ("train_dataset_options.dataset=kitti_step", ["DeepLab2 itself is needed", "docs/your_own_dataset.md"]),
+        ("train_dataset_options.dataset=xyzzy", ["got 'xyzzy'; docs/your_own_dataset.md shows how"]),
         ("train_dataset_options.crop_size=100,97", ["crop_size", "100", "97 and 101"]),
         ("train_dataset_options.crop_size=97", ["crop_size", "height and width"]),
         ("train_dataset_options.max_resize_value=129", ["max_resize_value", "exceeds crop_size [97, 97]"]),
@@ -150,6 +204,13 @@ def test_missing_file(tmp_path):
         ("model_options.max_deeplab.high_resolution_output_stride=8", ["high_resolution_output_stride", "got 8"]),
         ("model_options.max_deeplab.pixel_decoder.filters=8,8,8", ["pixel_decoder.filters", "expected 4"]),
         ("model_options.max_deeplab.transformer_decoder.update_rule=mean", ["update_rule", "'mean'"]),
+        ("model_options.max_deeplab.transformer_decoder.update_rule=kmaens", ["update_rule", "did you mean 'kmax'?"]),
+        ("model_options.max_deeplab.transformer_decoder.pixel_update=atention", ["pixel_update", "with update_rule"]),
+        ("model_options.max_deeplab.pixel_decoder.block_type=axail", ["block_type", "did you mean 'axial'?"]),
+        ("model_options.max_deeplab.pixel_decoder.encoder_features=stag5", ["did you mean 'stage5'?"]),
+        ("model_options.precision=bfloat16", ["model_options.precision: ", "did you mean 'mixed_bfloat16'?"]),
+        ("trainer_options.solver_options.optimizer=AdamW", ["optimizer", "did you mean 'adamw'?"]),
+        ("trainer_options.loss_options.semantic_loss.name=cross_entropy", ["mean 'softmax_cross_entropy'?"]),
         ("model_options.max_deeplab.transformer_decoder.key_channels=12", ["key_channels", "num_heads 8"]),
         ("trainer_options.solver_options.optimizer=lion", ["optimizer", "'lion'", "adamw"]),
         ("trainer_options.solver_options.learning_policy=step", ["learning_policy", "'step'"]),
@@ -162,6 +223,10 @@ def test_missing_file(tmp_path):
         ("eval_dataset_options.max_bad_records=-1", ["max_bad_records: expected at least 0, got -1"]),
         ("eval_dataset_options.resume_in_order=true", ["eval_dataset_options.resume_in_order: needs a seed"]),
         ("train_dataset_options.augmentations.autoaugment_policy_name=v0", ["autoaugment_policy_name", "'v0'"]),
+        (
+            "train_dataset_options.augmentations.autoaugment_policy_name=classification",
+            ["mean 'simple_"],
+        ),
         ("evaluator_options.transformer_post_processing=nms", ["transformer_post_processing", "'nms'"]),
     ],
 )
@@ -199,6 +264,48 @@ def test_other_families_parse_and_are_refused_by_name(write, model, name, build)
     with pytest.raises(ConfigError) as error:
         build(config)
     assert name in str(error.value) and "kmax_resnet50" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "dataset, backbone, family, lines",
+    [
+        (
+            "cityscapes_panoptic",
+            "swidernet",
+            "panoptic_deeplab",
+            ["=cityscapes/kmax_convnext_large", "google-"],
+        ),
+        (
+            "coco_panoptic",
+            "axial_swidernet",
+            "panoptic_deeplab",
+            ["_file=coco/kmax_axial_r50", "DeepLab2 itself"],
+        ),
+        ("coco_panoptic", "max_deeplab_xl", "max_deeplab", ["It has: kmax_resnet50", "=coco/max_s_1025_100k"]),
+        ("ade20k_panoptic", "mobilenet_v3_large", "deeplab_v3", ["--config_file=ade20k/kmax_r50", "DeepLab2 itself"]),
+        ("coco_panoptic", "resnet50", "max_deeplab", ["you mean 'kmax_resnet50'?", "_file=coco/kmax_r50"]),
+        (
+            "kitti_step",
+            "resnet50",
+            "motion_deeplab",
+            ["docs/your_own_dataset.md", "videos are not supported"],
+        ),
+    ],
+)
+def test_refusals_say_how_to_go_on(write, dataset, backbone, family, lines):
+    model = f'model_options {{ backbone {{ name: "{backbone}" }} {family} {{ }} }}'
+    config = load_config(write(f'{model} train_dataset_options {{ dataset: "{dataset}" }}'))
+    with pytest.raises(ConfigError) as error:
+        require_supported(config)
+    assert all(line in str(error.value) for line in lines), error.value
+    assert ("DeepLab2 itself" in str(error.value)) == (family != "max_deeplab")
+
+
+def test_every_family_and_encoder_has_a_nearest_config_that_can_be_built():
+    for dataset in ("coco_panoptic", "cityscapes_panoptic", "ade20k_panoptic", "shapes"):
+        for backbone in ("resnet50", "axial_deeplab", "max_deeplab_l_backbone", "convnext_h"):
+            require_supported(load_config(nearest_config(dataset, backbone)))
+    assert nearest_config("kitti_step", "resnet50") is None
 
 
 def test_deeplab2s_own_configs_parse(request):

@@ -126,7 +126,12 @@ def test_labels_may_use_all_of_an_int32_and_no_more():
     "edit, reason",
     [
         (lambda d: d.pop("label_divisor"), "'label_divisor' is missing"),
-        (lambda d: d.update(divisor=3), "'divisor' is unknown"),
+        (lambda d: d.update(divisor=3), "'divisor' is unknown; expected name, .*classes$"),
+        (lambda d: d.update(lable_divisor=d.pop("label_divisor")), "'lable_divisor' is .*did you mean 'label_divisor'"),
+        (
+            lambda d: d["classes"][1].update(isthing=d["classes"][1].pop("is_thing")),
+            "entry 1 .*mean 'is_thing'",
+        ),
         (lambda d: d.update(ignore_label="0"), "'ignore_label': expected int, got '0'"),
         (lambda d: d["classes"][1].update(is_thing=1), "entry 1 of classes: field 'is_thing': expected bool"),
         (lambda d: d["classes"][1].update(color=["red", 0, 0]), "whole numbers"),

@@ -35,7 +35,12 @@ def test_data_that_is_not_there_is_one_clear_message(tmp_path):
             "error: override 'trainer_options.steps=1'",
         ),
         (["--config_file=configs/coco/kmax_r50.textproto", "eval"], "error: unexpected argument 'eval'"),
-        (["--mode=test"], "error: flag --mode=test: value should be one of <train|eval"),
+        (
+            ["--mode=trian"],
+            "error: flag --mode: expected one of train, eval, train_and_eval, continuous_eval; got",
+        ),
+        (["--mode=trian"], "; did you mean 'train'?"),
+        (["--confg_file=a"], "error: unknown flag --confg_file; did you mean '--config_file'?"),
     ],
 )
 def test_wrong_flags_end_without_a_traceback(flags, message):

@@ -14,7 +14,7 @@ from deeplab2_kmax.model.layers.activations import activation
 from deeplab2_kmax.model.layers.convolution import LinearNorm
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
-from deeplab2_kmax.model.outputs import layer_intermediates, model_outputs, prediction_outputs
+from deeplab2_kmax.model.outputs import Intermediates, layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
 from deeplab2_kmax.model.transformer_decoder import DecoderLayer, DecoderState
 
@@ -122,7 +122,7 @@ class DualPathTransformer(tf.keras.Model):
         example stage5_layer1.
         """
         features = self._features(images, training=False)
-        named = {f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()}
+        named = Intermediates({f"pixel_encoder/{name}": as_float32(x) for name, x in features.encoder.items()})
         names = [layer.name for layer in self._decoder_layers()]
         named.update(layer_intermediates(names, features.initial_centers, features.state.outputs))
         named.update({f"outputs/{name}": x for name, x in prediction_outputs(features.prediction).items()})

@@ -12,7 +12,8 @@ from typing import Any
 
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import fingerprint
-from deeplab2_kmax.errors import CheckpointError, ConfigError
+from deeplab2_kmax.config.problems import choice_problems, refuse
+from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.terminal import say
 from deeplab2_kmax.training.checkpoints.best_checkpoint import BestCheckpoint
@@ -64,10 +65,8 @@ class EvaluationResults:
     """
 
     def __init__(self, run_folder: str, metric: str, names: Collection[str], settings: str = ""):
-        if metric and names and metric not in names:
-            raise ConfigError(
-                f"evaluator_options.best_checkpoint_metric: expected one of {', '.join(sorted(names))}; got {metric!r}"
-            )
+        if metric and names:
+            refuse(choice_problems("evaluator_options.best_checkpoint_metric", metric, sorted(names)))
         self._path = files.join(run_folder, _RECORD)
         self._settings = settings
         self._lines = _read(self._path)

@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from deeplab2_kmax.config.checks import LEARNING_POLICIES, choice_problems, refuse
+from deeplab2_kmax.config.checks import LEARNING_POLICIES
+from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.errors import ConfigError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from deeplab2_kmax.config.checks import OPTIMIZERS, choice_problems, refuse
+from deeplab2_kmax.config.checks import OPTIMIZERS
+from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2, trainer_pb2
 from deeplab2_kmax.training.optimizers.schedules import Schedule

@@ -68,6 +68,8 @@ def test_intermediates_are_named_and_consistent(model):
         np.testing.assert_allclose(total, np.ones([2, size, size]), atol=1e-5)
     assert {"pixel_encoder/stage5", "pixel_decoder/stride32", "pixel_decoder/stride4"} <= set(named)
     np.testing.assert_allclose(named["outputs/pixel_space_mask_logits"], outputs["pixel_space_mask_logits"], atol=1e-5)
+    with pytest.raises(KeyError, match="no intermediate tensor 'pixel_encoder/stag5'; did you mean 'pixel_encoder/"):
+        named["pixel_encoder/stag5"]
 
 
 def test_pixel_updates_reach_the_pixel_decoders_next_stage(config_of):
@@ -103,7 +105,7 @@ def test_deep_supervision_is_a_choice_of_its_own(config_of):
         (["update_rule=kmax", "location_sensitive=true"], "location_sensitive: only update_rule 'cmt'"),
         (["update_rule=kmax", "spatial_attention=false"], "spatial_attention: only update_rule 'cmt'"),
         (["update_rule=cmt", "pixel_update=attention"], "location_sensitive: expected pixel_update 'assignment'"),
-        (["update_rule=cmt", "cluster_reduction=max"], "cluster_reduction: expected sum or mean"),
+        (["update_rule=cmt", "cluster_reduction=max"], "cluster_reduction: expected one of sum, mean"),
         (
             ["update_rule=cmt", "location_sensitive=false", "reference_mask_bias=true"],
             "reference_mask_bias: expected location_sensitive",
