@@ -15,15 +15,11 @@ _NOT_DECAYED = rf"^(?!.*{DECAYED_VARIABLES})"
 
 
 def build_optimizer(settings: SolverSettings, multiplier: float = 1.0) -> tf.keras.optimizers.legacy.Optimizer:
-    """One optimizer, whose learning rate is the schedule times `multiplier`.
-
-    Raises:
-        ConfigError: the settings need tensorflow-addons, which is not installed.
-    """
+    """One optimizer, whose learning rate is the schedule times `multiplier`."""
     optimizer = _KINDS[settings.optimizer](settings, build_schedule(settings.schedule, multiplier))
     if not settings.lookahead_sync_period:
         return optimizer
-    # Imported late, here and below: libraries that only some optimizers need; tensorflow-addons may be missing.
+    # Imported late, here and below: libraries that only some optimizers need.
     from deeplab2_kmax.training.optimizers.radam_lookahead import lookahead
 
     return lookahead(optimizer, settings.lookahead_sync_period, settings.lookahead_slow_step_size)

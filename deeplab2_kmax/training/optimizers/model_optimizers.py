@@ -93,9 +93,6 @@ def build_optimizers(
         variables: all trainable variables of the model.
         backbone_variables: those of its pixel encoder.
         averages: to be updated with the variables.
-
-    Raises:
-        ConfigError: the settings need tensorflow-addons, which is not installed.
     """
     groups = assign_groups(settings, variables, backbone_variables)
     # One optimizer for each rate that occurs.

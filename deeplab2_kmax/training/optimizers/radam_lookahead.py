@@ -1,31 +1,24 @@
-"""RectifiedAdam and Lookahead of tensorflow-addons, for MaX-DeepLab's and CMT-DeepLab's recipe.
+"""RectifiedAdam and Lookahead as MaX-DeepLab's and CMT-DeepLab's recipe needs them.
 
-RectifiedAdam: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020.
-Lookahead: Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back", NeurIPS 2019.
+They are tensorflow-addons' where it is installed, else our own (`rectified_adam`, `lookahead`), whose steps and
+checkpoints are the same.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import tensorflow as tf
 
-from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.dependency_lines import tensorflow_addons_optimizers
+from deeplab2_kmax.training.optimizers.lookahead import Lookahead
 from deeplab2_kmax.training.optimizers.param_groups import DECAYED_VARIABLES
+from deeplab2_kmax.training.optimizers.rectified_adam import RectifiedAdam
 
-try:
-    with warnings.catch_warnings():
-        # On every import it says that its development has ended.
-        warnings.simplefilter("ignore")
-        from tensorflow_addons.optimizers import Lookahead, RectifiedAdam
-except ImportError as error:
-    raise ConfigError(
-        'optimizer "radam" and lookahead_sync_period need tensorflow-addons, which is not installed and does not exist'
-        f' for Python 3.12 and later ({error}). Use Python 3.9 to 3.11, or optimizer: "adamw" with'
-        " lookahead_sync_period: 0 and warmup_steps: RectifiedAdam is Adam with a warm-up of its own"
-    ) from error
+_addons = tensorflow_addons_optimizers()
+_RectifiedAdamBase: Any = RectifiedAdam if _addons is None else _addons.RectifiedAdam
+_LookaheadBase: Any = Lookahead if _addons is None else _addons.Lookahead
 
 
 def rectified_adam(
@@ -53,8 +46,8 @@ def lookahead(
     return _Lookahead(optimizer, sync_period=sync_period, slow_step_size=slow_step_size)
 
 
-class _RectifiedAdam(RectifiedAdam):
-    """RectifiedAdam with weight decay of kernels only, as with adamw; its own applies to all variables."""
+class _RectifiedAdam(_RectifiedAdamBase):
+    """RectifiedAdam with weight decay of kernels only, as with adamw; that of tensorflow-addons is of all."""
 
     def __init__(self, *args: Any, kernel_decay: float = 0.0, name: str = "RectifiedAdam", **kwargs: Any):
         super().__init__(*args, name=name, **kwargs)
@@ -76,16 +69,12 @@ class _RectifiedAdam(RectifiedAdam):
         return {**super().get_config(), "kernel_decay": self._kernel_decay}
 
 
-class _Lookahead(Lookahead):
-    """Lookahead that passes on `apply_state`, what the inner optimizer prepared for a step.
+class _Lookahead(_LookaheadBase):
+    """Lookahead whose steps pass on `apply_state`, what the inner optimizer prepared for a step.
 
-    Lookahead itself drops it, so that the inner optimizer computes it again for every variable, and AdamWeightDecay,
-    which counts on it, fails.
+    Those of tensorflow-addons drop it, so that the inner optimizer computes it again for every variable, and
+    AdamWeightDecay, which counts on it, fails.
     """
 
-    def _resource_apply_dense(
-        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any] | None = None
-    ) -> tf.Operation:
-        step = self._optimizer._resource_apply_dense(grad, var, apply_state=apply_state)
-        with tf.control_dependencies([step]):
-            return tf.group(step, self._look_ahead_op(var))
+    _resource_apply_dense = Lookahead._resource_apply_dense
+    _resource_apply_sparse = Lookahead._resource_apply_sparse

@@ -1,7 +1,6 @@
 """RectifiedAdam, Lookahead and LAMB against their formulas; all optimizers over a restart and under XLA."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from deeplab2_kmax.training.checkpoints.checkpointing import require_state
 from deeplab2_kmax.training.optimizers import (
     Schedule,
     SolverSettings,
-    build_optimizer,
     build_optimizers,
 )
 
@@ -174,12 +172,14 @@ def test_a_step_compiles_with_xla(kind, period):
         np.testing.assert_allclose(value, plain, rtol=1e-5)
 
 
-def test_without_tensorflow_addons_the_alternative_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_addons.optimizers", None)
-    monkeypatch.delitem(sys.modules, "deeplab2_kmax.training.optimizers.radam_lookahead", raising=False)
-    for solver in (settings("radam"), settings("adamw", period=5)):
-        with pytest.raises(ConfigError, match="tensorflow-addons.*Python 3.9 to 3.11.*adamw"):
-            build_optimizer(solver)
+@pytest.mark.parametrize("kind, period", KINDS)
+def test_only_the_rows_with_a_gradient_move(kind, period):
+    table = tf.Variable([[1.0], [2.0], [3.0]], name="positions/table")
+    optimizers = build_optimizers(settings(kind, period), [table])
+    rows = tf.IndexedSlices(tf.constant([[1.0], [2.0], [1.0]]), tf.constant([0, 2, 0]), tf.constant([3, 1]))
+    tf.function(lambda: optimizers.apply([(rows, table)]))()
+    moved = table.numpy() < [[1.0], [2.0], [3.0]]
+    np.testing.assert_array_equal(moved, [[True], [False], [True]])
 
 
 @pytest.mark.parametrize(
