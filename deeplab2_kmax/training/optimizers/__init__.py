@@ -1,9 +1,9 @@
 """How weights are updated: learning rates, optimizers, and which of them each variable gets.
 
 Start with `settings` (what a config asks for) and `model_optimizers` (the optimizers of a model). `factory` makes one
-optimizer, `schedules` its learning rate; `rectified_adam`, `lookahead` and `lamb` hold an algorithm each, the others are
-Keras' and tf-models-official's. `param_groups` decides how each variable is updated, `variable_table` prints it; `ema`
-averages the weights.
+optimizer, `schedules` its learning rate; `rectified_adam`, `lookahead` and `lamb` hold an algorithm each, the others
+are Keras' and tf-models-official's. `param_groups` decides how each variable is updated, `variable_table` prints it;
+`ema` averages the weights.
 
 The optimizers are Keras' legacy ones, so that a checkpoint holds their state under DeepLab2's keys
 (`<variable>/.OPTIMIZER_SLOT/optimizer/m`, `optimizer/iter`, ...).
