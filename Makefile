@@ -11,14 +11,21 @@ export PYTHON VENV
 # In quotes if there are spaces in it.
 BIN := $(if $(word 2,$(VENV)),"$(VENV)/bin",$(VENV)/bin)
 
-# What the demo draws, trains, and where its results go. With FAST=1 they go elsewhere.
+# What the demo draws, trains, and where its results go. With FAST=1 they go elsewhere. SEED gives other initial weights
+# and another order of the images.
 CONFIG := configs/shapes/kmax_tiny.textproto
 DATA := data/shapes
 DATA_FLAGS :=
-TRAIN_FLAGS :=
+SEED := 1
+OVERRIDES := --override=trainer_options.seed=$(SEED) --override=train_dataset_options.seed=$(SEED)
 RUNS := runs
 ifneq (,$(filter-out 0,$(FAST)))
+DATA := data/shapes_fast
+DATA_FLAGS := --num_train=1024 --num_val=64
 RUNS := runs/fast
+OVERRIDES += --override=train_dataset_options.file_pattern=$(DATA)/train-*.tfrecord \
+    --override=eval_dataset_options.file_pattern=$(DATA)/val-*.tfrecord \
+    --override=trainer_options.solver_options.training_number_of_steps=300 --override=evaluator_options.eval_interval=300
 endif
 RUN := $(RUNS)/shapes_kmax_tiny
 
@@ -39,7 +46,7 @@ install: environment
 demo: environment
 	$(BIN)/python -m deeplab2_kmax.converters.shapes --output_dir=$(DATA) $(DATA_FLAGS)
 	@test ! -e $(RUN) || echo '$(RUN) is there, and training goes on where it ended; to begin anew: rm -r $(RUN)'
-	$(BIN)/python trainer/train.py --config_file=$(CONFIG) --mode=train_and_eval --model_dir=$(RUNS) $(TRAIN_FLAGS)
+	$(BIN)/python trainer/train.py --config_file=$(CONFIG) --mode=train_and_eval --model_dir=$(RUNS) $(OVERRIDES)
 	$(BIN)/python trainer/export_model.py --experiment_option_path=$(CONFIG) --checkpoint_path=$(RUN) --output_path=$(RUN)/export
 	$(BIN)/deeplab2-kmax predict $(DATA)/example.png --model=$(RUN)/export --output=$(RUN)/prediction
 	@echo

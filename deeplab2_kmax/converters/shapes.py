@@ -1,6 +1,6 @@
 """Makes the data set `shapes`: drawn scenes, written as TFRecords like those of other data sets.
 
-python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes --num_train=512 --num_val=64 --size=97 --seed=0
+python -m deeplab2_kmax.converters.shapes --output_dir=data/shapes --num_train=4096 --num_val=256 --size=97 --seed=0
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ FIRST_VAL_INDEX = 1 << 30
 
 def convert_shapes(
     output_dir: str,
-    num_train: int = 512,
-    num_val: int = 64,
+    num_train: int = 4096,
+    num_val: int = 256,
     size: int = 97,
     seed: int = 0,
     treat_crowd_as_ignore: bool = False,
@@ -93,13 +93,14 @@ def write_example(output_dir: str, size: int, seed: int) -> str:
 def _png(image: np.ndarray) -> bytes:
     """The content of a PNG file for [H, W, 3] uint8 RGB pixels."""
     encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, format="png")
+    # Level 1 takes half the time of the usual 6, and for these pictures not a byte more.
+    Image.fromarray(image).save(encoded, format="png", compress_level=1)
     return encoded.getvalue()
 
 
 def _define_flags() -> None:
-    flags.DEFINE_integer("num_train", 512, "Number of training images.", lower_bound=0)
-    flags.DEFINE_integer("num_val", 64, "Number of validation images.", lower_bound=0)
+    flags.DEFINE_integer("num_train", 4096, "Number of training images.", lower_bound=0)
+    flags.DEFINE_integer("num_val", 256, "Number of validation images.", lower_bound=0)
     flags.DEFINE_integer("size", 97, "Height and width in pixels.", lower_bound=MIN_SIZE)
     flags.DEFINE_integer("seed", 0, "Each seed gives another data set.", lower_bound=0)
     command_line.define_shared_flags(treat_crowd_as_ignore=False)
