@@ -9,17 +9,16 @@ by argparse here too, and errors are one line.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging as std_logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
 from deeplab2_kmax.errors import UserError, user_errors_as_one_line
+from deeplab2_kmax.terminal import OurFormatter, note
 from deeplab2_kmax.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,6 +47,10 @@ def run_program(work: Callable[[], None], description: str) -> None:
     """
 
     def main(argv: Sequence[str]) -> None:
+        # Who asks for another level of messages wants to see their time and place in the code, too.
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+            logging.get_absl_handler().setFormatter(OurFormatter())
         with user_errors_as_one_line():
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value, see --help")
@@ -122,30 +125,18 @@ def _command() -> str:
 
 
 def load_config_and_print_notes(path: str, overrides: Sequence[str]) -> config_pb2.ExperimentOptions:
-    """Loads a config for a program and says on stderr which fields were filled in.
-
-    After that only warnings are logged, unless the user has set --verbosity.
+    """Loads a config for a program or command, and prints on stderr what the user should know about it.
 
     Args:
         path: see `config.load_config`; likewise `overrides` and the errors.
         overrides: usually the values of the flag --override.
     """
-    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.config import find_config, load_with_notes
 
-    with _plain_notes():
-        config = load_config(path, overrides)
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+    config, notes = load_with_notes(path, overrides)
+    if (file := find_config(path)) != path:
+        note(f"{path} is read from {file}")
+    for each in notes:
+        if each.told:
+            note(each.text)
     return config
-
-
-@contextlib.contextmanager
-def _plain_notes() -> Iterator[None]:
-    """Within, absl logs messages without time and place in the code."""
-    handler = logging.get_absl_handler()
-    formatter = handler.formatter
-    handler.setFormatter(std_logging.Formatter("%(message)s"))
-    try:
-        yield
-    finally:
-        handler.setFormatter(formatter)

@@ -7,6 +7,12 @@ import os
 import sys
 import warnings
 
+from deeplab2_kmax.wording import wrapped
+
+NOTE = "note: "
+WARNING = "warning: "
+# Level of logging, the highest first -> what stands before such messages.
+_PREFIXES = {logging.ERROR: "error: ", logging.WARNING: WARNING, 0: NOTE}
 # Goes back to the start of the line and clears it.
 ERASE_LINE = "\r\x1b[K"
 
@@ -21,6 +27,42 @@ def quiet_libraries() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+
+
+class OurFormatter(logging.Formatter):
+    """Messages of Python's logging in the form that all our messages have: `warning: ...`, within 80 columns."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = next(prefix for level, prefix in _PREFIXES.items() if record.levelno >= level)
+        return wrapped(record.getMessage(), prefix=prefix)
+
+
+def show_warnings_as_ours() -> None:
+    """Has the warnings of this package, which it leaves to absl's logging, printed on stderr in our form.
+
+    For commands that absl does not start: there, Python would print `WARNING:absl:...`.
+    """
+    logger = logging.getLogger("absl")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OurFormatter())
+    # Only ours, also where a process runs several commands, as tests do.
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+
+
+def note(text: str) -> None:
+    """Prints a note on stderr, within 80 columns; each of its lines is wrapped by itself."""
+    print(wrapped(text, prefix=NOTE), file=sys.stderr, flush=True)
+
+
+def say_note(text: str) -> None:
+    """Says a note among the other lines of a run, see `note` and `say`."""
+    say(wrapped(text, prefix=NOTE))
+
+
+def say_warning(text: str) -> None:
+    """Says a warning among the other lines of a run."""
+    say(wrapped(text, prefix=WARNING))
 
 
 def say(text: str) -> None:

@@ -14,9 +14,9 @@ _SAMPLES = 12
 
 def check_config_file(config_file: str, overrides: Sequence[str]) -> list[Report]:
     """Checks the splits of an experiment, given by its config; see `check_experiment`."""
-    from deeplab2_kmax.config import load_config
+    from deeplab2_kmax.programs import load_config_and_print_notes
 
-    return check_experiment(load_config(config_file, overrides))
+    return check_experiment(load_config_and_print_notes(config_file, overrides))
 
 
 def check_files(dataset: str, file_patterns: Sequence[str], limits: Limits) -> list[Report]:

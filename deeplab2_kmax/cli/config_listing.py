@@ -14,6 +14,7 @@ from deeplab2_kmax.config import (
     load_with_notes,
     unsupported_reason,
 )
+from deeplab2_kmax.config.placeholders import placeholders
 from deeplab2_kmax.wording import wrapped
 
 # Of the comment at the head, which "# " stands before.
@@ -31,8 +32,15 @@ def config_listing(path: str, overrides: Sequence[str] = ()) -> str:
         ConfigError: the config cannot be read.
     """
     config, notes = load_with_notes(path, overrides)
+    told = [note.text for note in notes]
+    unfilled = [f"{field} {name}" for field, name in placeholders(config).items()]
     head = [find_config(path)]
-    for title, items in (("on top of", base_files(path)), ("with", overrides), ("filled in", notes)):
+    for title, items in (
+        ("on top of", base_files(path)),
+        ("with", overrides),
+        ("notes", told),
+        ("to fill in", unfilled),
+    ):
         if items:
             head.append(f"{title}:")
             head += [f"  {line}" for item in items for line in wrapped(item, _WIDTH - 2, indent="  ").splitlines()]

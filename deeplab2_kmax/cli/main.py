@@ -18,6 +18,7 @@ from deeplab2_kmax.version import __version__
 from deeplab2_kmax.wording import did_you_mean
 
 if TYPE_CHECKING:
+    from deeplab2_kmax.protos import config_pb2
     from deeplab2_kmax.serving import Predictor
 
     # argparse has no public name for what `add_subparsers` returns.
@@ -62,10 +63,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None
     options, rest = _parser(prog).parse_known_args(argv)
     if rest and options.run is not _convert:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    from deeplab2_kmax.terminal import quiet_libraries
+    from deeplab2_kmax.terminal import quiet_libraries, show_warnings_as_ours
 
     # Has to come before the first import of TensorFlow, and so before any sub-command.
     quiet_libraries()
+    show_warnings_as_ours()
     with user_errors_as_one_line():
         try:
             status = options.run(options, rest)
@@ -264,18 +266,23 @@ def _add_benchmark(commands: _Commands) -> None:
     )
 
 
+def _loaded_config(options: argparse.Namespace) -> config_pb2.ExperimentOptions:
+    """The config that the flags of `_add_config_flags` name."""
+    from deeplab2_kmax.programs import load_config_and_print_notes
+
+    return load_config_and_print_notes(options.config_file, options.override)
+
+
 def _benchmark_input(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.cli.input_benchmark import input_report
-    from deeplab2_kmax.config import load_config
 
-    _print(input_report(load_config(options.config_file, options.override).train_dataset_options, options.images))
+    _print(input_report(_loaded_config(options).train_dataset_options, options.images))
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax import training
-    from deeplab2_kmax.config import load_config
 
-    config = load_config(options.config_file, options.override)
+    config = _loaded_config(options)
     if getattr(options, "print_variables", False):
         _print(training.list_variables(config))
         return
@@ -305,16 +312,14 @@ def _predictor(options: argparse.Namespace) -> Predictor:
 
     if from_export:
         return Predictor.from_saved_model(options.model, options.dataset)
-    from deeplab2_kmax.config import load_config
 
-    return Predictor.from_checkpoint(load_config(options.config_file, options.override), options.checkpoint)
+    return Predictor.from_checkpoint(_loaded_config(options), options.checkpoint)
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
-    from deeplab2_kmax.config import load_config
     from deeplab2_kmax.serving import export
 
-    config = load_config(options.config_file, options.override)
+    config = _loaded_config(options)
     print(f"exported to {export(config, options.checkpoint, options.output)}")
 
 
@@ -349,10 +354,9 @@ def _check_dataset(options: argparse.Namespace, _: list[str]) -> int:
 
 def _convert_checkpoint(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.checkpoint_conversion import convert_checkpoint
-    from deeplab2_kmax.config import load_config
     from deeplab2_kmax.wording import counted
 
-    done = convert_checkpoint(load_config(options.config_file, options.override), options.source, options.output)
+    done = convert_checkpoint(_loaded_config(options), options.source, options.output)
     ignored = f"{len(done.ignored)} that are not weights were left out"
     print(f"{counted(done.converted, 'tensor')} of {options.source} converted; {ignored}")
     print(f"checkpoint: {done.checkpoint}\nits config: {done.config}")
@@ -360,10 +364,9 @@ def _convert_checkpoint(options: argparse.Namespace, _: list[str]) -> None:
 
 def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
     from deeplab2_kmax.cli.visualize import draw_files
-    from deeplab2_kmax.config import load_config
     from deeplab2_kmax.serving import ClusterViewer
 
-    config = load_config(options.config_file, options.override)
+    config = _loaded_config(options)
     viewer = ClusterViewer.from_checkpoint(config, options.checkpoint)
     layers = options.layers.split(",") if options.layers is not None else None
     return 1 if draw_files(viewer, options.images, options.output, layers, _print, _print_error) else 0

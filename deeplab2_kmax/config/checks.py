@@ -108,11 +108,19 @@ def _model_and_data_problems(
     stride = max_deeplab.high_resolution_output_stride
     # Resizing keeps the centers of corner pixels at the corners, which needs stride * k + 1 pixels. A stride below 1 is
     # one of the model's own problems.
-    for size in options.crop_size if stride >= 1 else ():
-        if size >= 1 and (size - 1) % stride:
-            lower = (size - 1) // stride * stride + 1
-            problems.append(
-                f"{where}.crop_size: {size} is not a multiple of the output stride {stride} plus one;"
-                f" the nearest such sizes are {lower} and {lower + stride}"
-            )
+    sizes = [size for size in options.crop_size if size >= 1] if stride >= 1 else []
+    wrong = [size for size in dict.fromkeys(sizes) if (size - 1) % stride]
+    if wrong:
+        near = [f"the nearest to {size} are {' and '.join(map(str, _nearest(size, stride)))}" for size in wrong]
+        fitting = ",".join(str(min(_nearest(size, stride), key=lambda near: abs(near - size))) for size in sizes)
+        problems.append(
+            f"{where}.crop_size: expected multiples of the output stride {stride} plus one, got {sizes};"
+            f" {', '.join(near)}. --override=input_size={fitting} sets all sizes at once"
+        )
     return problems
+
+
+def _nearest(size: int, stride: int) -> tuple[int, ...]:
+    """The sides of a crop next to `size` that are a multiple of the stride plus one; only `size` if it is one."""
+    lower = (size - 1) // stride * stride + 1
+    return (lower,) if lower == size else (lower, lower + stride)

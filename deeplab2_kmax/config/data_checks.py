@@ -66,7 +66,10 @@ def _size_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:
     # A larger image would not fit the crop; sides <= 0 stand for no bound.
     exceeds = len(largest) == 2 and min(largest) > 0 and any(side > limit for side, limit in zip(largest, crop))
     if has_crop and exceeds:
-        yield f"max_resize_value: {largest} exceeds crop_size {crop}"
+        yield (
+            f"max_resize_value: {largest} exceeds crop_size {crop};"
+            f" --override=input_size={','.join(map(str, crop))} sets both, and those of the other data set"
+        )
 
 
 def _augmentation_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from google.protobuf.message import Message
 
 from deeplab2_kmax.config.encoders import ENCODERS, FieldValue, explicit_backbone_fields
+from deeplab2_kmax.config.notes import Note
 from deeplab2_kmax.config.update_rules import DEFAULTS_OF_UPDATE_RULE
 from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
@@ -38,25 +39,26 @@ _PIXEL_DECODER: dict[str, tuple[int, ...] | tuple[str, ...]] = {
 _MAX_SKELETON = {"num_mask_slots": 128, "high_resolution_output_stride": 4}
 
 
-def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
+def explicit_fields(config: config_pb2.ExperimentOptions) -> list[Note]:
     """Sets, in place, every architecture field that the config leaves to DeepLab2's inference.
 
     Args:
         config: its model has to be a supported one, see `support.unsupported_reason`.
 
     Returns:
-        One sentence for each group of fields that was filled in; none where the config was explicit.
+        A note for each group of fields that was filled in; none where the config was explicit. Those about what was
+        guessed from another field are to be told; those about what a name stands for are not.
     """
     notes = _name_datasets(config)
     max_deeplab = config.model_options.max_deeplab
     backbone = config.model_options.backbone
     encoder = ENCODERS[backbone.name]
     if filled := _fill(backbone, explicit_backbone_fields(backbone)):
-        notes.append(f"{backbone.name} is {filled}")
+        notes.append(Note(f"{backbone.name} is {filled}", told=False))
     if encoder.has_own_skeleton:
         inferred = {**_MAX_SKELETON, "use_auxiliary_semantic_decoder": backbone.extra_decoder_stacks == 0}
         if filled := _fill(max_deeplab, inferred):
-            notes.append(f"every model on MaX-DeepLab's skeleton has {filled}")
+            notes.append(Note(f"every model on MaX-DeepLab's skeleton has {filled}", told=False))
     else:
         notes += _infer_from_dataset(max_deeplab, config.train_dataset_options.dataset)
         stages = num_pixel_decoder_stages(max_deeplab)
@@ -64,11 +66,11 @@ def explicit_fields(config: config_pb2.ExperimentOptions) -> list[str]:
             name: values[:stages] for name, values in _PIXEL_DECODER.items()
         }
         if filled := _fill(max_deeplab.pixel_decoder, pixel_decoder):
-            notes.append(f"pixel decoder: {filled}")
+            notes.append(Note(f"pixel decoder: {filled}", told=False))
     return notes + _fill_transformer_decoder(config)
 
 
-def _fill_transformer_decoder(config: config_pb2.ExperimentOptions) -> list[str]:
+def _fill_transformer_decoder(config: config_pb2.ExperimentOptions) -> list[Note]:
     """The part of `explicit_fields` that is about the transformer decoder and the loss that its fields ask for."""
     notes = []
     decoder = config.model_options.max_deeplab.transformer_decoder
@@ -80,15 +82,15 @@ def _fill_transformer_decoder(config: config_pb2.ExperimentOptions) -> list[str]
     if not encoder.has_own_skeleton:
         filled.append(_fill(decoder, {"num_blocks": (2, 2, 2)}))
     if any(filled):
-        notes.append("transformer decoder: " + ", ".join(filter(None, filled)))
+        notes.append(Note("transformer decoder: " + ", ".join(filter(None, filled)), told=False))
     losses = config.trainer_options.loss_options
     if decoder.location_sensitive and not losses.HasField("mask_approximation_loss"):
         losses.mask_approximation_loss.weight = 1.0
-        notes.append("reference masks are supervised: mask_approximation_loss.weight = 1.0")
+        notes.append(Note("reference masks are supervised: mask_approximation_loss.weight = 1.0", told=False))
     return notes
 
 
-def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
+def _name_datasets(config: config_pb2.ExperimentOptions) -> list[Note]:
     """Fills in a data set that is not named, if exactly one has as many classes as the semantic head.
 
     DeepLab2's example configs do not name their data set: they leave it to the code that builds a model from them.
@@ -99,17 +101,18 @@ def _name_datasets(config: config_pb2.ExperimentOptions) -> list[str]:
     for field in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(field) and not getattr(config, field).dataset and len(fitting) == 1:
             getattr(config, field).dataset = fitting[0]
-            notes.append(f"{field}.dataset: none is named, and {fitting[0]} has the {classes} classes of the model")
+            told = f"{field}.dataset: none is named, and {fitting[0]} has the {classes} classes of the model"
+            notes.append(Note(told))
     return notes
 
 
-def _infer_from_dataset(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions, dataset: str) -> list[str]:
+def _infer_from_dataset(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions, dataset: str) -> list[Note]:
     # The path of a descriptor file says nothing: a model must not change with the folder that its data lie in.
     known = () if dataset.endswith(".json") else tuple(_INFERRED_FROM_DATASET)
     # Every other data set gets the choices for COCO.
     word = next((word for word in known if word in dataset), "coco")
     filled = _fill(max_deeplab, dataclasses.asdict(_INFERRED_FROM_DATASET[word]))
-    return [f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}"] if filled else []
+    return [Note(f"inferred from the data set name {dataset!r}, as DeepLab2 does: {filled}")] if filled else []
 
 
 def num_pixel_decoder_stages(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOptions) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
+from deeplab2_kmax.config import input_size
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.wording import did_you_mean, similar, some_of
 
@@ -17,10 +18,7 @@ _OTHER_FAMILIES = (
     *("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "vip_deeplab"),
     *("center_loss", "regression_loss", "motion_loss", "next_regression_loss", "depth_loss"),
 )
-# A name that people may look for among the fields.
-_NOT_A_FIELD = {
-    "input_size": "; it is no field but an override, which sets several fields: --override=input_size=641,641",
-}
+_INPUT_SIZE = "it is no field but an override, which sets several fields: --override=input_size=641,641"
 
 
 def unknown_field(message: Descriptor, name: str) -> str:
@@ -30,13 +28,15 @@ def unknown_field(message: Descriptor, name: str) -> str:
     message or, by its path, of another one. Where there is none, the message's fields are listed.
     """
     told = f"{message.name} has no field {name!r}"
-    if name in _NOT_A_FIELD:
-        return told + _NOT_A_FIELD[name]
+    if name == input_size.NAME:
+        return f"{told}; {_INPUT_SIZE}"
     if paths := _paths().get(name):
         return f"{told}; it belongs at {some_of(paths, _PLACES_NAMED, separator=' or ')}"
     own = list(message.fields_by_name)
-    for alike in similar(name, [*own, *_paths()]):
-        meant = [alike] if alike in own else _paths()[alike]
+    # Where fields begin in overrides, so does input_size.
+    extra = [input_size.NAME] if message is config_pb2.ExperimentOptions.DESCRIPTOR else []
+    for alike in similar(name, [*own, *extra, *_paths()]):
+        meant = [alike] if alike in (*own, *extra) else _paths()[alike]
         return f"{told}; did you mean {some_of(meant, _PLACES_NAMED, separator=' or ')}?"
     return f"{told}; it has: {', '.join(own)}"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from google.protobuf import descriptor, text_format
 from google.protobuf.message import Message
 
+from deeplab2_kmax.config import input_size
 from deeplab2_kmax.config.field_names import unknown_field, unknown_value
+from deeplab2_kmax.config.notes import Note
 from deeplab2_kmax.dependency_lines import Field, is_repeated
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
@@ -18,13 +20,16 @@ _TYPE_NAMES = {
 }
 
 
-def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
-    """Sets one field of `config`, in place.
+def apply_override(config: config_pb2.ExperimentOptions, override: str) -> list[Note]:
+    """Sets one field of `config`, in place; or, by `input_size`, all that depend on the size of the images.
 
     Args:
         config: the config to change.
         override: "field.sub_field=value"; a repeated field takes "1,2,3", which replaces all of its values, and "" to
-            empty it. Strings are written without quotes.
+            empty it. Strings are written without quotes. "input_size=height,width": see `input_size`.
+
+    Returns:
+        What the user should know about it: nothing where a single field was set.
 
     Raises:
         ConfigError: there is no such field, it has sub-fields, or the value is not of its type.
@@ -32,6 +37,8 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
     path, equals, value = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"override {override!r}: expected field.sub_field=value")
+    if path.strip() == input_size.NAME:
+        return [Note(input_size.set_input_size(config, value))]
     message: Message = config
     *parents, leaf = path.strip().split(".")
     for name in parents:
@@ -46,6 +53,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> None:
             f" {', '.join(field.message_type.fields_by_name)}"
         )
     _assign(message, field, value.strip(), override)
+    return []
 
 
 def _field(message: Message, name: str, override: str) -> Field:

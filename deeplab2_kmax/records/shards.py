@@ -10,10 +10,10 @@ from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted
 
 _COMMANDS = {
-    "ade20k_panoptic": "python -m deeplab2_kmax.converters.ade20k --ade20k_root=... --output_dir=...",
-    "cityscapes_panoptic": "python -m deeplab2_kmax.converters.cityscapes --cityscapes_root=... --output_dir=...",
-    "coco_panoptic": "python -m deeplab2_kmax.converters.coco --coco_root=... --output_dir=...",
-    "shapes": "python -m deeplab2_kmax.converters.shapes --output_dir=...",
+    "ade20k_panoptic": "python -m deeplab2_kmax.converters.ade20k --ade20k_root=... --output_dir=",
+    "cityscapes_panoptic": "python -m deeplab2_kmax.converters.cityscapes --cityscapes_root=... --output_dir=",
+    "coco_panoptic": "python -m deeplab2_kmax.converters.coco --coco_root=... --output_dir=",
+    "shapes": "python -m deeplab2_kmax.converters.shapes --output_dir=",
 }
 
 
@@ -30,16 +30,22 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
         DataError: no file matches, or all that match are empty. The message names the patterns, the working directory
             they are relative to, and the command that makes the records.
     """
+    if unfilled := [pattern for pattern in file_patterns if "${" in pattern]:
+        raise DataError(
+            f"file_pattern {unfilled[0]!r} is a placeholder; fill in the pattern of the TFRecord files, such as"
+            " data/coco/train-*.tfrecord"
+        )
     shards = sorted({path for pattern in file_patterns for path in files.glob(pattern)})
     patterns = ", ".join(repr(pattern) for pattern in file_patterns)
     if not shards:
         raise DataError(
-            f"no TFRecord file matches file_pattern {patterns} (working directory {os.getcwd()}); {_remedy(dataset)}"
+            f"no TFRecord file matches file_pattern {patterns} (working directory {os.getcwd()});"
+            f" {_remedy(dataset, file_patterns[0])}"
         )
     if not any(files.size(shard) for shard in shards):
         raise DataError(
             f"file_pattern {patterns} matches {counted(len(shards), 'file')} without any records, e.g. {shards[0]} is"
-            f" empty (0 bytes); {_remedy(dataset)}"
+            f" empty (0 bytes); {_remedy(dataset, file_patterns[0])}"
         )
     return shards
 
@@ -49,10 +55,11 @@ def filled_shards(shards: Sequence[str]) -> list[str]:
     return [shard for shard in shards if files.size(shard)]
 
 
-def _remedy(dataset: str) -> str:
-    """The command that makes the records of a data set."""
+def _remedy(dataset: str, pattern: str) -> str:
+    """The command that makes the records of a data set where the pattern looks for them."""
     if dataset in _COMMANDS:
-        return f"make the records with: {_COMMANDS[dataset]}"
+        folder = files.parent(pattern)
+        return f"make the records with: {_COMMANDS[dataset]}{'...' if not folder or '*' in folder else folder}"
     return (
         f"make the records of {dataset!r} with deeplab2-kmax convert folder or convert coco_panoptic"
         " (docs/your_own_dataset.md), or with DeepLab2's converters"

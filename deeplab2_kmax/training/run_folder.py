@@ -10,7 +10,7 @@ from deeplab2_kmax.config import config_to_text
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.folder_lock import hold_lock, holder
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.terminal import say
+from deeplab2_kmax.terminal import say_note
 
 _CONFIG_FILE = "config.textproto"
 _TRAINING_LOCK = ".training.lock"
@@ -34,7 +34,7 @@ def only_trainer(folder: str) -> Iterator[None]:
     """
     if files.is_remote(folder):
         # Remote storage has no locks that the death of a process would free.
-        say(f"{folder} is remote and has no lock: make sure that nothing else trains there")
+        say_note(f"{folder} is remote and has no lock: make sure that nothing else trains there")
         yield
         return
     with _only_holder(

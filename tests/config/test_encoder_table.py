@@ -15,7 +15,7 @@ def test_every_row_fills_its_fields_and_builds(name):
     config = config_pb2.ExperimentOptions()
     config.model_options.backbone.name = name
     config.model_options.max_deeplab.SetInParent()
-    assert any(note.startswith(f"{name} is") for note in explicit_fields(config))
+    assert any(note.text.startswith(f"{name} is") for note in explicit_fields(config))
     backbone = config.model_options.backbone
     for field, value in ENCODERS[name].fields.items():
         filled = getattr(backbone, field)

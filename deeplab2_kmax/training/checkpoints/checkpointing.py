@@ -13,7 +13,7 @@ from deeplab2_kmax.checkpoints.cleanup import can_be_opened
 from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, VALUE_SUFFIX
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
-from deeplab2_kmax.terminal import say
+from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.optimizers.ema import WeightAverages, require_same_averaging
 from deeplab2_kmax.training.step.loss_scale import LossScale, holds_loss_scale
 from deeplab2_kmax.training.stop_signals import StopSignals
@@ -128,13 +128,13 @@ class RunCheckpoints(tf.train.CheckpointManager):
             raise CheckpointError(f"{path} does not fit this experiment: {first_line(error)}") from error
         if averages:
             if change := averages.decay_changed(path):
-                say(change)
+                say_note(change)
         elif self._averages:
             self._averages.start()
-            say(f"{path} holds no averaged weights; averaging starts from its weights")
+            say_note(f"{path} holds no averaged weights; averaging starts from its weights")
         if self._loss_scale and not loss_scale:
             self._loss_scale.start()
-            say(f"{path} holds no loss scale; it starts at {self._loss_scale.initial:g}")
+            say_note(f"{path} holds no loss scale; it starts at {self._loss_scale.initial:g}")
         if self._restore_averages:
             load_checkpoint(self._model, path, averaged=True)
         self._last_step = int(self._global_step.numpy())

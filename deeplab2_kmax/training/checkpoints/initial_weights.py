@@ -18,7 +18,8 @@ from deeplab2_kmax.checkpoints import (
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.protos import model_pb2
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.terminal import NOTE
+from deeplab2_kmax.wording import counted, wrapped
 
 REPORT_FILE = "restore_report.txt"
 _SEMANTIC_LAST_LAYER = "semantic_last_layer"
@@ -97,7 +98,7 @@ def initial_weights(
         return "training from scratch (no checkpoint in the model folder, no initial_checkpoint, no pretrained_weights)"
     lines = [f"{what} from {report}" for what, report in reports.items()]
     if checkpoint.path:
-        lines += checkpoint.notes
+        lines += [wrapped(note, prefix=NOTE) for note in checkpoint.notes]
     if any(not report.complete for report in reports.values()):
         lines.append(f"every variable is named in {_write(reports, folder)}")
     return "\n".join(lines)

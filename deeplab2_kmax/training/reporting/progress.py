@@ -14,7 +14,7 @@ import orbit.controller
 import tensorflow as tf
 
 from deeplab2_kmax.losses.total import TOTAL
-from deeplab2_kmax.terminal import ERASE_LINE, say
+from deeplab2_kmax.terminal import ERASE_LINE, say, say_note
 from deeplab2_kmax.training.reporting.step_clock import LoopTimes, StepClock
 from deeplab2_kmax.wording import counted, some_of
 
@@ -130,7 +130,7 @@ class Progress:
             named = some_of(without_gradient, _NAMED_AT_MOST)
             weights = counted(len(without_gradient), "weight")
             have, are = ("has", "is") if len(without_gradient) == 1 else ("have", "are")
-            say(f"{weights} {have} no part in the loss and {are} not trained: {named}")
+            say_note(f"{weights} {have} no part in the loss and {are} not trained: {named}")
         self.clock.restart()
         self._begin_loop()
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from deeplab2_kmax.distribution import is_alone, sum_over_workers
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import data_errors
-from deeplab2_kmax.terminal import say
+from deeplab2_kmax.terminal import say, say_warning
 from deeplab2_kmax.training.evaluating.continuous_evaluation import evaluate_continuously
 from deeplab2_kmax.training.evaluating.evaluation_results import EvaluationResults, settings_fingerprint
 from deeplab2_kmax.training.run.run import Run
@@ -127,4 +127,4 @@ def evaluate(run: Run) -> Mapping[str, float]:
 def _tell_bad_records(run: Run, which: str) -> None:
     bad_records = run.bad_records[which]
     if number := len(bad_records):
-        say(f"{counted(number, 'record')} of the {which} data left out:\n{bad_records.listing()}")
+        say_warning(f"{counted(number, 'record')} of the {which} data left out:\n{bad_records.listing()}")

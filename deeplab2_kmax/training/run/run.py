@@ -23,7 +23,7 @@ from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
-from deeplab2_kmax.terminal import say
+from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints, step_of
 from deeplab2_kmax.training.checkpoints.initial_weights import InitialCheckpoint, initial_weights, pretrained_encoder
 from deeplab2_kmax.training.distribution.multi_worker import CommonStop, require_same_step
@@ -158,7 +158,7 @@ class Run:
         batch_size = self.config.train_dataset_options.batch_size
         if (factor := learning_rate_factor(options, batch_size)) != 1:
             reference = options.learning_rate_reference_batch_size
-            say(f"learning rates are {factor:.4g} times the config's: batch size {batch_size} for {reference}")
+            say_note(f"learning rates are {factor:.4g} times the config's: batch size {batch_size} for {reference}")
         settings = SolverSettings.from_options(options, batch_size)
         averages = build_weight_averages(self.model, settings.average_decay)
         return build_optimizers(settings, self.model.trainable_variables, self.model.backbone_variables, averages)

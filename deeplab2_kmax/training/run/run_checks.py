@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import textwrap
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from deeplab2_kmax import files
-from deeplab2_kmax.errors import ConfigError, DataError
+from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
+from deeplab2_kmax.config.placeholders import require_filled_in
+from deeplab2_kmax.errors import ConfigError, DataError, UserError
 from deeplab2_kmax.input_pipeline import PipelineSettings
 from deeplab2_kmax.pretrained_weights import require_pretrained_weights
-from deeplab2_kmax.protos import config_pb2, dataset_pb2
+from deeplab2_kmax.protos import config_pb2, dataset_pb2, model_pb2
 from deeplab2_kmax.records.shards import find_shards
 from deeplab2_kmax.training.checkpoints.initial_weights import pretrained_encoder, require_start
 from deeplab2_kmax.training.distribution.strategy import require_batch_size, require_compilable
@@ -20,7 +25,7 @@ from deeplab2_kmax.training.step.non_finite import NonFinitePolicy
 
 
 def check_run(config: config_pb2.ExperimentOptions, mode: Mode, folder: str) -> None:
-    """Finds what would stop a run, before anything is built: data, weights to start from, a folder to write to.
+    """Finds all that would stop a run, before anything is built: data, weights to start from, a folder to write to.
 
     Args:
         config: the experiment.
@@ -28,23 +33,28 @@ def check_run(config: config_pb2.ExperimentOptions, mode: Mode, folder: str) -> 
         folder: the run's folder; made if everything else is in order.
 
     Raises:
-        ConfigError, DataError, CheckpointError: something is missing or does not fit.
+        ConfigError, DataError, CheckpointError: something is missing or does not fit. The message lists all that is.
     """
-    options = config.model_options
-    _require_filled_in("experiment_name", config.experiment_name)
-    _require_filled_in("model_options.initial_checkpoint", options.initial_checkpoint)
-    _require_plain_path(folder)
-    if mode.trains:
-        _require_data(config.train_dataset_options, "train_dataset_options", is_training=True)
-    if mode.evaluates:
-        _require_data(config.eval_dataset_options, "eval_dataset_options", is_training=False)
-    if mode is not Mode.CONTINUOUS_EVAL:  # That one waits for checkpoints.
-        require_start(folder, options.initial_checkpoint, training=mode.trains)
-    if mode.trains and (pretrained := pretrained_encoder(folder, options)):
-        _require_filled_in("model_options.backbone.pretrained_weights", pretrained)
-        require_pretrained_weights(pretrained)
+    problems = _Problems()
+    with problems.noted():
+        require_filled_in(config, f"mode {mode.value}", _unused_fields(config, mode, folder))
+    with problems.noted():
+        _require_plain_path(folder)
+    for name, is_training, is_used in (
+        ("train_dataset_options", True, mode.trains),
+        ("eval_dataset_options", False, mode.evaluates),
+    ):
+        options = getattr(config, name)
+        # What is still a placeholder has been noted.
+        if is_used and not _open(*options.file_pattern):
+            with problems.noted():
+                _require_data(options, name, is_training)
+    with problems.noted():
+        _require_weights(config.model_options, mode, folder)
     if mode is Mode.TRAIN_AND_EVAL:
-        _require_averages(config)
+        with problems.noted():
+            _require_averages(config)
+    problems.refuse()
     # Last, so that a run which is refused leaves no folder behind.
     _require_writable(folder)
 
@@ -64,9 +74,55 @@ def check_strategy(config: config_pb2.ExperimentOptions, mode: Mode, strategy: t
             require_compilable(strategy)
 
 
-def _require_filled_in(field: str, value: str) -> None:
-    if "${" in value:
-        raise ConfigError(f"{field}: {value} is a placeholder; fill it in, or give --override={field}=...")
+class _Problems:
+    """Gathers the errors of several checks, so that they can be mended at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[UserError] = []
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Notes a UserError in place of raising it."""
+        try:
+            yield
+        except UserError as error:
+            self._errors.append(error)
+
+    def refuse(self) -> None:
+        """Raises the error that was noted; if there are several, one error that lists them."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            listing = "\n".join(textwrap.indent(str(error), "    ") for error in self._errors)
+            raise ConfigError(f"{len(self._errors)} things stop this run:\n{listing}")
+
+
+def _unused_fields(config: config_pb2.ExperimentOptions, mode: Mode, folder: str) -> list[str]:
+    """Paths of fields and messages that a run in this mode does not read."""
+    # Without a name the run has no folder, and so no checkpoint in it.
+    goes_on = not _open(config.experiment_name) and bool(last_whole_checkpoint(folder))
+    unused = {
+        "train_dataset_options": not mode.trains,
+        "eval_dataset_options": not mode.evaluates,
+        "model_options.initial_checkpoint": goes_on or mode is Mode.CONTINUOUS_EVAL,
+        "model_options.backbone.pretrained_weights": goes_on or not mode.trains,
+    }
+    return [path for path, is_unused in unused.items() if is_unused]
+
+
+def _open(*values: str) -> bool:
+    """Whether one of the values has a placeholder."""
+    return any("${" in value for value in values)
+
+
+def _require_weights(options: model_pb2.ModelOptions, mode: Mode, folder: str) -> None:
+    """Raises CheckpointError if the weights that a run starts from are missing."""
+    if _open(folder, options.initial_checkpoint):
+        return
+    if mode is not Mode.CONTINUOUS_EVAL:  # That one waits for checkpoints.
+        require_start(folder, options.initial_checkpoint, training=mode.trains)
+    if mode.trains and (pretrained := pretrained_encoder(folder, options)) and not _open(pretrained):
+        require_pretrained_weights(pretrained)
 
 
 def _require_plain_path(folder: str) -> None:

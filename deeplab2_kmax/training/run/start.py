@@ -10,7 +10,7 @@ from deeplab2_kmax.checkpoints.cleanup import clear_leftovers
 from deeplab2_kmax.config import require_supported
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.terminal import say
+from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.distribution.cluster import cluster_of_environment
 from deeplab2_kmax.training.distribution.multi_worker import own_folder
 from deeplab2_kmax.training.distribution.strategy import create_strategy, idle_gpus
@@ -56,7 +56,7 @@ def start(
         stop.renew()  # Joining a cluster, TensorFlow takes SIGTERM for itself.
         check_strategy(config, mode, strategy)
         if idle := idle_gpus(num_gpus, master):
-            say(idle)
+            say_note(idle)
         stack.enter_context(strategy.scope())
         stack.enter_context(quiet_orbit())
         run = None

@@ -156,10 +156,63 @@ def test_initial_checkpoint_has_to_exist(records, tmp_path):
         run(config, "train", str(tmp_path / "runs"))
 
 
-@pytest.mark.parametrize("field", ["experiment_name", "model_options.initial_checkpoint"])
-def test_placeholders_of_deeplab2s_configs_are_pointed_out(records, tmp_path, field):
-    with pytest.raises(ConfigError, match=rf"^{field}: \$\{{NAME\}} is a placeholder.*--override={field}="):
-        run(tiny_config(records, f"{field}=${{NAME}}"), "train", str(tmp_path))
+# As DeepLab2's experiment files leave them.
+PLACEHOLDERS = {
+    "experiment_name": "${EXPERIMENT_NAME}",
+    "model_options.initial_checkpoint": "${INIT_CHECKPOINT}",
+    "model_options.backbone.pretrained_weights": "${PRETRAINED_WEIGHTS}",
+    "train_dataset_options.file_pattern": "${TRAIN_SET}",
+    "eval_dataset_options.file_pattern": "${VAL_SET}",
+}
+
+
+@pytest.mark.parametrize(
+    "mode, unused",
+    [
+        ("train", ["eval_dataset_options.file_pattern"]),
+        ("eval", ["train_dataset_options.file_pattern", "model_options.backbone.pretrained_weights"]),
+        ("train_and_eval", []),
+        (
+            "continuous_eval",
+            [
+                "train_dataset_options.file_pattern",
+                "model_options.backbone.pretrained_weights",
+                "model_options.initial_checkpoint",
+            ],
+        ),
+    ],
+)
+def test_all_placeholders_that_a_mode_needs_are_named_at_once(records, tmp_path, mode, unused):
+    config = tiny_config(records, *(f"{field}={name}" for field, name in PLACEHOLDERS.items()))
+    with pytest.raises(ConfigError) as error:
+        run(config, mode, str(tmp_path / "runs"))
+    needed, _, rest = str(error.value).partition("not needed for")
+    for field, name in PLACEHOLDERS.items():
+        assert (f"--override={field}=" in needed) == (name in needed) == (field not in unused)
+        assert (field in rest) == (field in unused)
+    assert "'--override=train_dataset_options.file_pattern=data/shapes/train-*.tfrecord'" in needed or "eval" in mode
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_trained_run_needs_no_initial_checkpoint(trained, records):
+    config = tiny_config(records, "model_options.initial_checkpoint=${INIT_CHECKPOINT}")
+    assert run(config, "eval", str(trained[0]))
+
+
+def test_whatever_is_missing_is_told_at_once(records, tmp_path):
+    overrides = [
+        "experiment_name=${NAME}",
+        "model_options.initial_checkpoint=nothing/ckpt-1",
+        "train_dataset_options.file_pattern=nowhere/train-*",
+        "eval_dataset_options.file_pattern=${VAL_SET}",
+    ]
+    with pytest.raises(ConfigError) as error:
+        run(tiny_config(records, *overrides), "train_and_eval", str(tmp_path / "runs"))
+    told = str(error.value)
+    assert told.startswith("3 things stop this run:\n")
+    assert "--override=experiment_name=" in told and "--override=eval_dataset_options.file_pattern=" in told
+    assert "nothing/ckpt-1" in told
+    assert "make the records with: python -m deeplab2_kmax.converters.shapes --output_dir=nowhere" in told
 
 
 def test_missing_records_are_named_with_the_command_that_makes_them(tmp_path):
