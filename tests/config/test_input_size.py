@@ -30,8 +30,10 @@ def test_one_override_in_place_of_six(value, size):
 def test_it_makes_the_smaller_of_two_shipped_configs():
     smaller = load_config("ade20k/kmax_r50_1281", ["input_size=641,641"])
     changes = differences(smaller, load_config("ade20k/kmax_r50"))
+    # The shipped config writes [641] where both sides are meant.
+    other = {name for name, values in changes.items() if values != ("[641, 641]", "[641]")}
     # These pixels are drawn for the losses; they cost little, and fewer of them need not be better.
-    assert {name.rpartition(".")[-1] for name in changes} == {
+    assert {name.rpartition(".")[-1] for name in other} == {
         "experiment_name",
         "instance_discrimination_sample_k",
         "semantic_sample_k",
