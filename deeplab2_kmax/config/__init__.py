@@ -5,8 +5,8 @@
 Start reading at `load_config`. It goes through these files in this order: `named` (a name becomes a file), `parsing`
 and `bases` (text becomes a message, on top of the files that it names in `base`), `overrides` with `input_size` (one
 override for all sizes), `support` (whether this model can be built here), `explicit` with its tables `encoders` and
-`update_rules` (fields that the file leaves open), and `checks` with `data_checks` and `model_checks` (contradictions, as
-`problems` lists them). `field_names` says which field a mistyped name stands for, `notes` what the user should know,
+`update_rules` (fields that the file leaves open), and `checks` with `data_checks` and `model_checks` (contradictions,
+as `problems` lists them). `field_names` says which field a mistyped name stands for, `notes` what the user should know,
 `placeholders` what is still to be filled in. `differences` compares two configs.
 
 Every text config of DeepLab2 parses. Configs of model families that are not implemented here are returned as they are;
