@@ -1,4 +1,4 @@
-"""Both lines of dependencies: TensorFlow's Keras is Keras 2, whatever was imported before, or an error says what to do."""
+"""Both lines of dependencies: Keras is Keras 2, whatever was imported before, or an error says what to do."""
 
 import json
 import os
