@@ -151,7 +151,15 @@ TINY = (
     "eval_dataset_options.crop_size=65,65",
     "model_options.backbone.stem_channels=8",
     "model_options.backbone.stage_filters=4,4,8,8",
+    "model_options.backbone.stage_blocks=1,1,1,1",
+    # Most experiments predict masks at stride 4, unlike the demo.
+    "model_options.max_deeplab.high_resolution_output_stride=4",
     "model_options.max_deeplab.pixel_decoder.filters=8,8,4,4",
+    "model_options.max_deeplab.pixel_decoder.num_blocks=1,1,1,1",
+    "model_options.max_deeplab.pixel_decoder.block_type=axial,axial,bottleneck,bottleneck",
+    # The demo's rates are meant for its own width; with these, two ways of computing a step stay comparable for longer.
+    "trainer_options.solver_options.base_learning_rate=2e-3",
+    "trainer_options.solver_options.backbone_learning_rate_multiplier=1",
     "model_options.max_deeplab.transformer_decoder.num_blocks=1,1,1",
     "model_options.max_deeplab.transformer_decoder.center_channels=16",
     "model_options.max_deeplab.transformer_decoder.bottleneck_channels=16",

@@ -71,7 +71,7 @@ def test_pixel_decoder_takes_in_the_features_it_is_told(configs, tiny_overrides,
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("encoder_features=stage5,stage4,stage3,stage2,stage1", "filters: expected 5 values as encoder_features"),
+        ("encoder_features=stage5,stage4,stage3,stage2", "filters: expected 4 values as encoder_features"),
         ("encoder_features=stage5,stage4,stage3,res2", "got 'res2'"),
     ],
 )
