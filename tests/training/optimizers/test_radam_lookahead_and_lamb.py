@@ -109,8 +109,8 @@ def test_a_config_asks_for_them(kind, configs):
     optimizers = build_optimizers(settings, variables)
     assert type(optimizers.main).__name__ == "_Lookahead" and optimizers.main.get_slot(variables[0], "slow") is not None
     assert settings.decays and settings.weight_decay == 0.25
-    # The warm-up of the config: 0.002 after 100 steps.
-    assert float(optimizers.learning_rate(tf.constant(50, tf.int64))) == pytest.approx(0.001)
+    # The warm-up of the config: 0.005 after 100 steps.
+    assert float(optimizers.learning_rate(tf.constant(50, tf.int64))) == pytest.approx(0.0025)
 
 
 @pytest.mark.parametrize("kind, period", KINDS)

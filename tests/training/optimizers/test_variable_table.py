@@ -79,7 +79,7 @@ def test_the_command_prints_them_with_totals_and_exits(configs, tiny_overrides, 
     assert ended.value.code == 0 and not list(tmp_path.iterdir())
     out = capsys.readouterr().out
     (kernel,) = re.findall(r"^.* encoder/_stem/_conv/kernel .*$", out, re.M)
-    assert kernel.split()[:4] == ["optimizer", "x1", "yes", "7x7x3x8"] and kernel.endswith("/stem/kernel:0")
+    assert kernel.split()[:4] == ["backbone_optimizer", "x1", "yes", "7x7x3x8"] and kernel.endswith("/stem/kernel:0")
     (mean,) = re.findall(r"^.* encoder/_stem/_batch_norm/moving_mean .*$", out, re.M)
     assert mean.startswith("not trained")
     assert "\nadamw, base learning rate 0.001, weight decay 0.01\n" in out
