@@ -117,7 +117,8 @@ def _open(*values: str) -> bool:
 
 def _require_weights(options: model_pb2.ModelOptions, mode: Mode, folder: str) -> None:
     """Raises CheckpointError if the weights that a run starts from are missing."""
-    if _open(folder, options.initial_checkpoint):
+    # A folder that has no name yet holds no weights; the placeholder has been noted.
+    if _open(options.initial_checkpoint) or (_open(folder) and not options.initial_checkpoint):
         return
     if mode is not Mode.CONTINUOUS_EVAL:  # That one waits for checkpoints.
         require_start(folder, options.initial_checkpoint, training=mode.trains)
