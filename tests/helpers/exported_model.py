@@ -24,6 +24,12 @@ CONFIG = ROOT / "configs" / "shapes" / "kmax_tiny.textproto"
 OVERRIDES = (
     "train_dataset_options.crop_size=65,65",
     "eval_dataset_options.crop_size=65,65",
+    # Fewer blocks than the demo has: with random weights, each makes rounding errors larger.
+    "model_options.backbone.stage_blocks=1,1,1,1",
+    "model_options.max_deeplab.high_resolution_output_stride=4",
+    "model_options.max_deeplab.pixel_decoder.filters=64,32,32,16",
+    "model_options.max_deeplab.pixel_decoder.num_blocks=1,1,1,1",
+    "model_options.max_deeplab.pixel_decoder.block_type=axial,axial,bottleneck,bottleneck",
     "trainer_options.solver_options.batchnorm_momentum=0",
     "evaluator_options.pixel_confidence_threshold=0.2",
     "evaluator_options.thing_area_limit=0",

@@ -38,7 +38,7 @@ def named(model, picture):
 
 def test_views_are_the_models_intermediates(views, model, named):
     assert [view.name for view in views.layers] == [*LAYERS, FINAL]
-    assert [view.stride for view in views.layers] == [32, 16, 8, 8, 2]
+    assert [view.stride for view in views.layers] == [32, 16, 8, 8, 4]
     for view in views.layers[:-1]:
         place = f"transformer_decoder/{view.name}"
         np.testing.assert_allclose(view.assignment, named[f"{place}/assignment"][0], atol=1e-4)
