@@ -160,6 +160,6 @@ def test_policy_is_restored_after_an_error():
 
 def test_unknown_precision(configs):
     with pytest.raises(
-        ConfigError, match="precision: expected one of float32, mixed_bfloat16, mixed_float16, got 'bf16'"
+        ConfigError, match="precision: expected one of float32, mixed_bfloat16, mixed_float16; got 'bf16'"
     ):
         load_config(str(configs / "shapes" / "kmax_tiny.textproto"), ["model_options.precision=bf16"])
