@@ -120,8 +120,8 @@ def test_a_single_dash_and_a_negated_flag_have_their_effect():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*TRAIN, "--confg_file=x"], "error: Unknown command line flag 'confg_file'. Did you mean: config_file ?"),
-        ([*EXPORT, "--output_pth=x"], "error: Unknown command line flag 'output_pth'. Did you mean: output_path ?"),
+        ([*TRAIN, "--confg_file=x"], "error: unknown flag --confg_file; did you mean '--config_file'?"),
+        ([*EXPORT, "--output_pth=x"], "error: unknown flag --output_pth; did you mean '--output_path'?"),
         ([*EVALUATE, "--checkpoint=x"], "error: expected the flag --config_file; --help says what it is"),
         ([*EVALUATE, "--config_file=x"], "error: expected the flag --checkpoint; --help says what it is"),
         ([*EXPORT], "error: expected the flag --experiment_option_path; --help says what it is"),
