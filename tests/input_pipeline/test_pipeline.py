@@ -158,12 +158,12 @@ def test_batch_that_replicas_cannot_share():
         (
             {"augmentations": {"autoaugment_policy_name": "v0"}},
             True,
-            r"autoaugment_policy_name: .*magnitude_scale_0.2, got",
+            r"autoaugment_policy_name: .*magnitude_scale_0.2; got",
         ),
         (
             {"augmentations": {"panoptic_copy_paste": {"panoptic_copy_paste_scale": 1, PASTE % "stuff": "some"}}},
             True,
-            r"panoptic_copy_paste_stuff_option: expected one of random, none, all, got 'some'",
+            r"panoptic_copy_paste_stuff_option: expected one of random, none, all; got 'some'",
         ),
     ],
 )

@@ -276,7 +276,7 @@ def test_undo_resize_cuts_the_padding_off_all_maps_and_interpolates_none():
         (lambda c: c.eval_dataset_options.__setattr__("dataset", "coca"), "coca"),
         (
             lambda c: c.evaluator_options.__setattr__("transformer_post_processing", "mask"),
-            "transformer_post_processing: expected one of pixelwise, maskwise, got 'mask'",
+            "transformer_post_processing: expected one of pixelwise, maskwise; got 'mask'",
         ),
     ],
 )
