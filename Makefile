@@ -8,6 +8,8 @@
 PYTHON ?=
 override VENV := $(or $(VENV),.venv)
 export PYTHON VENV
+# Packages that a user has put there for another Python would take the place of the environment's.
+unexport PYTHONPATH PYTHONHOME
 # In quotes if there are spaces in it.
 BIN := $(if $(word 2,$(VENV)),"$(VENV)/bin",$(VENV)/bin)
 

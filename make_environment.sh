@@ -19,9 +19,20 @@ versions="3.9 3.10 3.11 3.12 3.13" # As requires-python in pyproject.toml.
 wanted="Python 3.9 to 3.13 will do (CPython, 64 bit, with venv and ensurepip)"
 choose="make ${GOAL:-install} PYTHON=/path/to/python3.12"
 
-# What a user has set for other purposes must not change where pip looks for packages and puts them.
-unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX __PYVENV_LAUNCHER__
-export PIP_USER=0
+# What a user has set for other purposes must not change which packages are installed, and where: it may be meant for
+# another Python or another environment. Of pip's settings those stay that say how it reaches packages, which it may trust,
+# and what it keeps and tells.
+unset PYTHONPATH PYTHONHOME PYTHONINSPECT __PYVENV_LAUNCHER__ SETUPTOOLS_USE_DISTUTILS
+for variable in $(env | sed -n 's/^\(PIP_[A-Za-z0-9_]*\)=.*/\1/p'); do
+    case ${variable#PIP_} in
+    INDEX_URL | EXTRA_INDEX_URL | NO_INDEX | FIND_LINKS | CONSTRAINT | CONFIG_FILE) ;;
+    PROXY | CERT | CLIENT_CERT | TRUSTED_HOST | KEYRING_PROVIDER | TIMEOUT | DEFAULT_TIMEOUT | RETRIES) ;;
+    ONLY_BINARY | REQUIRE_HASHES | UPLOADED_PRIOR_TO) ;;
+    CACHE_DIR | NO_CACHE_DIR | USE_FEATURE | USE_DEPRECATED | VERBOSE) ;;
+    *) unset "$variable" ;;
+    esac
+done
+export PIP_USER=0 # It may stand in a configuration file, too.
 
 fail() {
     echo "error: $*" >&2
@@ -259,13 +270,16 @@ install() {
     begin=$(date +%s) from=$(checksum) # Now: files that are edited meanwhile have not been installed.
     trap 'echo "stopped: $shown is half-made, and the same command makes it anew" >&2; exit 130' HUP INT TERM
     : >"$log"
+    # venv and pip unpack here: /tmp is often small, a TMPDIR may be gone, and a killed pip would leave it there.
+    mkdir -p "$folder/tmp" && export TMPDIR="$folder/tmp"
     [ $mend = update ] || "$base" -m venv "$folder" >>"$log" 2>&1 || explain_failure "python -m venv"
     echo "*" >"$folder/.gitignore" # For git, and for ruff, which passes over what git ignores.
-    # pip unpacks here: /tmp is often small, and a killed pip would leave it there.
-    mkdir -p "$folder/tmp" && export TMPDIR="$folder/tmp"
     # Older than 21.3, pip does not install a checkout that it knows by a pyproject.toml such that edits take effect.
     pip_install "pip>=21.3" && pip_install -e ".[dev]" || explain_failure pip
     rm -rf "$folder/tmp"
+    [ -e "$folder/bin/deeplab2-kmax" ] ||
+        fail "pip has put the packages elsewhere, or has left some out. $folder/bin/python -m pip config list shows what" \
+            "its configuration files say: a target, prefix, root, python or dry-run there must go"
     printf '%s\n' "$folder" "$root" "$from" "$version $prefix" >"$finished.part" &&
         mv "$finished.part" "$finished" || fail "$shown cannot be written; is the disk full?"
     trap - HUP INT TERM
@@ -286,6 +300,8 @@ explain_failure() {
         advice="the disk is full: make room for $size, or choose a folder on another disk (VENV=/big/disk/venv)"
     elif grep -qE "Temporary failure in name|NewConnectionError|ConnectTimeout|Network is unreachable" "$log"; then
         advice="the package index cannot be reached: try again, or see docs/installation.md, \"Without a network\""
+    elif [ -n "${PIP_CONSTRAINT:-}" ] && grep -q "ResolutionImpossible" "$log"; then
+        advice="PIP_CONSTRAINT=$PIP_CONSTRAINT asks for other versions than deeplab2_kmax; try again without it"
     fi
     fail "$1 failed: $advice"
 }

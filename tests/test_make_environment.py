@@ -15,7 +15,23 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-TOOLS = ["sh", "bash", "cat", "cksum", "cut", "date", "dirname", "du", "echo", "grep", "head", "ls", "make", "mkdir"]
+TOOLS = [
+    "sh",
+    "bash",
+    "cat",
+    "cksum",
+    "cut",
+    "date",
+    "dirname",
+    "du",
+    "echo",
+    "env",
+    "grep",
+    "head",
+    "ls",
+    "make",
+    "mkdir",
+]
 TOOLS += ["mktemp", "mv", "rm", "sed", "sleep", "tail", "test", "touch"]
 WILL_DO = "Python 3.9 to 3.13 will do (CPython, 64 bit, with venv and ensurepip): make demo PYTHON=/path/to/python3.12"
 
@@ -35,6 +51,7 @@ case "$*" in
     @python@ -c 'import os, sys; [os.chmod(path, 0o755) for path in sys.argv[1:]]' "$3"/bin/* ;;
 "-m pip "*)
     echo "@version@ $*" >>"$CALLS"
+    touch "${0%/*}/deeplab2-kmax"
     eval "${FAKE_PIP:-}" ;;
 *) echo "@version@ $*" ;;
 esac
@@ -354,6 +371,45 @@ def test_removing(installed):
     assert (installed.folder / "runs").exists()
 
 
+# --- What the user has set for other purposes ---
+
+ASTRAY = (
+    "PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_NO_DEPS PIP_DRY_RUN PIP_REQUIREMENT"
+)
+ASTRAY += " PIP_PRE PIP_NO_BUILD_ISOLATION PIP_REQUIRE_VIRTUALENV PIP_target"
+KEPT = "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_NO_INDEX PIP_FIND_LINKS PIP_CONFIG_FILE PIP_CERT PIP_CACHE_DIR"
+KEPT += " PIP_NO_CACHE_DIR PIP_CONSTRAINT PIP_ONLY_BINARY HTTPS_PROXY"
+
+
+def test_the_users_settings_lead_neither_pip_nor_a_command_astray(checkout):
+    checkout.python()
+    variables = {name: "the user's" for name in [*ASTRAY.split(), *KEPT.split()]}
+    show = 'env >"$CALLS.pip"; test -d "$TMPDIR"'
+    checkout.run(TMPDIR=str(checkout.machine / "gone"), FAKE_PIP=show, **variables)
+    told = (checkout.machine / "calls.pip").read_text().splitlines()
+    assert {line.partition("=")[0] for line in told if line.endswith("the user's")} == set(KEPT.split())
+    assert "PIP_USER=0" in told
+    # Commands of the environment see its own packages.
+    (checkout.environment / "bin" / "ruff").write_text('#!/bin/sh\necho "path: ${PYTHONPATH-}${PYTHONHOME-}"\n')
+    assert "path: \n" in checkout.run("make --silent lint", **variables)
+
+
+def test_packages_that_pip_has_put_elsewhere_are_missed(checkout):
+    """A configuration file may say so, and it cannot be passed over: it may name the index, too."""
+    checkout.python()
+    error = checkout.run(fails=True, FAKE_PIP='rm "${0%/*}/deeplab2-kmax"')
+    assert error.startswith("error: pip has put the packages elsewhere, or has left some out. ")
+    assert f"{checkout.environment}/bin/python -m pip config list shows" in error
+    assert checkout.run().startswith(".venv is half-made")
+
+
+def test_constraints_that_cannot_be_met_are_named(checkout):
+    checkout.python()
+    pip = "echo ERROR: ResolutionImpossible; exit 1"
+    error = checkout.run(fails=True, FAKE_PIP=pip, PIP_CONSTRAINT="/etc/pip/constraint.txt")
+    assert "PIP_CONSTRAINT=/etc/pip/constraint.txt asks for other versions than deeplab2_kmax; try again" in error
+
+
 # --- Interruptions ---
 
 
@@ -446,6 +502,9 @@ def test_ci_tests_the_other_line_where_it_finds_a_python(checkout, own, other):
     assert f"{own[:4]} -m pytest -q tests\n" in alone
     assert "the other line of dependencies was not tested: no Python" in alone.splitlines()[-1]
     assert len(checkout.installs()) == 1
+
+    missing = checkout.run(".ci/run", fails=True, TMPDIR=str(checkout.machine / "gone")).splitlines()[-1]
+    assert missing == f"error: TMPDIR={checkout.machine}/gone: expected a folder that can be written to"
 
     path = checkout.python(f"usr/python{other[:4]}", other)
     both = checkout.run(".ci/run", TMPDIR=str(temporary))

@@ -6,12 +6,14 @@ import importlib
 import importlib.metadata
 import os
 import pathlib
+import pkgutil
 import platform
 import subprocess
 import sys
+import sysconfig
 from typing import Any
 
-from deeplab2_kmax.wording import counted, first_line
+from deeplab2_kmax.wording import counted, first_line, some_of
 
 _PACKAGE = "deeplab2_kmax"
 # What the markers of pyproject.toml choose: before Python 3.12, and from then on.
@@ -42,13 +44,14 @@ def diagnose() -> tuple[str, bool]:
         requirements = []
     lines.append(_line("dependencies", f"{_LINES[sys.version_info >= (3, 12)]}:"))
     found, unmet = _dependencies(requirements)
+    shadowed = _shadowed(sysconfig.get_path("purelib"))
     used, tensorflow_works, devices = _tensorflow()
     unused = _unused_gpus(_gpus_of_machine(), devices) if tensorflow_works else []
-    lines += [*found, *used, *unused]
+    lines += [*found, *shadowed, *used, *unused]
     if unmet:
         quoted = " ".join(f'"{requirement}"' for requirement in unmet)
         lines.append(f"to mend: {sys.executable} -m pip install {quoted}")
-    well = tensorflow_works and not unmet
+    well = tensorflow_works and not unmet and not shadowed
     if not well:
         lines.append("something is missing or does not fit, see above")
     else:
@@ -87,6 +90,29 @@ def _dependencies(requirements: list[str]) -> tuple[list[str], list[str]]:
             lines.append(_line(requirement.name, f"{version} DOES NOT FIT ({asked})"))
             unmet.append(wanted)
     return lines, unmet
+
+
+def _shadowed(installed: str) -> list[str]:
+    """One line for each folder of PYTHONPATH from which Python takes packages that are installed here, too.
+
+    DeepLab2's installation guide puts the folder of a clone of tensorflow/models there, and ROS its own packages.
+
+    Args:
+        installed: the folder of the environment's packages.
+    """
+    lines = []
+    here = set(_packages(installed))
+    for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        names = here.intersection(_packages(folder))
+        if names and not os.path.samefile(folder, installed):
+            taken = f"{some_of(sorted(names), 3)} from {folder}"
+            lines.append(_line("PYTHONPATH", f"{taken} DOES NOT FIT (unset the environment variable PYTHONPATH)"))
+    return lines
+
+
+def _packages(folder: str) -> list[str]:
+    """The names that can be imported from a folder."""
+    return [module.name for module in pkgutil.iter_modules([folder])]
 
 
 def _tensorflow() -> tuple[list[str], bool, int]:

@@ -302,6 +302,23 @@ def test_doctor_compares_what_is_installed_with_what_is_needed(capsys, monkeypat
     assert '-m pip install "no-such-distribution>=1" "Pillow==0.1"\n' in printed
 
 
+def test_doctor_names_packages_that_pythonpath_puts_before_those_of_the_environment(monkeypatch, tmp_path):
+    from deeplab2_kmax.cli import doctor
+
+    monkeypatch.setattr(doctor, "_tensorflow", lambda: (["device              CPU only"], True, 0))
+    (tmp_path / "official").mkdir()
+    for file in ("official/__init__.py", "numpy.py", "mine.py"):
+        (tmp_path / file).touch()
+    installed = os.path.dirname(os.path.dirname(np.__file__))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([installed, str(tmp_path), str(tmp_path / "missing"), ""]))
+    report, well = doctor.diagnose()
+    taken = [line for line in report.splitlines() if line.startswith("PYTHONPATH")]
+    expected = f"numpy, official from {tmp_path} DOES NOT FIT (unset the environment variable PYTHONPATH)"
+    assert taken == [f"PYTHONPATH          {expected}"] and not well
+    monkeypatch.setenv("PYTHONPATH", installed)
+    assert doctor.diagnose()[1]
+
+
 def test_doctor_takes_its_list_from_the_installed_package():
     from deeplab2_kmax.cli import doctor
 
