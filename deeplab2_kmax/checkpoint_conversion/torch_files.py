@@ -14,7 +14,7 @@ import numpy as np
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoint_conversion.safe_pickle import StoredTensor, unpickle
 from deeplab2_kmax.errors import CheckpointError
-from deeplab2_kmax.wording import first_line, some_of
+from deeplab2_kmax.wording import counted, first_line, some_of
 
 # Until version 1.5, PyTorch wrote several pickles one after the other, the first of which is this number.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -83,7 +83,8 @@ def _load(archive: zipfile.ZipFile, root: str, tensor: StoredTensor, order: Lite
     dtype = np.dtype("u2" if widened else storage.code).newbyteorder(order)
     member = archive.getinfo(f"{root}/data/{storage.key}")
     if member.file_size != storage.length * dtype.itemsize:
-        raise ValueError(f"storage {storage.key} has {member.file_size} bytes, expected {storage.length} x {dtype}")
+        size = counted(member.file_size, "byte")
+        raise ValueError(f"storage {storage.key} has {size}, expected {storage.length} x {dtype}")
     # A view beyond its storage would read foreign memory in as_strided, which checks nothing.
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
     if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0 or last >= max(storage.length, 1):

@@ -114,7 +114,7 @@ class RestoreReport:
 
     def in_full(self) -> str:
         """All keys, one on a line: first those that were not loaded, by reason, then those that were."""
-        lines = [f"{self.path}: {len(self.loaded)} variables loaded"]
+        lines = [f"{self.path}: {counted(len(self.loaded), 'variable')} loaded"]
         for what, meaning in {**_NOT_LOADED, "loaded": "assigned from the checkpoint"}.items():
             keys = getattr(self, what)
             lines += ["", f"{len(keys)} {what} ({meaning})", *(f"    {key}" for key in keys)]

@@ -33,7 +33,7 @@ def diagnose() -> tuple[str, bool]:
     """
     lines = [
         _line("python", f"{platform.python_version()} ({sys.executable})"),
-        _line("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"),
+        _line("machine", f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'processor')}"),
     ]
     try:
         lines.append(_line(_PACKAGE, importlib.metadata.version(_PACKAGE)))

@@ -9,6 +9,7 @@ from deeplab2_kmax.input_pipeline import build_dataset, data_errors
 from deeplab2_kmax.input_pipeline.record_order import SHARDS_READ_AT_ONCE
 from deeplab2_kmax.input_pipeline.stage_times import stage_times
 from deeplab2_kmax.protos import dataset_pb2
+from deeplab2_kmax.wording import counted
 
 # Batches before the clock starts. The first one waits for the graph and for the shuffle buffer, and the second one may
 # still: its images are prepared at the same time. `_SECONDS` makes up for whatever is left.
@@ -47,7 +48,8 @@ def input_report(options: dataset_pb2.DatasetOptions, images: int) -> str:
     total = sum(stages.values()) or 1.0
     lines = ["stage      CPU ms an image   share"]
     lines += [f"{name:<9} {1000 * seconds:>16.1f} {seconds / total:>7.0%}" for name, seconds in stages.items()]
-    lines.append(f"\nwhole pipeline: {rate:.1f} images/s; it kept {cores:.1f} of {os.cpu_count()} cores busy")
+    all_cores = counted(os.cpu_count() or 1, "core")
+    lines.append(f"\nwhole pipeline: {rate:.1f} images/s; it kept {cores:.1f} of {all_cores} busy")
     slowest = max(stages, key=lambda name: stages[name])
     lines.append(f"Most time goes to the stage {slowest!r}: to speed it up, {_ADVICE[slowest]}.")
     return "\n".join(lines)

@@ -357,7 +357,7 @@ def _convert_checkpoint(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.wording import counted
 
     done = convert_checkpoint(_loaded_config(options), options.source, options.output)
-    ignored = f"{len(done.ignored)} that are not weights were left out"
+    ignored = f"left out, as no weights: {len(done.ignored)}"
     print(f"{counted(done.converted, 'tensor')} of {options.source} converted; {ignored}")
     print(f"checkpoint: {done.checkpoint}\nits config: {done.config}")
 

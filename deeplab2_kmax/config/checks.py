@@ -15,6 +15,7 @@ from deeplab2_kmax.config.update_rules import update_rule_problems
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, evaluator_pb2, model_pb2, trainer_pb2
+from deeplab2_kmax.wording import counted
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "radam", "lamb")
 LEARNING_POLICIES = ("poly", "cosine")
@@ -102,7 +103,7 @@ def _model_and_data_problems(
     channels = max_deeplab.auxiliary_semantic_head.output_channels
     if channels != classes:
         problems.append(
-            f"{where}.dataset: {options.dataset} has {classes} classes, but"
+            f"{where}.dataset: {options.dataset} has {counted(classes, 'class', 'classes')}, but"
             f" model_options.max_deeplab.auxiliary_semantic_head.output_channels is {channels}"
         )
     stride = max_deeplab.high_resolution_output_stride

@@ -12,6 +12,7 @@ from deeplab2_kmax.config.notes import Note
 from deeplab2_kmax.config.update_rules import DEFAULTS_OF_UPDATE_RULE
 from deeplab2_kmax.datasets import known_datasets, load_dataset
 from deeplab2_kmax.protos import config_pb2, model_pb2
+from deeplab2_kmax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +102,8 @@ def _name_datasets(config: config_pb2.ExperimentOptions) -> list[Note]:
     for field in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(field) and not getattr(config, field).dataset and len(fitting) == 1:
             getattr(config, field).dataset = fitting[0]
-            told = f"{field}.dataset: none is named, and {fitting[0]} has the {classes} classes of the model"
-            notes.append(Note(told))
+            of_the_model = f"{counted(classes, 'class', 'classes')} of the model"
+            notes.append(Note(f"{field}.dataset: none is named, and {fitting[0]} has the {of_the_model}"))
     return notes
 
 

@@ -9,6 +9,7 @@ from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.config.explicit import num_pixel_decoder_stages
 from deeplab2_kmax.config.problems import choice_problems
 from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.wording import counted
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -50,7 +51,7 @@ def _backbone_problems(backbone: model_pb2.ModelOptions.BackboneOptions) -> list
     for name, value in encoder.fields.items():
         if isinstance(value, tuple) and len(getattr(backbone, name)) != len(value):
             got = list(getattr(backbone, name))
-            problems.append(f"{_BACKBONE}.{name}: {backbone.name} needs {len(value)} values, got {got}")
+            problems.append(f"{_BACKBONE}.{name}: {backbone.name} needs {counted(len(value), 'value')}, got {got}")
     of_any_encoder = {name for each in ENCODERS.values() for name in each.fields}
     for field, _ in backbone.ListFields():
         if field.name in of_any_encoder - encoder.fields.keys():
@@ -82,7 +83,7 @@ def _pixel_decoder_problems(max_deeplab: model_pb2.ModelOptions.MaXDeepLabOption
     for name in ("filters", "num_blocks", "block_type"):
         values = list(getattr(decoder, name))
         if len(values) != stages:
-            problems.append(f"{where}.{name}: expected {stages} values {reason}, got {values}")
+            problems.append(f"{where}.{name}: expected {counted(stages, 'value')} {reason}, got {values}")
     for block_type in decoder.block_type:
         problems += choice_problems(f"{where}.block_type", block_type, ("axial", "bottleneck"))
     known = [f"stage{number}" for number in range(1, 6)]

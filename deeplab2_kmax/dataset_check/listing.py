@@ -48,8 +48,8 @@ def sentence_of_labels(report: Report) -> str:
     mean = statistics.fmean(report.things)
     return (
         f"{percent(report.void, report.pixels)} % of the pixels are void, {percent(report.crowd, report.pixels)} %"
-        f" crowd; an image has {min(report.things)} to {max(report.things)} things ({mean:.1f} on average); the largest"
-        f" instance id is {report.largest_instance}, of {descriptor.label_divisor - 1} that label_divisor"
+        f" crowd; an image has {min(report.things)} to {counted(max(report.things), 'thing')} ({mean:.1f} on average);"
+        f" the largest instance id is {report.largest_instance}, of {descriptor.label_divisor - 1} that label_divisor"
         f" {descriptor.label_divisor} allows"
     )
 

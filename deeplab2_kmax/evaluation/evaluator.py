@@ -21,6 +21,7 @@ from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.files import join, write_json
 from deeplab2_kmax.postprocessing import undo_resize
 from deeplab2_kmax.terminal import ERASE_LINE
+from deeplab2_kmax.wording import counted
 
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
 _LABELS = ("panoptic_raw", "semantic_raw")
@@ -204,7 +205,7 @@ class Evaluator(orbit.StandardEvaluator):
         step = int(self._global_step.numpy())
         path = join(self._output_folder, f"metrics-{step}.json")
         write_json(path, quality_json(quality, mean_iou, step=step, images=images, losses=losses))
-        self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {images} images; per class in {path}")
+        self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {counted(images, 'image')}; per class in {path}")
         of_classes = quality.class_scalars() if self._per_class else {}
         return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}
 
@@ -254,4 +255,4 @@ class _Progress:
 
     def _text(self) -> str:
         seconds = max(time.monotonic() - self._start, 1e-9)
-        return f"evaluated {self.images} images in {seconds:.0f} s ({self.images / seconds:.3g} images/s)"
+        return f"evaluated {counted(self.images, 'image')} in {seconds:.0f} s ({self.images / seconds:.3g} images/s)"

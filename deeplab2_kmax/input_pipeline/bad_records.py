@@ -256,7 +256,7 @@ def _explain(shard: str, index: int, check: Callable[[tf.Tensor], tf.Tensor]) ->
         DataError: it can be used.
     """
     region = next(region for number, region in enumerate(regions(shard)) if number == index)
-    where = f"the {region.size} bytes from byte {region.offset} on are left out"
+    where = f"left out: {counted(region.size, 'byte')} from byte {region.offset} on"
     if not region.is_record:
         return f"damaged: no sound record begins here; {where}, which held one record or more"
     serialized = read_record(shard, region)

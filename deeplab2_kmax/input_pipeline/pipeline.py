@@ -14,6 +14,7 @@ from deeplab2_kmax.input_pipeline.record_order import Share, random_orders, read
 from deeplab2_kmax.input_pipeline.samples import evaluation_padding, evaluation_sample, training_sample
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.records.shards import find_shards
+from deeplab2_kmax.wording import counted
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import dataset_pb2
@@ -158,5 +159,6 @@ def _replica_batch_size(settings: PipelineSettings, input_context: tf.distribute
     replicas = input_context.num_replicas_in_sync
     if settings.batch_size % replicas:
         field = f"{'train' if settings.is_training else 'eval'}_dataset_options.batch_size"
-        raise ConfigError(f"{field}: expected a multiple of the {replicas} replicas, got {settings.batch_size}")
+        multiple = f"a multiple of the {counted(replicas, 'replica')}"
+        raise ConfigError(f"{field}: expected {multiple}, got {settings.batch_size}")
     return input_context.get_per_replica_batch_size(settings.batch_size)

@@ -105,7 +105,7 @@ def random_orders(
         count = share.count()
         if not count:
             raise DataError(
-                f"no record for worker {share.worker}: {share.workers} workers share"
+                f"no record for worker {share.worker}: {counted(share.workers, 'worker')} for"
                 f" {counted(len(share.files), 'file')} with too few records, e.g. {share.files[0]}"
             )
         epoch, passed = divmod(first_record, count)

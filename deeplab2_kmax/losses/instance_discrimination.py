@@ -10,6 +10,7 @@ from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses.reduction import EXCLUDED_LOGIT, mean_of_non_zero, sample_pixels
 from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.targets import GroundTruthMasks
+from deeplab2_kmax.wording import counted
 
 # Rows of the matrix of similarities that are held in memory at a time.
 _BLOCK_ROWS = 512
@@ -67,7 +68,7 @@ def _pixel_contrast(features: tf.Tensor, masks: GroundTruthMasks, settings: Loss
     if count > features.shape[1]:
         raise ConfigError(
             "model_options.max_deeplab.instance_discrimination_sample_k: expected at most the"
-            f" {features.shape[1]} pixels of the output, got {count}; the crop is too small for so many"
+            f" {counted(features.shape[1], 'pixel')} of the output, got {count}; the crop is too small for so many"
         )
     if count < features.shape[1]:
         chosen = sample_pixels(masks.pixel_area, masks.pixel_is_labelled, count, settings.instance_sample_temperature)

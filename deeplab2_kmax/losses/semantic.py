@@ -10,6 +10,7 @@ from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.losses.reduction import mean_of_non_zero, sample_pixels
 from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.targets import GroundTruthMasks, strided_downsample
+from deeplab2_kmax.wording import counted
 
 
 def semantic_loss(
@@ -34,7 +35,7 @@ def semantic_loss(
     if logits.shape[3] != settings.num_classes:
         raise ConfigError(
             "model_options.max_deeplab.auxiliary_semantic_head.output_channels: expected the data set's "
-            f"{settings.num_classes} classes, got {logits.shape[3]}"
+            f"{counted(settings.num_classes, 'class', 'classes')}, got {logits.shape[3]}"
         )
     size = logits.shape[1:3]
     shape = [tf.shape(logits)[0], size[0] * size[1]]

@@ -18,6 +18,7 @@ from deeplab2_kmax.losses.settings import LossSettings
 from deeplab2_kmax.losses.slots import SlotTargets, match_slots
 from deeplab2_kmax.losses.targets import GroundTruthMasks, ground_truth_masks
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.wording import counted
 
 # Keys of the model's outputs, as in DeepLab2.
 MASK_LOGITS = "pixel_space_mask_logits"
@@ -119,7 +120,7 @@ class MaskTransformerLoss:
         expected = len(self.settings.thing_class_ids) + len(self.settings.stuff_class_ids) + 1
         if class_logits.shape[2] != expected:
             raise ConfigError(
-                f"{CLASS_LOGITS}: expected {expected} channels (things, stuff and void of the data set), "
+                f"{CLASS_LOGITS}: expected {counted(expected, 'channel')} (things, stuff and void of the data set), "
                 f"got {class_logits.shape[2]}; is the model made for another data set?"
             )
 

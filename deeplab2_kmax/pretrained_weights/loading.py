@@ -16,6 +16,7 @@ from deeplab2_kmax.config.encoders import ENCODERS
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.pretrained_weights.keras_applications import read_keras_application
 from deeplab2_kmax.pretrained_weights.tensorflow_checkpoints import read_checkpoint
+from deeplab2_kmax.wording import counted
 
 _KERAS_FILES = (".h5", ".hdf5")
 # A key within a block of a stage, in the three naming styles of the encoders; the groups are stage and block.
@@ -124,4 +125,4 @@ def _described(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
     if not weights:
         return "no encoder"
     counts = ", ".join(str(len(blocks[stage])) for stage in sorted(blocks))
-    return f"stages of {counts or 'no'} blocks, {weights:,} weights"
+    return f"stages of {counts or 'no'} blocks, {counted(weights, 'weight')}"

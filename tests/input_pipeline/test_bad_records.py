@@ -74,7 +74,7 @@ def test_damaged_files_lose_no_more_than_what_is_damaged(damaged):
     assert names == ["a", "b", "e", "f", "g"]
     assert [each[:2] for each in bad] == [("0", 2), ("0", 3), ("1", 1)]
     assert "checksum of its data is wrong" in bad[0][2]
-    assert "no sound record begins here; the 1680 bytes from byte 5040 on are left out" in bad[1][2]
+    assert "no sound record begins here; left out: 1,680 bytes from byte 5040 on" in bad[1][2]
     assert [count_records(damaged[:-1] + name) for name in "01"] == [6, 2]
 
 
@@ -117,7 +117,7 @@ def test_file_of_something_else_entirely(tmp_path):
     path.write_bytes(os.urandom(3000))
     write(tmp_path / "1", [sound("a")])
     names, bad = evaluate(str(tmp_path / "*"), 1)
-    assert names == ["a"] and bad[0][:2] == ("0", 0) and "the 3000 bytes from byte 0" in bad[0][2]
+    assert names == ["a"] and bad[0][:2] == ("0", 0) and "left out: 3,000 bytes from byte 0" in bad[0][2]
 
 
 def training_batches(path, count, limit, **fields):

@@ -113,5 +113,5 @@ def test_epochs_differ(tmp_path):
 def test_worker_without_any_record(tmp_path):
     share = share_of(paths(tmp_path, (1,)), tf.distribute.InputContext(2, 1, num_replicas_in_sync=2))
     settings = PipelineSettings.from_options(options("x"), is_training=True)
-    with pytest.raises(DataError, match=r"no record for worker 1: 2 workers share 1 file with too few"):
+    with pytest.raises(DataError, match=r"no record for worker 1: 2 workers for 1 file with too few"):
         random_orders(share, settings, seed=1)

@@ -130,7 +130,8 @@ def _panoptic_id(
     counts[segment_class.id] += 1
     if counts[segment_class.id] >= descriptor.label_divisor:
         raise DataError(
-            f"{where} of instance number {instance}: expected at most {descriptor.label_divisor - 1} instances of"
-            f" {segment_class.name!r} an image (label_divisor {descriptor.label_divisor}), got more"
+            f"{where} of instance number {instance}: expected at most"
+            f" {counted(descriptor.label_divisor - 1, 'instance')} of {segment_class.name!r} an image"
+            f" (label_divisor {descriptor.label_divisor}), got more"
         )
     return first_id + counts[segment_class.id]

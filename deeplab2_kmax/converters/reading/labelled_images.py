@@ -14,6 +14,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.converters.reading.images import image_record
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations, read_panoptic_label
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
 
 
 class LabelledImage(NamedTuple):
@@ -93,7 +94,7 @@ def with_panoptic_pngs(
             raise DataError(f"{png_path}: no such file, though {json_path} lists it for {image_path}")
         found.append(LabelledImage(name, image_path, png_path, segments))
     if annotations:
-        logging.warning("%s: left out %d annotations that have no image", json_path, len(annotations))
+        logging.warning("%s: left out %s without an image", json_path, counted(len(annotations), "annotation"))
     return found
 
 

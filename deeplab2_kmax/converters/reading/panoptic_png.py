@@ -117,7 +117,8 @@ def _check_areas(png_path: str, segments: Sequence[dict[str, Any]], areas: dict[
         area = areas.pop(segment["id"], 0)
         if exact and area != segment["area"]:
             raise DataError(
-                f"{png_path}: segment {segment['id']}: expected {segment['area']} pixels as the JSON says, got {area}"
+                f"{png_path}: segment {segment['id']}: expected {counted(segment['area'], 'pixel')} as the JSON"
+                f" says, got {area}"
             )
     for segment_id, area in areas.items():
         pixels = counted(area, "pixel")
@@ -144,8 +145,8 @@ def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: Pan
             instances[segment_class.id] += 1
             if instances[segment_class.id] >= descriptor.label_divisor:
                 raise DataError(
-                    f"{where}: expected at most {descriptor.label_divisor - 1} instances of {segment_class.name!r} "
-                    f"an image (label_divisor {descriptor.label_divisor}), got more"
+                    f"{where}: expected at most {counted(descriptor.label_divisor - 1, 'instance')} of"
+                    f" {segment_class.name!r} an image (label_divisor {descriptor.label_divisor}), got more"
                 )
             panoptic_id += instances[segment_class.id]
         panoptic_ids[segment["id"]] = panoptic_id

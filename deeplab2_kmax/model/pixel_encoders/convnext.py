@@ -20,6 +20,7 @@ from deeplab2_kmax.model.layers.precision import add_float32_weight
 from deeplab2_kmax.model.layers.recomputation import RecomputableLayer
 from deeplab2_kmax.model.layers.regularization import drop_path, linear_keep_prob
 from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.wording import counted
 
 # Factor of the residual branches in a new encoder: so small that a deep network starts almost as the identity.
 _LAYER_SCALE = 1e-6
@@ -194,7 +195,7 @@ class ConvNeXtBlock(RecomputableLayer):
 
     def build(self, input_shape):
         if input_shape[-1] != self.filters:
-            raise ValueError(f"{self.name}: expected {self.filters} channels, got {input_shape[-1]}")
+            raise ValueError(f"{self.name}: expected {counted(self.filters, 'channel')}, got {input_shape[-1]}")
         self.layer_norm.build([None, self.filters])
         self.expansion.build([None, self.filters])
         self.projection.build([None, _EXPANSION * self.filters])

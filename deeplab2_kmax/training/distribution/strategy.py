@@ -90,8 +90,8 @@ def require_batch_size(batch_size: int, strategy: tf.distribute.Strategy, field:
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
         raise ConfigError(
-            f"{field}: expected a multiple of the {replicas} replicas (it counts the images of all of them together),"
-            f" got {batch_size}; {max(1, batch_size // replicas) * replicas} would do"
+            f"{field}: expected a multiple of the {counted(replicas, 'replica')} (it counts the images of all of them"
+            f" together), got {batch_size}; {max(1, batch_size // replicas) * replicas} would do"
         )
 
 
@@ -103,9 +103,10 @@ def require_compilable(strategy: tf.distribute.Strategy) -> None:
     """
     on_cpu = any("CPU" in device for device in strategy.extended.worker_devices)
     if on_cpu and strategy.num_replicas_in_sync > 1:
+        together = counted(strategy.num_replicas_in_sync, "replica")
         raise ConfigError(
-            f"trainer_options.xla: XLA cannot compile what {strategy.num_replicas_in_sync} replicas on CPUs do"
-            " together; use one process, GPUs, or xla: false"
+            f"trainer_options.xla: XLA cannot compile what {together} on CPUs do together;"
+            " use one process, GPUs, or xla: false"
         )
 
 

@@ -75,7 +75,7 @@ def evaluate_continuously(
             say(f"no new checkpoint within {duration(timeout or 0.0)}")
     say(
         f"{counted(new, 'checkpoint')} evaluated"
-        + (f", {known} had their results" if known else "")
+        + (f", results of {known} were there already" if known else "")
         + f"; best: {results.best_in_words()}"
     )
     return figures

@@ -13,6 +13,7 @@ from deeplab2_kmax.model import build_model
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.training.optimizers.param_groups import Group, assign_groups
 from deeplab2_kmax.training.optimizers.settings import SolverSettings
+from deeplab2_kmax.wording import counted
 
 # The short columns come first, so that lines stay readable where the terminal breaks them.
 _HEAD = ("optimizer", "rate", "decays", "shape", "checkpoint key", "variable")
@@ -69,7 +70,7 @@ def _solver(settings: SolverSettings) -> str:
     if settings.decays:
         parts.append(f"weight decay {settings.weight_decay:g}")
     if settings.lookahead_sync_period:
-        parts.append(f"Lookahead every {settings.lookahead_sync_period} steps")
+        parts.append(f"Lookahead every {counted(settings.lookahead_sync_period, 'step')}")
     return ", ".join(parts)
 
 
@@ -89,7 +90,10 @@ def _totals(rows: Sequence[VariableRow]) -> list[str]:
         parts.setdefault(trained, []).append(row)
     parts["that decay"] = [row for row in rows if row.group and row.group.decays]
     return _aligned(
-        [(title, f"{len(of)} variables", f"{sum(row.size for row in of):,} weights") for title, of in parts.items()]
+        [
+            (title, counted(len(of), "variable"), counted(sum(row.size for row in of), "weight"))
+            for title, of in parts.items()
+        ]
     )
 
 

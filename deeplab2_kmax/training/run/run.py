@@ -47,6 +47,7 @@ from deeplab2_kmax.training.step.non_finite import NonFinitePolicy, without_reco
 from deeplab2_kmax.training.step.seeding import Seeding
 from deeplab2_kmax.training.step.step import TrainStep
 from deeplab2_kmax.training.stop_signals import StopSignals
+from deeplab2_kmax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,8 @@ class Run:
         start = time.monotonic()
         model = build_model(self.config)
         seconds = duration(time.monotonic() - start)
-        say(f"model {self.config.model_options.backbone.name} built in {seconds}: {model.count_params():,} weights")
+        weights = counted(model.count_params(), "weight")
+        say(f"model {self.config.model_options.backbone.name} built in {seconds}: {weights}")
         return model
 
     def _build_training_parts(self) -> TrainingParts:

@@ -22,6 +22,7 @@ from deeplab2_kmax.training.distribution.strategy import require_batch_size, req
 from deeplab2_kmax.training.mode import Mode
 from deeplab2_kmax.training.step.accumulation import require_equal_parts
 from deeplab2_kmax.training.step.non_finite import NonFinitePolicy
+from deeplab2_kmax.wording import counted
 
 
 def check_run(config: config_pb2.ExperimentOptions, mode: Mode, folder: str) -> None:
@@ -94,7 +95,7 @@ class _Problems:
             raise self._errors[0]
         if self._errors:
             listing = "\n".join(textwrap.indent(str(error), "    ") for error in self._errors)
-            raise ConfigError(f"{len(self._errors)} things stop this run:\n{listing}")
+            raise ConfigError(f"{counted(len(self._errors), 'thing')} stop this run:\n{listing}")
 
 
 def _unused_fields(config: config_pb2.ExperimentOptions, mode: Mode, folder: str) -> list[str]:

@@ -30,8 +30,8 @@ def require_equal_parts(batch_size: int, replicas: int, parts: int) -> None:
         raise ConfigError(f"{_FIELD}: expected 1 (off) or more, got {parts}")
     if batch_size % (replicas * parts):
         raise ConfigError(
-            f"{_FIELD}: {parts} parts on {counted(replicas, 'replica')} need a train_dataset_options.batch_size that is"
-            f" a multiple of {replicas * parts}, got {batch_size}"
+            f"{_FIELD}: {counted(parts, 'part')} on {counted(replicas, 'replica')} need a"
+            f" train_dataset_options.batch_size that is a multiple of {replicas * parts}, got {batch_size}"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.training.step.step import StepReport, TrainStep
-from deeplab2_kmax.wording import some_of
+from deeplab2_kmax.wording import counted, some_of
 
 # Entry of a training batch: [B] strings.
 RECORD_NAMES = "image_name"
@@ -108,11 +108,11 @@ class NonFinite:
             return ", ".join(terms)
         # The squares of finite gradients may overflow in their sum; then no single gradient is to blame.
         named = f" of {some_of(self.gradients, _NAMED_AT_MOST)}" if self.gradients else ""
-        return f"the gradient ({len(self.gradients)} of {self.weights} weights){named}"
+        return f"the gradient ({len(self.gradients)} of {counted(self.weights, 'weight')}){named}"
 
     def message(self, policy: NonFinitePolicy) -> str:
         """Tells the user what happened and what usually helps."""
-        in_a_row = f" after {policy.in_a_row} such steps in a row" if policy.skips else ""
+        in_a_row = f" after {counted(policy.in_a_row, 'such step')} in a row" if policy.skips else ""
         records = f" Records: {some_of(self.records, _RECORDS_AT_MOST)}." if self.records else ""
         return (
             f"training stopped at step {self.step}{in_a_row}: not finite: {self.culprits}.{records} No weight was"

@@ -94,7 +94,7 @@ def _set_top(page: Page, grid: Grid, views: ClusterViews, numbers: ClusterNumber
     x, y = grid.table
     page.text(x, y - 10, "Clusters", 15, weight="bold")
     used = int(numbers.in_use[-1])
-    page.text(x + 76, y - 10, f"{used} of {views.num_clusters} own pixels in the end", 13, GREY)
+    page.text(x + 76, y - 10, f"with pixels in the end: {used} of {views.num_clusters}", 13, GREY)
     _set_table(page, grid, views, numbers.shares[-1], colors)
 
 
@@ -127,7 +127,7 @@ def _set_table(page: Page, grid: Grid, views: ClusterViews, shares: np.ndarray, 
     if len(shown) < len(order):
         rest = order[len(shown) :]
         middle = y + 13 + len(shown) * _TABLE_ROW
-        text = f"and {len(rest)} smaller ones, together {_percent(shares[rest].sum())}"
+        text = f"and {counted(len(rest), 'smaller one')}, together {_percent(shares[rest].sum())}"
         page.text(x + 62, middle, text, 13, GREY, va="center_baseline")
 
 

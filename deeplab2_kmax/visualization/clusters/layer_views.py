@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
 
 if TYPE_CHECKING:
     from deeplab2_kmax.datasets import DatasetDescriptor
@@ -87,10 +88,12 @@ class ClusterViews:
 
     def __post_init__(self):
         if len(self.layers) < 2:
-            raise DataError(f"expected at least one decoder layer and the final masks, got {len(self.layers)} views")
+            got = counted(len(self.layers), "view")
+            raise DataError(f"expected at least one decoder layer and the final masks, got {got}")
         counts = {view.name: view.assignment.shape[-1] for view in self.layers}
         if set(counts.values()) != {len(self.class_names)}:
-            raise DataError(f"expected {len(self.class_names)} clusters (one a class name) everywhere, got {counts}")
+            expected = counted(len(self.class_names), "cluster")
+            raise DataError(f"expected {expected} (one a class name) everywhere, got {counts}")
 
     @property
     def num_clusters(self) -> int:

@@ -108,7 +108,9 @@ def test_another_process_goes_on_where_one_stopped(a_run, capsys):
     third = Run(a_run.folder)
     assert third.evaluate_all(last_step=20)[PQ] == 0.25
     assert third.evaluated == []
-    assert "0 checkpoints evaluated, 2 had their results; best: PQ 50.00 at step 10" in capsys.readouterr().out
+    assert (
+        "0 checkpoints evaluated, results of 2 were there already; best: PQ 50.00 at step 10" in capsys.readouterr().out
+    )
 
 
 def test_a_checkpoint_written_anew_counts_as_another_only_if_it_differs(a_run):
