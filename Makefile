@@ -4,14 +4,19 @@
 # make install, make lint, make clean
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the place of the environment (.venv). It is made once:
-# make_environment.sh sees whether it fits, mends it, and says what is wrong.
+# make_environment.sh sees whether it fits, mends it, and says what is wrong. JOBS=1 tests in one process instead of two,
+# each of which comes to need 7 GB of memory.
 PYTHON ?=
+JOBS ?= 2
 override VENV := $(or $(VENV),.venv)
 export PYTHON VENV
 # Packages that a user has put there for another Python would take the place of the environment's.
 unexport PYTHONPATH PYTHONHOME
 # In quotes if there are spaces in it.
 BIN := $(if $(word 2,$(VENV)),"$(VENV)/bin",$(VENV)/bin)
+
+# By files, because the tests of one file share what it has built.
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 # What the demo draws, trains, and where its results go. With FAST=1 they go elsewhere. SEED gives other initial weights
 # and another order of the images.
@@ -59,11 +64,11 @@ demo: environment
 	@echo 'Your own pictures and classes: docs/your_own_dataset.md'
 
 test: environment lint
-	$(BIN)/python -m pytest -q tests
+	$(PYTEST) tests
 	@echo 'Next: $(BIN)/python -m pytest -q tests/losses    # the tests of one part; CONTRIBUTING.md tells more'
 
 test-core: environment
-	$(BIN)/python -m pytest -q $(CORE)
+	$(PYTEST) $(CORE)
 
 lint: environment
 	$(BIN)/ruff check .

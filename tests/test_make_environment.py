@@ -499,7 +499,7 @@ def test_ci_tests_the_other_line_where_it_finds_a_python(checkout, own, other):
     temporary = checkout.machine / "temporary"
     temporary.mkdir()
     alone = checkout.run(".ci/run", TMPDIR=str(temporary))
-    assert f"{own[:4]} -m pytest -q tests\n" in alone
+    assert f"{own[:4]} -m pytest -q -n 2 --dist loadfile tests\n" in alone
     assert "the other line of dependencies was not tested: no Python" in alone.splitlines()[-1]
     assert len(checkout.installs()) == 1
 
@@ -508,7 +508,7 @@ def test_ci_tests_the_other_line_where_it_finds_a_python(checkout, own, other):
 
     path = checkout.python(f"usr/python{other[:4]}", other)
     both = checkout.run(".ci/run", TMPDIR=str(temporary))
-    assert f"{other[:4]} -m pytest -q tests/config " in both
+    assert f"{other[:4]} -m pytest -q -n 2 --dist loadfile tests/config " in both
     assert f"make test-core with {path}" in both.splitlines()[-1]
     assert len(checkout.installs()) == 1
     assert not list(temporary.iterdir())  # Nothing is left outside of the checkout.
