@@ -2,6 +2,11 @@
 
 import os
 import pathlib
+import signal
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and some test what it does.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -9,6 +14,13 @@ import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 pytest_plugins = ["helpers.exported_model"]
+# They take longest. If they came last, one process would run them while the other has nothing left to do.
+FIRST = ("your_own_dataset", "training")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], len(FIRST)))
 
 
 @pytest.fixture(scope="session")
