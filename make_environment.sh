@@ -274,8 +274,8 @@ install() {
     mkdir -p "$folder/tmp" && export TMPDIR="$folder/tmp"
     [ $mend = update ] || "$base" -m venv "$folder" >>"$log" 2>&1 || explain_failure "python -m venv"
     echo "*" >"$folder/.gitignore" # For git, and for ruff, which passes over what git ignores.
-    # Older than 21.3, pip does not install a checkout that it knows by a pyproject.toml such that edits take effect.
-    pip_install "pip>=21.3" && pip_install -e ".[dev]" || explain_failure pip
+    # Older ones, as Python 3.9 and 3.10 bring them, can search for half an hour for versions that fit together.
+    pip_install "pip>=23.1" && pip_install -e ".[dev]" || explain_failure pip
     rm -rf "$folder/tmp"
     [ -e "$folder/bin/deeplab2-kmax" ] ||
         fail "pip has put the packages elsewhere, or has left some out. $folder/bin/python -m pip config list shows what" \
