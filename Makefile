@@ -1,6 +1,6 @@
 # make demo      install, draw the shapes data, train, evaluate, export, predict; FAST=1: in less time, not as well
 # make test      install, lint, check types, test
-# make test-core install, then the tests that show a line of dependencies at work
+# make test-core install, lint, check types, then the tests that show a line of dependencies at work
 # make install, make lint, make clean
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the place of the environment (.venv). It is made once:
@@ -67,7 +67,7 @@ test: environment lint
 	$(PYTEST) tests
 	@echo 'Next: $(BIN)/python -m pytest -q tests/losses    # the tests of one part; CONTRIBUTING.md tells more'
 
-test-core: environment
+test-core: environment lint
 	$(PYTEST) $(CORE)
 
 lint: environment

@@ -25,8 +25,9 @@ _VARIABLE = "TF_USE_LEGACY_KERAS"
 # The values that TensorFlow takes for yes.
 _YES = ("1", "true", "True")
 
-# A field of a message, as `DESCRIPTOR.fields` has it. Its types are others on each line: on the second, protobuf's own
-# classes come in two kinds.
+# The kind of a message, as `DESCRIPTOR` has it, and a field, as in `DESCRIPTOR.fields`. Their types are others on each
+# line: on the second, protobuf's own classes come in two kinds.
+MessageKind = Any
 Field = Any
 
 

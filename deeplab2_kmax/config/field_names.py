@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.descriptor import EnumDescriptor
 
 from deeplab2_kmax.config import input_size
+from deeplab2_kmax.dependency_lines import MessageKind
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.wording import did_you_mean, similar, some_of
 
@@ -21,7 +22,7 @@ _OTHER_FAMILIES = (
 _INPUT_SIZE = "it is no field but an override, which sets several fields: --override=input_size=641,641"
 
 
-def unknown_field(message: Descriptor, name: str) -> str:
+def unknown_field(message: MessageKind, name: str) -> str:
     """Says that a message has no field `name`, and what the user may have meant.
 
     That is the field of this name of another message, by its path; else the field with the most similar name, of this
@@ -56,7 +57,7 @@ def _paths() -> dict[str, list[str]]:
     return paths
 
 
-def _walk(message: Descriptor, prefix: str) -> Iterator[str]:
+def _walk(message: MessageKind, prefix: str) -> Iterator[str]:
     for field in message.fields:
         if field.name in _OTHER_FAMILIES:
             continue
