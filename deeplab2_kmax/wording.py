@@ -36,6 +36,11 @@ def some_of(names: Iterable[object], at_most: int, separator: str = ", ") -> str
     return f"{separator.join(named[:at_most])}{before_rest}and {more} more"
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text itself, or its start and "..." where it has more than `longest` letters."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
 def similar(name: str, names: Iterable[str], at_most: int = 1) -> list[str]:
     """The names that somebody who typed `name` may have meant, the most similar first.
 

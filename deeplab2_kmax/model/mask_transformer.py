@@ -17,6 +17,7 @@ from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.outputs import Intermediates, layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.pixel_decoder import PixelDecoder
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
+from deeplab2_kmax.model.summary import Summary
 from deeplab2_kmax.model.transformer_decoder import DecoderState, TransformerDecoder
 
 
@@ -38,7 +39,7 @@ class _Features(NamedTuple):
     prediction: Prediction
 
 
-class MaskTransformer(tf.keras.Model):
+class MaskTransformer(Summary, tf.keras.Model):
     """Predicts the masks and classes of cluster centers from images.
 
     `model(images, training=False)` takes float32 RGB [B, H, W, 3] in 0 .. 255 and returns a dict of float32 tensors;

@@ -16,6 +16,7 @@ from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.layers.precision import as_float32
 from deeplab2_kmax.model.outputs import Intermediates, layer_intermediates, model_outputs, prediction_outputs
 from deeplab2_kmax.model.semantic_branch import SemanticDecoder
+from deeplab2_kmax.model.summary import Summary
 from deeplab2_kmax.model.transformer_decoder import DecoderLayer, DecoderState
 
 
@@ -37,7 +38,7 @@ class _Features(NamedTuple):
     prediction: Prediction
 
 
-class DualPathTransformer(tf.keras.Model):
+class DualPathTransformer(Summary, tf.keras.Model):
     """Predicts the masks and classes of cluster centers from images.
 
     Inputs and outputs are those of `MaskTransformer`, without `auxiliary_outputs_pred`: only the final prediction is
