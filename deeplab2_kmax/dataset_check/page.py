@@ -24,19 +24,29 @@ h2 { margin-top: 2em; border-top: 1px solid #e3e5e9; padding-top: .8em }
 .verdict { padding: .5em .9em; border-radius: 6px; display: inline-block }
 .good { background: #e4f4e6 }
 .bad { background: #fbe3e1 }
+/* Where a long class name makes a table wider than a narrow screen, the table is scrolled, not the page. */
+.table { overflow-x: auto }
 table { border-collapse: collapse }
 th, td { padding: .15em .9em .15em 0; text-align: left }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px; vertical-align: -.15em }
-.bar { display: inline-block; height: .6em; border-radius: 2px }
+.bar { display: inline-block; height: .6em; border-radius: 2px; width: calc(200px * var(--share)) }
 .error b { color: #b3261e }
 .warning b { color: #8a5a00 }
-li { overflow-wrap: anywhere }
+h2, p, li { overflow-wrap: anywhere }
 .samples { display: flex; flex-wrap: wrap; gap: 14px }
-figure { margin: 0 }
-figure img { border-radius: 4px; display: block }
+figure { margin: 0; max-width: 100% }
+figure img { border-radius: 4px; display: block; max-width: 100%; height: auto }
 figcaption { color: #69707d; font-size: 12px; max-width: 540px; overflow-wrap: anywhere }
 .faulty figcaption { color: #b3261e }
+/* On a phone the figures of the table have the room. */
+@media (max-width: 640px) {
+body { margin: 1em auto }
+ul { padding-left: 1.2em }
+table { font-size: 13px }
+th, td { padding-right: .6em }
+.bar { width: calc(40px * var(--share)) }
+}
 """
 
 
@@ -49,8 +59,10 @@ def html_page(reports: Sequence[Report], samples: Sequence[Sequence[Sample]]) ->
     ]
     for report, pictures in zip(reports, samples):
         body += [*_section(report), *_figures(pictures)]
-    head = f'<meta charset="utf-8"><title>Data set check</title><style>{_STYLE}</style>'
-    return f"<!DOCTYPE html>\n<html><head>{head}</head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    # Without the viewport, a phone lays the page out for a wide screen and shows it shrunk.
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">{viewport}<title>Data set check</title><style>{_STYLE}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
 
 
 def _section(report: Report) -> Iterator[str]:
@@ -70,21 +82,21 @@ def _section(report: Report) -> Iterator[str]:
 def _classes(report: Report) -> Iterator[str]:
     """The table of the classes, with a bar for the pixels of each."""
     yield (
-        '<table><tr><th>class</th><th class="n">id</th><th>kind</th><th class="n">images</th>'
+        '<div class="table"><table><tr><th>class</th><th class="n">id</th><th>kind</th><th class="n">images</th>'
         '<th class="n">segments</th><th class="n">pixels</th><th></th></tr>'
     )
     largest = max(count.pixels for count in report.classes.values()) or 1
     for c in report.descriptor.classes:
         count = report.classes[c.id]
         color = "#{:02x}{:02x}{:02x}".format(*c.color)
-        bar = f"background:{color};width:{200 * count.pixels / largest:.0f}px"
+        bar = f"background:{color};--share:{count.pixels / largest:.3f}"
         yield (
             f'<tr><td><span class="swatch" style="background:{color}"></span> {html.escape(c.name)}</td>'
             f'<td class="n">{c.id}</td><td>{"thing" if c.is_thing else "stuff"}</td><td class="n">{count.images}</td>'
             f'<td class="n">{count.segments}</td><td class="n">{percent(count.pixels, report.pixels)} %</td>'
             f'<td><span class="bar" style="{bar}"></span></td></tr>'
         )
-    yield "</table>"
+    yield "</table></div>"
 
 
 def _figures(samples: Sequence[Sample]) -> Iterator[str]:
@@ -96,8 +108,10 @@ def _figures(samples: Sequence[Sample]) -> Iterator[str]:
     for sample in samples:
         height, width = sample.pixels.shape[:2]
         caption = html.escape(describe(sample.place, sample.name))
+        name = sample.name or "an image without a name"
+        shown = html.escape(f"{name}; to its right the same image, tinted by its label: {sample.contents}")
         yield (
-            f'<figure class="{"faulty" if sample.is_faulty else "sound"}"><img width="{width}" height="{height}" alt=""'
-            f' src="{as_data_url(sample.pixels)}"><figcaption>{caption}</figcaption></figure>'
+            f'<figure class="{"faulty" if sample.is_faulty else "sound"}"><img width="{width}" height="{height}"'
+            f' alt="{shown}" src="{as_data_url(sample.pixels)}"><figcaption>{caption}</figcaption></figure>'
         )
     yield "</div>"

@@ -30,12 +30,14 @@ class Sample(NamedTuple):
         place: where the record is.
         name: the name of its image.
         is_faulty: whether it has a fault.
+        contents: what the label holds, in words.
         pixels: uint8 RGB [height, width, 3], the image on the left, the image tinted by its label on the right.
     """
 
     place: Place
     name: str
     is_faulty: bool
+    contents: str
     pixels: np.ndarray
 
 
@@ -49,8 +51,27 @@ def draw_samples(report: Report, count: int) -> list[Sample]:
         content = read_content(read_record(place), has_labels=True)
         if content.image is not None and content.label is not None and content.image.shape[:2] == content.label.shape:
             pixels = beside(content.image, content.label, report.descriptor)
-            samples.append(Sample(place, content.name, place in faulty, pixels))
+            contents = in_words(content.label, report.descriptor)
+            samples.append(Sample(place, content.name, place in faulty, contents, pixels))
     return samples
+
+
+def in_words(label: np.ndarray, descriptor: DatasetDescriptor) -> str:
+    """What a label holds, for those who cannot see its picture: "circle, sky, void".
+
+    Args:
+        label: integer panoptic ids [height, width].
+        descriptor: the classes.
+
+    Returns:
+        Names of classes in the order of their ids, then the ids of classes that do not exist, then void.
+    """
+    class_ids = [int(class_id) for class_id in np.unique(label // descriptor.label_divisor)]
+    names = [descriptor.by_id[class_id].name for class_id in class_ids if class_id in descriptor.by_id]
+    void = descriptor.ignore_label in class_ids
+    unknown = [i for i in class_ids if i not in descriptor.by_id and i != descriptor.ignore_label]
+    names += [f"class id {class_id}, which does not exist" for class_id in unknown]
+    return ", ".join([*names, *(["void"] if void else [])])
 
 
 def spread(items: Sequence[Place], count: int) -> list[Place]:
