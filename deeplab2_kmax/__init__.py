@@ -19,11 +19,13 @@ import importlib as _importlib
 import os as _os
 
 from deeplab2_kmax.dependency_lines import use_keras_2 as _use_keras_2
+from deeplab2_kmax.terminal import quiet_imports as _quiet_imports
 from deeplab2_kmax.version import __version__
 
 # By itself, TensorFlow uses oneDNN's kernels only on CPUs with AVX-512. With AVX2 too they are several times faster
 # than TensorFlow's own, above all for gradients of convolutions. This has to be set before TensorFlow is imported.
 _os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+_quiet_imports()
 _use_keras_2()
 
 # Public name -> module that defines it. A module is imported when its name is first used, so that importing the

@@ -13,20 +13,36 @@ NOTE = "note: "
 WARNING = "warning: "
 # Level of logging, the highest first -> what stands before such messages.
 _PREFIXES = {logging.ERROR: "error: ", logging.WARNING: WARNING, 0: NOTE}
+# TensorFlow's C++ code says nothing below this level: 1 hides notes, 2 warnings too, 3 errors too.
+_LEVEL_VARIABLE, _SILENT = "TF_CPP_MIN_LOG_LEVEL", "3"
 # Goes back to the start of the line and clears it.
 ERASE_LINE = "\r\x1b[K"
 
 
-def quiet_libraries() -> None:
-    """Hides TensorFlow's start-up notices, unless the user has set TF_CPP_MIN_LOG_LEVEL.
+def quiet_imports() -> bool:
+    """Hides what libraries say on stderr when they are imported, unless the user has set TF_CPP_MIN_LOG_LEVEL.
 
-    It has to be called before TensorFlow is imported.
+    TensorFlow reads the level once, when it is imported, so it may not have been imported before. The level below would
+    still show that its CUDA plugins are registered twice, which it calls errors. What fails raises an exception, which
+    no level hides.
+
+    Returns:
+        Whether the user leaves the choice to us.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+    if os.environ.setdefault(_LEVEL_VARIABLE, _SILENT) != _SILENT:
+        return False
+    # It says how long Google will support the version of Python.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
+    return True
+
+
+def quiet_libraries() -> None:
+    """Hides TensorFlow's warnings in a program of ours, and what libraries say when they are imported.
+
+    It has to be called before TensorFlow is imported; see `quiet_imports`.
+    """
+    if quiet_imports():
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 class OurFormatter(logging.Formatter):
