@@ -6,6 +6,7 @@ from typing import Any
 
 from deeplab2_kmax.evaluation.mean_iou import MeanIoUResult
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQualityResult
+from deeplab2_kmax.wording import counted, shortened, wrapped
 
 # Leaves room for seven columns of figures in 80 columns.
 _NAME_WIDTH = 27
@@ -18,7 +19,8 @@ def quality_table(
 
     Args:
         quality: panoptic quality of a data set.
-        mean_iou: adds a line with the mean IoU, and with `per_class` a column with that of each class.
+        mean_iou: adds a line with the mean IoU, and with `per_class` a column with that of each class. Where it is the
+            mean of another number of classes than panoptic quality, a foot line says why.
         per_class: adds a line for each class that occurs.
 
     Returns:
@@ -31,9 +33,20 @@ def quality_table(
     if per_class:
         lines += ["", *_class_lines(quality, mean_iou)]
     if mean_iou is not None:
-        classes = str(int(mean_iou.occurs.sum()))
-        lines += ["", _row("mean IoU", _percent(mean_iou.mean), "", "", classes)]
+        of_pixels, of_segments = int(mean_iou.occurs.sum()), quality.all.classes
+        lines += ["", _row("mean IoU", _percent(mean_iou.mean), "", "", str(of_pixels))]
+        if of_pixels != of_segments:
+            lines += ["", _why_classes_differ(of_segments, of_pixels)]
     return "\n".join(lines)
+
+
+def _why_classes_differ(of_segments: int, of_pixels: int) -> str:
+    """Why mean IoU is the mean of another number of classes than panoptic quality."""
+    return wrapped(
+        f"PQ is the mean of {counted(of_segments, 'class', 'classes')}: those with a segment in the labels or the"
+        f" panoptic maps. mean IoU is the mean of {counted(of_pixels, 'class', 'classes')}: those with a pixel in the"
+        " labels or the semantic maps, which name a class even where the panoptic maps are void for lack of confidence."
+    )
 
 
 def _class_lines(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None) -> list[str]:
@@ -49,8 +62,7 @@ def _class_lines(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None)
 
 def _row(name: str, *cells: str) -> str:
     """A line of the table: a name, cut to its column, and cells aligned to the right."""
-    if len(name) >= _NAME_WIDTH:
-        name = name[: _NAME_WIDTH - 4] + "..."
+    name = shortened(name, _NAME_WIDTH - 1)
     # The last columns are one narrower than the first four, so that all seven fit into 80.
     return f"{name:<{_NAME_WIDTH}}" + "".join(f"{cell:>{8 if number < 4 else 7}}" for number, cell in enumerate(cells))
 

@@ -34,6 +34,21 @@ def test_table(results):
     assert len(report.quality_table(*results).split("\n")) == 7
 
 
+def test_the_foot_says_why_the_numbers_of_classes_differ():
+    dataset = load_dataset("shapes")
+    quality, mean_iou = PanopticQuality(dataset), MeanIoU(dataset)
+    sky = np.full((4, 4), 5)
+    # Stray pixels of three more classes, where the panoptic map is void.
+    stray = np.array([[1, 2, 3, 5]] * 4)
+    quality.update(sky * 256, np.where(stray == 5, sky * 256, 0))
+    mean_iou.update(sky, stray)
+    table = report.quality_table(quality.result(), mean_iou.result())
+    foot = " ".join(table.split("\n\n")[-1].split())
+    assert foot.startswith("PQ is the mean of 1 class: those with a segment")
+    assert "mean IoU is the mean of 4 classes: those with a pixel" in foot
+    assert max(map(len, table.split("\n"))) <= 80
+
+
 def test_json(results, tmp_path):
     path = tmp_path / "new" / "results.json"
     write_json(path, report.quality_json(*results, step=20))
