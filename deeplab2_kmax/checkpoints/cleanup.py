@@ -19,6 +19,7 @@ from deeplab2_kmax.checkpoints.integrity import (
     step_in_name,
 )
 from deeplab2_kmax.terminal import say
+from deeplab2_kmax.wording import wrapped
 
 # Temporary files of TensorFlow, and those with a fixed name that earlier versions of this package wrote.
 _TEMPORARY = re.compile(r"ckpt-\d+_temp|checkpoint\.tmp[0-9a-f]{32}|checkpoint\.part")
@@ -58,7 +59,8 @@ def clear_leftovers(folder: str) -> None:
         else:
             files.remove(path)
     if removed:
-        say(f"removed what an interrupted write of a checkpoint left behind: {', '.join(removed)}")
+        names = ", ".join(removed)
+        say(wrapped(f"removed what an interrupted write of a checkpoint left behind: {names}", indent="    "))
 
 
 def can_be_opened(prefix: str) -> bool:

@@ -8,6 +8,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.dataset_check import Limits, Report, check_experiment, check_records
 from deeplab2_kmax.dataset_check.listing import report_lines, verdict
 from deeplab2_kmax.errors import UserError
+from deeplab2_kmax.wording import wrapped
 
 _SAMPLES = 12
 
@@ -46,7 +47,7 @@ def tell(reports: Sequence[Report], html: str | None, say: Callable[[str], None]
         say("")
     if html:
         _write_page(reports, html)
-        say(f"page with samples: {html}")
+        say(wrapped(f"page with samples: {html}", indent="  "))
     say(verdict(reports))
     return 0 if all(report.can_train for report in reports) else 1
 

@@ -13,8 +13,11 @@ from deeplab2_kmax.datasets.segment_colors import ids_to_colors
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
 from deeplab2_kmax.serving.reading import read_image
 from deeplab2_kmax.visualization import display_scale
+from deeplab2_kmax.wording import shortened
 
 OVERLAY, PANOPTIC, SEGMENTS = "_overlay.png", "_panoptic.png", "_segments.json"
+# Leaves room for the other columns of the table in 80 columns.
+_LONGEST_NAME = 37
 
 
 def predict_file(predictor: Predictor, image: str, folder: str, name: str, keep: Iterable[str] = ()) -> Prediction:
@@ -52,13 +55,14 @@ def segment_table(prediction: Prediction) -> str:
     """The segments as a table of text, largest first."""
     if not prediction.segments:
         return "  no segments: no mask is above the confidence thresholds"
-    width = max(len("class"), *(len(segment.class_name) for segment in prediction.segments))
+    names = [shortened(segment.class_name, _LONGEST_NAME) for segment in prediction.segments]
+    width = max(len("class"), *map(len, names))
     pixels = prediction.panoptic_map.size
     lines = [f"  {'class':{width}}  kind   score     area   share        id"]
-    for segment in prediction.segments:
+    for name, segment in zip(names, prediction.segments):
         kind = "thing" if segment.is_thing else "stuff"
         lines.append(
-            f"  {segment.class_name:{width}}  {kind}  {segment.score:5.3f} {segment.area:8d}"
+            f"  {name:{width}}  {kind}  {segment.score:5.3f} {segment.area:8d}"
             f"  {segment.area / pixels:6.1%}  {segment.id:8d}"
         )
     return "\n".join(lines)

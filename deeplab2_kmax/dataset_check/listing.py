@@ -7,30 +7,36 @@ from collections.abc import Iterator, Sequence
 
 from deeplab2_kmax.dataset_check.faults import Fault, FaultKind
 from deeplab2_kmax.dataset_check.report import Report
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.wording import counted, shortened, wrapped
 
 # How many faults of one kind are shown; where all records have a fault, there is one for each record.
 _MOST_OF_A_KIND = 5
+# Leaves room for the other columns of the table in 80 columns.
+_LONGEST_NAME = 33
 
 
 def report_lines(report: Report, most_of_a_kind: int = _MOST_OF_A_KIND) -> Iterator[str]:
-    """The content of a split, class by class, and then its faults, up to `most_of_a_kind` of each kind."""
-    yield f"{report.title}: {sentence_of_contents(report)}"
+    """The content of a split, class by class, and then its faults, up to `most_of_a_kind` of each kind.
+
+    Texts have several lines where they would be wider than a terminal.
+    """
+    yield wrapped(f"{report.title}: {sentence_of_contents(report)}", indent="  ")
     if report.labelled:
-        yield f"  {sentence_of_labels(report)}"
+        yield wrapped(sentence_of_labels(report), prefix="  ")
         yield ""
-        width = max(len("class"), *(len(c.name) for c in report.descriptor.classes))
+        names = {c.id: shortened(c.name, _LONGEST_NAME) for c in report.descriptor.classes}
+        width = max(len("class"), *map(len, names.values()))
         yield f"  {'class':{width}}  {'id':>5}  kind   {'images':>8}  {'segments':>9}  {'pixels':>8}"
         for c in report.descriptor.classes:
             count = report.classes[c.id]
             share = f"{percent(count.pixels, report.pixels)} %"
-            thing_or_stuff = "thing" if c.is_thing else "stuff"
-            yield f"  {c.name:{width}}  {c.id:>5}  {thing_or_stuff}  {count.images:>8}  {count.segments:>9}  {share:>8}"
+            start = f"  {names[c.id]:{width}}  {c.id:>5}  {'thing' if c.is_thing else 'stuff'}"
+            yield f"{start}  {count.images:>8}  {count.segments:>9}  {share:>8}"
     for kind, faults in by_kind(report).items():
         yield ""
-        yield f"  {severity(kind)}: {kind.value} ({len(faults)})"
+        yield wrapped(f"  {severity(kind)}: {kind.value} ({len(faults)})")
         for fault in faults[:most_of_a_kind]:
-            yield f"    {fault.text}"
+            yield wrapped(f"    {fault.text}")
         if len(faults) > most_of_a_kind:
             yield f"    ... and {len(faults) - most_of_a_kind} more of this kind"
 

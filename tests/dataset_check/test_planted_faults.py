@@ -151,7 +151,15 @@ def _write(path, records):
 def _check(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         command.main(["check-dataset", *map(str, arguments)])
-    return ended.value.code, capsys.readouterr().out
+    said = capsys.readouterr().out
+    # A path that is longer than a terminal is wide has a line for itself.
+    assert not [line for line in said.splitlines() if len(line) > 80 and " " in line.strip()]
+    # A long text goes on in lines that are indented further than its first.
+    return ended.value.code, re.sub(r"\n {6}(?=\S)", " ", said)
+
+
+def _flat(said):
+    return " ".join(said.split())
 
 
 def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
@@ -173,8 +181,8 @@ def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
         else:
             assert expected.format(shard=shard) in " ".join(lines), (index, lines)
     assert f"{damaged}, record 1: the file is damaged here" in said
-    assert "the largest instance id is 15, the last that label_divisor 16 allows" in said
-    assert "17 records in 2 files, 12 of them with a label" in said
+    assert "the largest instance id is 15, the last that label_divisor 16 allows" in _flat(said)
+    assert "17 records in 2 files, 12 of them with a label" in _flat(said)
     assert re.search(r"car +1 +thing +11 +22 ", said)
     assert re.search(r"training cannot start: \d+ errors, \d+ warnings\n$", said)
 
@@ -185,6 +193,12 @@ def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
     assert pictures
     for picture in pictures:
         assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (540, 180)
+    # A page that a phone can show, and that can be read aloud.
+    assert '<meta name="viewport" content="width=device-width' in page and '<html lang="en">' in page
+    described = re.findall(r"<img [^>]*alt=\"([^\"]+)\"", page)
+    assert len(described) == page.count("<img") == len(pictures)
+    tinted = "to its right the same image, tinted by its label"
+    assert f"beyond; {tinted}: car, road, class id 3, which does not exist" in described
 
 
 def test_training_can_start_where_nothing_is_wrong(tmp_path, descriptor, capsys):
@@ -192,7 +206,7 @@ def test_training_can_start_where_nothing_is_wrong(tmp_path, descriptor, capsys)
     status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "good*")
     assert status == 0
     assert "training can start: no errors, 0 warnings in 40 records" in said
-    assert "16.7 % of the pixels are void, 16.7 % crowd; an image has 2 to 2 things (2.0 on average)" in said
+    assert "16.7 % of the pixels are void, 16.7 % crowd; an image has 2 to 2 things (2.0 on average)" in _flat(said)
     assert re.search(r"car +1 +thing +40 +120 +50.0 %", said)
     assert re.search(r"sea +4 +stuff +40 +40 +16.7 %", said)
 
@@ -201,7 +215,7 @@ def test_labels_of_another_divisor_and_absent_classes_are_told(tmp_path, descrip
     _write(tmp_path / "a.tfrecord", [_record(f"image{n}", _label(257, 258, 512)) for n in range(12)])
     status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "a*")
     assert status == 1
-    assert "the descriptor has label_divisor 16, which some labels do not fit; all of them fit 256" in said
+    assert "the descriptor has label_divisor 16, which some labels do not fit; all of them fit 256" in _flat(said)
     assert "no image has 'car', 'road', 'sea'" in said
     assert "... and 19 more of this kind" in said
 

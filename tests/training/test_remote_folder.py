@@ -103,4 +103,4 @@ def test_a_run_leaves_everything_in_its_folder_and_goes_on_from_there(tmp_path, 
     assert run(config, "train_and_eval", remote).keys() == figures.keys()
     said = capsys.readouterr().out
     assert f"resumed from {folder}/ckpt-2 at step 2" in said
-    assert f"experiment {NAME!r} in {folder};" in said
+    assert f"experiment {NAME!r}: 1 replica on CPU:0\nfolder: {folder}\n" in said

@@ -76,7 +76,7 @@ def evaluate_continuously(
     say(
         f"{counted(new, 'checkpoint')} evaluated"
         + (f", results of {known} were there already" if known else "")
-        + f"; best: {results.best_in_words()}"
+        + f"\nbest: {results.best_in_words()}"
     )
     return figures
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from deeplab2_kmax.losses.total import TOTAL
 from deeplab2_kmax.terminal import ERASE_LINE, say, say_note
 from deeplab2_kmax.training.reporting.step_clock import LoopTimes, StepClock
-from deeplab2_kmax.wording import counted, some_of
+from deeplab2_kmax.wording import WIDTH, counted, some_of
 
 _LOSS_PREFIX = "losses/train_"
 SKIPPED_STEPS = "skipped_steps"
@@ -33,7 +33,7 @@ _NAMED_AT_MOST = 5
 _PULSE_TERMINAL = 1.0
 _PULSE_LOG = 60.0
 # Columns of a line in a log file.
-_LOG_WIDTH = 120
+_LOG_WIDTH = WIDTH
 _INDENT = "    "
 
 
@@ -142,7 +142,7 @@ class Progress:
         bottleneck = times.bottleneck()
         # Once for as long as it lasts.
         if bottleneck and not self._bottleneck_told:
-            say(bottleneck)
+            say_note(bottleneck)
         self._bottleneck_told = bool(bottleneck)
         self._begin_loop()
 
@@ -168,7 +168,8 @@ class Progress:
     def _lines(self, step: int, times: LoopTimes, logs: Mapping[str, tf.Tensor]) -> str:
         """All in one line if there is room, else the loss terms in a second one.
 
-        There are three variants of the rest, from long to short; the first one that fits is taken.
+        There are three variants of the rest, from long to short; the first one that fits is taken. Where none does, the
+        first line has what people look for first, and all else follows below.
         """
         width = self._width()
         losses = {name[len(_LOSS_PREFIX) :]: v for name, v in logs.items() if name.startswith(_LOSS_PREFIX)}
@@ -181,10 +182,15 @@ class Progress:
             if len(line := " | ".join(parts)) <= width:
                 return line
         fitting = [parts for parts in variants if len(" | ".join([total, *parts])) <= width]
-        where, *rest = (fitting or variants[-1:])[0]
-        lines = [in_columns([where, total, *rest], width)]
-        if terms:
-            lines.append(_INDENT + in_columns(terms, width - len(_INDENT)))
+        if fitting:
+            where, *rest = fitting[0]
+            first, below = [where, total, *rest], terms
+        else:
+            where, learning_rate, speed, *rest, left = variants[1]
+            first, below = [where, total, learning_rate, speed, left], [*rest, *terms]
+        lines = [in_columns(first, width)]
+        if below:
+            lines.append(_INDENT + in_columns(below, width - len(_INDENT)))
         return "\n".join(lines)
 
     def _parts(

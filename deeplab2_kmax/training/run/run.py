@@ -111,7 +111,7 @@ class Run:
         self.config, self.mode, self.folder, self.strategy = config, mode, folder, strategy
         self.shared_folder = shared_folder or folder
         self.stop = stop or StopSignals()
-        say(f"experiment {config.experiment_name!r} in {files.absolute(folder)}; {describe(strategy)}")
+        say(f"experiment {config.experiment_name!r}: {describe(strategy)}\nfolder: {files.absolute(folder)}")
         if mode.trains:
             # Before the model is built: its first weights are drawn from this seed.
             Seeding.from_options(config.trainer_options).begin()

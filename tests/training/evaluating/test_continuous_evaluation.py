@@ -87,7 +87,7 @@ def test_each_checkpoint_is_evaluated_once_and_the_best_is_kept(a_run, capsys):
         (10, "ckpt-10", 0.25), (20, "ckpt-20", 0.75), (30, "ckpt-30", 0.5)
     ]  # fmt: skip
     said = capsys.readouterr().out
-    assert "step 30 is the last one\n3 checkpoints evaluated; best: PQ 75.00 at step 20, kept as " in said
+    assert "step 30 is the last one\n3 checkpoints evaluated\nbest: PQ 75.00 at step 20, kept as " in said
     # Nothing of the others is left, and the trainer's folder is as it was.
     assert sorted(os.listdir(os.path.join(a_run.folder, "best"))) == [
         "best.json", "checkpoint", "ckpt-20.data-00000-of-00001", "ckpt-20.index"
@@ -108,9 +108,8 @@ def test_another_process_goes_on_where_one_stopped(a_run, capsys):
     third = Run(a_run.folder)
     assert third.evaluate_all(last_step=20)[PQ] == 0.25
     assert third.evaluated == []
-    assert (
-        "0 checkpoints evaluated, results of 2 were there already; best: PQ 50.00 at step 10" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "0 checkpoints evaluated, results of 2 were there already\nbest: PQ 50.00 at step 10" in said
 
 
 def test_a_checkpoint_written_anew_counts_as_another_only_if_it_differs(a_run):
@@ -128,7 +127,7 @@ def test_a_checkpoint_written_anew_counts_as_another_only_if_it_differs(a_run):
 
 def test_no_new_checkpoint_ends_it_in_time(a_run, no_pause, capsys):
     assert a_run.evaluate_all(timeout=0.02) == {}
-    assert "no new checkpoint within 0 s\n0 checkpoints evaluated; best: none" in capsys.readouterr().out
+    assert "no new checkpoint within 0 s\n0 checkpoints evaluated\nbest: none" in capsys.readouterr().out
 
 
 def test_checkpoints_that_appear_during_an_evaluation_come_next(a_run, no_pause):
@@ -247,7 +246,7 @@ def test_a_best_checkpoint_under_other_settings_is_told_without_a_figure(a_run, 
         index.unlink()
     pathlib.Path(a_run.folder, "checkpoint").unlink()
     a_run.evaluate_all()
-    assert f"; best: step 10, kept as {a_run.folder}/best/ckpt-10, chosen under other" in capsys.readouterr().out
+    assert f"\nbest: step 10, kept as {a_run.folder}/best/ckpt-10, chosen under other" in capsys.readouterr().out
 
 
 def test_settings_are_what_figures_depend_on(tiny_config):
