@@ -203,7 +203,8 @@ def test_an_interpreter_that_serves_is_found(checkout, others, expected):
 def test_the_real_facts_of_an_interpreter_are_understood(checkout):
     """This one, which may be that of a virtual environment: what it was made with is the answer."""
     version = "{}.{}".format(*sys.version_info)
-    found = checkout.run(f"sh make_environment.sh find {version}", PATH=os.environ["PATH"])
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    found = checkout.run(f"sh make_environment.sh find {version}", PATH=path)
     code = f"import sys; print(sys.version.startswith('{version}.'), sys.prefix == sys.base_prefix)"
     assert subprocess.run([found.strip(), "-c", code], capture_output=True, text=True).stdout == "True True\n"
 

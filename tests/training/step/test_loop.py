@@ -101,7 +101,7 @@ def test_a_gradient_that_is_not_finite_stops_too():
 
     trainer, model, _ = make_trainer(batches())
     trainer._step._loss = steep
-    with pytest.raises(TrainingError, match=r"at step 1: not finite: the gradient \(1 of 1 weights\) of kernel:0\."):
+    with pytest.raises(TrainingError, match=r"at step 1: not finite: the gradient \(1 of 1 weight\) of kernel:0\."):
         run(trainer, 1)
     assert float(model.weight) == 0.0
 
