@@ -7,7 +7,7 @@
 # make_environment.sh sees whether it fits, mends it, and says what is wrong. JOBS=1 tests in one process instead of two,
 # each of which comes to need 7 GB of memory.
 PYTHON ?=
-JOBS ?= 2
+override JOBS := $(or $(JOBS),2)
 override VENV := $(or $(VENV),.venv)
 export PYTHON VENV
 # Packages that a user has put there for another Python would take the place of the environment's.
@@ -23,9 +23,17 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 CONFIG := configs/shapes/kmax_tiny.textproto
 DATA := data/shapes
 DATA_FLAGS :=
-SEED := 1
+override SEED := $(or $(SEED),1)
 OVERRIDES := --override=trainer_options.seed=$(SEED) --override=train_dataset_options.seed=$(SEED)
 RUNS := runs
+# Found out now, not after the installation.
+without_digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,\
+    $(subst 5,,$(subst 6,,$(subst 7,,$(subst 8,,$(subst 9,,$1))))))))))
+whole = $(and $(filter 1,$(words $($1))),$(if $(strip $(call without_digits,$($1))),,yes))
+$(foreach name,JOBS SEED,$(if $(call whole,$(name)),,$(error $(name)=$($(name)): expected a whole number)))
+ifneq (,$(filter-out 0 1,$(FAST)))
+$(error FAST=$(FAST): expected 1, or 0 as without it)
+endif
 ifneq (,$(filter-out 0,$(FAST)))
 DATA := data/shapes_fast
 DATA_FLAGS := --num_train=1024 --num_val=64

@@ -300,6 +300,9 @@ explain_failure() {
         advice="the disk is full: make room for $size, or choose a folder on another disk (VENV=/big/disk/venv)"
     elif grep -qE "Temporary failure in name|NewConnectionError|ConnectTimeout|Network is unreachable" "$log"; then
         advice="the package index cannot be reached: try again, or see docs/installation.md, \"Without a network\""
+    elif grep -q "from versions: none" "$log"; then
+        advice="the package index does not have what is needed, or is not asked (PIP_NO_INDEX, PIP_INDEX_URL): see"
+        advice="$advice docs/installation.md, \"Without a network\""
     elif [ -n "${PIP_CONSTRAINT:-}" ] && grep -q "ResolutionImpossible" "$log"; then
         advice="PIP_CONSTRAINT=$PIP_CONSTRAINT asks for other versions than deeplab2_kmax; try again without it"
     fi

@@ -422,6 +422,7 @@ def test_constraints_that_cannot_be_met_are_named(checkout):
             "NewConnectionError: Temporary failure in name resolution",
             "the package index cannot be reached: try again, or",
         ),
+        ("ERROR: No matching distribution (from versions: none)", "the package index does not have what is needed, or"),
         ("ERROR: ResolutionImpossible", "the same command tries again; .venv/installation.log holds all that it said"),
     ],
 )
@@ -513,3 +514,11 @@ def test_ci_tests_the_other_line_where_it_finds_a_python(checkout, own, other):
     assert f"make test-core with {path}" in both.splitlines()[-1]
     assert len(checkout.installs()) == 1
     assert not list(temporary.iterdir())  # Nothing is left outside of the checkout.
+
+
+@pytest.mark.parametrize("given", ["FAST=no", "SEED=x", "SEED='1 2'", "JOBS=1.5"])
+def test_what_the_demo_cannot_take_is_refused_before_the_installation(checkout, given):
+    checkout.python()
+    name, _, value = given.replace("'", "").partition("=")
+    assert f"*** {name}={value}: expected " in checkout.run(f"make demo {given}", fails=True)
+    assert not checkout.installs()

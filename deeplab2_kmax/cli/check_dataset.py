@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from deeplab2_kmax import files
+from deeplab2_kmax.config.placeholders import require_filled_in, unused_beside
 from deeplab2_kmax.dataset_check import Limits, Report, check_experiment, check_records
 from deeplab2_kmax.dataset_check.listing import report_lines, verdict
 from deeplab2_kmax.errors import UserError
@@ -17,7 +18,9 @@ def check_config_file(config_file: str, overrides: Sequence[str]) -> list[Report
     """Checks the splits of an experiment, given by its config; see `check_experiment`."""
     from deeplab2_kmax.programs import load_config_and_print_notes
 
-    return check_experiment(load_config_and_print_notes(config_file, overrides))
+    config = load_config_and_print_notes(config_file, overrides)
+    require_filled_in(config, "check-dataset", unused_beside(config, "file_pattern"))
+    return check_experiment(config)
 
 
 def check_files(dataset: str, file_patterns: Sequence[str], limits: Limits) -> list[Report]:

@@ -275,8 +275,11 @@ def _loaded_config(options: argparse.Namespace) -> config_pb2.ExperimentOptions:
 
 def _benchmark_input(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.cli.input_benchmark import input_report
+    from deeplab2_kmax.config.placeholders import require_filled_in, unused_beside
 
-    _print(input_report(_loaded_config(options).train_dataset_options, options.images))
+    config = _loaded_config(options)
+    require_filled_in(config, "benchmark input", [*unused_beside(config, "file_pattern"), "eval_dataset_options"])
+    _print(input_report(config.train_dataset_options, options.images))
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> None:

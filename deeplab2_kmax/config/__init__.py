@@ -61,8 +61,9 @@ def load_config(path: files.StrPath, overrides: Iterable[str] = ()) -> config_pb
     Args:
         path: a text-format `ExperimentOptions`, DeepLab2's or ours: a local file, a remote one such as gs://bucket/file,
             or the name of an experiment that comes with the package, such as "coco/kmax_r50".
-        overrides: "field.sub_field=value" strings applied on top, in their order; a repeated field takes "1,2,3", which
-            replaces all of its values. "input_size=641,641" sets all fields that depend on the size of the images.
+        overrides: "field.sub_field=value" strings, or one such string, applied on top in their order; a repeated field
+            takes "1,2,3", which replaces all of its values. "input_size=641,641" sets all fields that depend on the
+            size of the images.
 
     Returns:
         The config with its bases merged in. Where its model is supported, all fields that DeepLab2 infers are set and
@@ -84,6 +85,8 @@ def load_with_notes(
 ) -> tuple[config_pb2.ExperimentOptions, list[Note]]:
     """`load_config`, with notes: what was filled in where the files left a field open, and what is ignored."""
     path = os.fspath(path)
+    # Else its letters would count as overrides.
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     config = read_with_bases(path)
     notes: list[Note] = []
     for override in overrides:

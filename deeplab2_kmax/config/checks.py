@@ -8,7 +8,10 @@ what they find.
 
 from __future__ import annotations
 
+import math
+
 from deeplab2_kmax.config.data_checks import data_problems
+from deeplab2_kmax.config.differences import field_values
 from deeplab2_kmax.config.model_checks import model_problems
 from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.config.update_rules import update_rule_problems
@@ -24,6 +27,8 @@ POST_PROCESSINGS = ("pixelwise", "maskwise")
 SEMANTIC_LOSSES = ("softmax_cross_entropy",)
 
 _LOSSES = "trainer_options.loss_options"
+# Of the semantic decoder's logits, whatever the stride of the masks is: it ends with the encoder's stage 2.
+_SEMANTIC_STRIDE = 4
 _TRAINED_TERMS = ("pq_style_loss", "mask_id_cross_entropy_loss", "instance_discrimination_loss", "semantic_loss")
 _LOSS_TERMS = (*_TRAINED_TERMS, "mask_approximation_loss")
 
@@ -41,6 +46,11 @@ def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> 
     problems = [*model_problems(config.model_options), *update_rule_problems(config)]
     problems += [*trainer_problems(config.trainer_options), *loss_problems(config.trainer_options.loss_options)]
     problems += evaluator_problems(config.evaluator_options)
+    problems += [
+        f"{path}: expected a finite number, got {value}"
+        for path, value in field_values(config).items()
+        if value in ("inf", "-inf", "nan")
+    ]
     for name in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(name):
             options = getattr(config, name)
@@ -107,13 +117,17 @@ def _model_and_data_problems(
             f" model_options.max_deeplab.auxiliary_semantic_head.output_channels is {channels}"
         )
     stride = max_deeplab.high_resolution_output_stride
+    if max_deeplab.use_auxiliary_semantic_decoder and stride >= 1:
+        stride = math.lcm(stride, _SEMANTIC_STRIDE)
     # Resizing keeps the centers of corner pixels at the corners, which needs stride * k + 1 pixels. A stride below 1 is
     # one of the model's own problems.
     sizes = [size for size in options.crop_size if size >= 1] if stride >= 1 else []
-    wrong = [size for size in dict.fromkeys(sizes) if (size - 1) % stride]
+    wrong = [size for size in dict.fromkeys(sizes) if _nearest(size, stride) != (size,)]
     if wrong:
-        near = [f"the nearest to {size} are {' and '.join(map(str, _nearest(size, stride)))}" for size in wrong]
-        fitting = ",".join(str(min(_nearest(size, stride), key=lambda near: abs(near - size))) for size in sizes)
+        near = [f"the nearest to {size} {_are(_nearest(size, stride))}" for size in wrong]
+        fitting = ",".join(
+            str(min(reversed(_nearest(size, stride)), key=lambda near: abs(near - size))) for size in sizes
+        )
         problems.append(
             f"{where}.crop_size: expected multiples of the output stride {stride} plus one, got {sizes};"
             f" {', '.join(near)}. --override=input_size={fitting} sets all sizes at once"
@@ -121,7 +135,11 @@ def _model_and_data_problems(
     return problems
 
 
+def _are(sizes: tuple[int, ...]) -> str:
+    return f"{'is' if len(sizes) == 1 else 'are'} {' and '.join(map(str, sizes))}"
+
+
 def _nearest(size: int, stride: int) -> tuple[int, ...]:
     """The sides of a crop next to `size` that are a multiple of the stride plus one; only `size` if it is one."""
-    lower = (size - 1) // stride * stride + 1
-    return (lower,) if lower == size else (lower, lower + stride)
+    lower = max(1, (size - 1) // stride) * stride + 1
+    return (lower,) if lower >= size else (lower, lower + stride)

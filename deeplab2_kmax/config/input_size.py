@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
 
 NAME = "input_size"
 _DATA = ("train_dataset_options", "eval_dataset_options")
 _AREAS = ("thing_area_limit", "stuff_area_limit")
+_LARGEST = 100_000  # pixels; beyond what any memory holds, and within what the fields take
 
 
 def set_input_size(config: config_pb2.ExperimentOptions, value: str) -> str:
@@ -42,10 +45,10 @@ def set_input_size(config: config_pb2.ExperimentOptions, value: str) -> str:
 
 def _sides(value: str) -> tuple[int, int]:
     sides = [part.strip() for part in value.strip("[] ").split(",")]
-    if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) > 0 for side in sides):
+    if len(sides) not in (1, 2) or not all(re.fullmatch("[0-9]{1,9}", s) and 0 < int(s) <= _LARGEST for s in sides):
         raise ConfigError(
             f"override '{NAME}={value}': expected height and width in pixels such as {NAME}=641,641, or one number for"
-            f" both, got {value!r}"
+            f" both, of at most {_LARGEST}, got {value!r}"
         )
     return int(sides[0]), int(sides[-1])
 
@@ -68,6 +71,6 @@ def _scale_area_limits(options: config_pb2.EvaluatorOptions, factor: float) -> s
     changes = []
     for name in _AREAS:
         if limit := getattr(options, name):
-            setattr(options, name, round(limit * factor))
+            setattr(options, name, max(1, round(limit * factor)))
             changes.append(f"{name} {limit} -> {getattr(options, name)}")
     return ", ".join(changes)

@@ -52,6 +52,11 @@ def require_filled_in(config: config_pb2.ExperimentOptions, purpose: str, unused
     raise ConfigError("\n".join(lines))
 
 
+def unused_beside(config: config_pb2.ExperimentOptions, field: str) -> list[str]:
+    """For `require_filled_in`: the paths of all placeholders, where only fields of this name are used."""
+    return [path for path in placeholders(config) if path.rpartition(".")[2] != field]
+
+
 def _example(config: config_pb2.ExperimentOptions, path: str) -> str:
     """A value as a user might fill it in: one that works if the records lie where the documentation puts them."""
     message, _, field = path.rpartition(".")

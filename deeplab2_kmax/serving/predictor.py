@@ -94,7 +94,9 @@ class Predictor:
         """
         path = os.fspath(path)
         if not tf.saved_model.contains_saved_model(path):
-            raise CheckpointError(f"{path}: expected the folder of a SavedModel (saved_model.pb), found none")
+            nearby = os.path.join(path, "export")
+            hint = f"; there is one in {nearby}" if tf.saved_model.contains_saved_model(nearby) else ""
+            raise CheckpointError(f"{path}: expected the folder of a SavedModel (saved_model.pb), found none{hint}")
         if dataset is None and not assets.is_export(path):
             raise CheckpointError(
                 f"{path}: this SavedModel does not name its classes; say which data set it is for, by --dataset or the"

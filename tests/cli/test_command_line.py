@@ -112,6 +112,21 @@ def test_mistakes_end_in_one_line(capsys, arguments, message, tmp_path, monkeypa
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "words, needed", [(["check-dataset"], ("train", "eval")), (["benchmark", "input"], ("train",))]
+)
+def test_all_placeholders_that_a_command_needs_are_named_at_once(capsys, configs, words, needed, tmp_path):
+    config = tmp_path / "a.textproto"
+    text = (configs / "shapes" / "kmax_tiny.textproto").read_text()
+    text = text.replace('"shapes_kmax_tiny"', '"${NAME}"').replace("data/shapes/train", "${TRAIN}/a")
+    config.write_text(text.replace("data/shapes/val", "${VAL}/a"))
+    status, _, errors = _run(capsys, *words, f"--config_file={config}")
+    assert status == 1
+    for split in ("train", "eval"):
+        assert (f"--override={split}_dataset_options.file_pattern=" in errors) == (split in needed)
+    assert f"not needed for {' '.join(words)}: experiment_name ${{NAME}}" in errors
+
+
 def test_unknown_flags_are_refused(capsys):
     status, _, complaints = _run(capsys, "doctor", "--colour")
     assert status == 2

@@ -193,7 +193,7 @@ def test_missing_file(tmp_path):
         ("train_dataset_options.dataset=coco", ["did you mean 'coco_panoptic'?"]),
         ("train_dataset_options.dataset=kitti_step", ["DeepLab2 itself is needed", "docs/your_own_dataset.md"]),
         ("train_dataset_options.dataset=xyzzy", ["got 'xyzzy'; docs/your_own_dataset.md shows how"]),
-        ("train_dataset_options.crop_size=100,97", ["crop_size", "100", "99 and 101"]),
+        ("train_dataset_options.crop_size=100,97", ["crop_size", "100", "97 and 101"]),
         ("train_dataset_options.crop_size=97", ["crop_size", "height and width"]),
         ("train_dataset_options.max_resize_value=129", ["max_resize_value", "exceeds crop_size [97, 97]"]),
         ("train_dataset_options.augmentations.min_scale_factor=3", ["min_scale_factor"]),
@@ -322,3 +322,10 @@ def test_deeplab2s_own_configs_parse(request):
             text_format.Parse(path.read_text(), model_pb2.ModelOptions())
         else:
             load_config(str(path))
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_numbers_are_finite(value):
+    field = "trainer_options.solver_options.base_learning_rate"
+    with pytest.raises(ConfigError, match=f"{field}: expected a finite number, got {value}"):
+        load_config("shapes/kmax_tiny", f"{field}={value}")

@@ -73,6 +73,10 @@ def test_the_last_override_wins():
             "'input_size=small': expected height and width in pixels such as input_size=641",
         ),
         (["input_size=0,641"], "got '0,641'"),
+        (["input_size=1,641"], "got [1, 641]; the nearest to 1 is 5. --override=input_size=5,641"),
+        (["input_size=100001"], "of at most 100000, got '100001'"),
+        (["input_size=99999999999999999999"], "of at most 100000, got '99999999999999999999'"),
+        (["input_size=１２９"], "got '１２９'"),
         (["input_size=1,2,3"], "got '1,2,3'"),
         (["input_sise=641,641"], "did you mean input_size?"),
     ],
@@ -81,6 +85,19 @@ def test_other_sizes_are_refused_with_the_nearest(overrides, told):
     with pytest.raises(ConfigError) as error:
         load_config("coco/kmax_r50", overrides)
     assert told in str(error.value)
+
+
+def test_sizes_that_are_suggested_suit_the_labels_too():
+    # Masks have stride 2 there, but the logits of the semantic decoder stride 4.
+    told = r"output stride 4 plus one, got \[63, 95\]; .*--override=input_size=65,97 sets"
+    with pytest.raises(ConfigError, match=told):
+        load_config("shapes/kmax_tiny", ["input_size=63,95"])
+    load_config("shapes/kmax_tiny", "input_size=65,97")
+
+
+def test_area_limits_stay_limits():
+    overrides = ["input_size=5", "input_size=641"]
+    assert load_config("coco/kmax_r50", overrides).evaluator_options.thing_area_limit > 0
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,12 @@ def test_a_folder_without_a_model_is_named(tmp_path, config):
         Predictor.from_checkpoint(config, tmp_path)
 
 
+def test_the_export_within_the_folder_of_a_run_is_named(tmp_path, exported):
+    (tmp_path / "export").symlink_to(exported)
+    with pytest.raises(CheckpointError, match=f"found none; there is one in {tmp_path}/export$"):
+        Predictor.from_saved_model(tmp_path)
+
+
 class _DeepLab2Export(tf.Module):
     """What DeepLab2's exports look like from outside: single pictures in, maps with a batch of 1 out."""
 
