@@ -4,16 +4,18 @@
 
 writes the folder tests/golden/releases/<version of the package>, which tests/test_releases.py then checks. To be run
 once for each release, from the root of a checkout; takes about two minutes on a laptop. A folder that is there already
-is left alone: what a release wrote never changes.
+is left alone: what a release wrote never changes. What the other line of dependencies writes lies in a folder of its
+own, from --output, and without export: TensorFlow does not promise that an older version reads it.
 
 Only public names and commands are used (`dk.load_config`, `dk.build_model`, `dk.load_checkpoint`, `dk.Predictor`,
 `deeplab2-kmax convert | train | export`), so that the script works for later versions too. What it writes:
 
     config.textproto   the experiment, complete, with bases merged in; paths start at the unpacked archive
     picture.png        a picture the model has not been trained on
-    expected.npz       what the release computes for it, and how far its next training step goes
+    expected.npz       what the release computes for it, and of its next training step: the loss, and how far weights,
+                       averages and the optimizer's slots go
     model.tar.xz       run/<experiment>/: the folder that training left, with a checkpoint
-                       export/: the SavedModel of that checkpoint
+                       export/: the SavedModel of that checkpoint (not with --without_export)
                        records/: the training data
     README.md          which versions wrote all this
 """
@@ -44,7 +46,7 @@ import deeplab2_kmax as dk
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))  # tests/, where `helpers` is
 
-from helpers.step_length import length_of_step  # noqa: E402
+from helpers.step_length import changes, length_of_step, loss_of_last_step  # noqa: E402
 
 # The checkout whose package is asked; the script may lie in another one.
 ROOT = Path(dk.__file__).resolve().parents[1]
@@ -102,22 +104,29 @@ picture it finds {segments} segments.
 """
 
 
-def run_command(command: list[str], *arguments: str, folder: Path) -> None:
-    """Runs `deeplab2-kmax` in `folder`, which `command` stands for; its end with an error ends this program."""
+def run_command(command: list[str], *arguments: str, folder: Path) -> str:
+    """Runs `deeplab2-kmax` in `folder`, which `command` stands for, and returns what it prints.
+
+    Its end with an error ends this program.
+    """
     # The same package as here, whatever is installed.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     print(*command, *arguments, flush=True)
-    subprocess.run([*command, *arguments], cwd=folder, env=environment, check=True)
+    call = [*command, *arguments]
+    done = subprocess.run(call, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, end="", flush=True)
+    return done.stdout
 
 
-def make(output: Path, base: str, steps: int, images: int, commit: str, command: list[str]) -> None:
+def make(options: argparse.Namespace, output: Path) -> None:
     """Makes the folder `output`."""
-    config = dk.load_config(base, [*OVERRIDES, *lengths(steps)])
+    steps, images = options.steps, options.images
+    config = dk.load_config(options.config_file, [*OVERRIDES, *options.override, *lengths(steps)])
     with tempfile.TemporaryDirectory() as name:
         work, result = Path(name) / "work", Path(name) / "result"
         work.mkdir()
         result.mkdir()
-        call = functools.partial(run_command, command, folder=work)
+        call = functools.partial(run_command, shlex.split(options.command), folder=work)
         (result / "config.textproto").write_text(
             text_format.MessageToString(config, use_short_repeated_primitives=True)
         )
@@ -128,22 +137,25 @@ def make(output: Path, base: str, steps: int, images: int, commit: str, command:
         call(*train, "--model_dir=run")
         run = work / "run" / "release"
         checkpoint = str(run / f"ckpt-{steps}")
-        call("export", train[1], f"--checkpoint={checkpoint}", "--output=export")
+        if not options.without_export:
+            call("export", train[1], f"--checkpoint={checkpoint}", "--output=export")
         shutil.copytree(work / "run", work / "longer")
         overrides = [f"--override={each}" for each in lengths(steps + 1)]
-        call(*train, "--model_dir=longer", *overrides)
+        printed = call(*train, "--model_dir=longer", *overrides)
         following = str(work / "longer" / "release" / f"ckpt-{steps + 1}")
 
         picture = np.asarray(Image.open(result / "picture.png").convert("RGB"))
         model = dk.build_model(config)
         dk.load_checkpoint(model, checkpoint)
         outputs = model(picture[np.newaxis].astype(np.float32), training=False)
-        prediction = dk.Predictor.from_saved_model(work / "export")(picture)
+        prediction = dk.Predictor.from_checkpoint(config, checkpoint)(picture)
         np.savez_compressed(
             result / "expected.npz",
             panoptic_map=prediction.panoptic_map,
             step=steps,
             length_of_next_step=length_of_step(checkpoint, following),
+            loss_of_next_step=loss_of_last_step(printed),
+            **{f"change/{kind}": change for kind, change in changes(checkpoint, following).items()},
             **{f"output/{key}": np.asarray(value) for key, value in outputs.items()},
         )
         for left_over in (work / "run").rglob("*"):
@@ -151,10 +163,11 @@ def make(output: Path, base: str, steps: int, images: int, commit: str, command:
                 left_over.unlink()
         with tarfile.open(result / "model.tar.xz", "w:xz", preset=9) as archive:
             for part in ("run", "export", "records"):
-                archive.add(work / part, part, filter=anonymous)
+                if (work / part).exists():
+                    archive.add(work / part, part, filter=anonymous)
         text = README.format(
             version=dk.__version__,
-            commit=commit,
+            commit=options.commit,
             tensorflow=importlib.metadata.version("tensorflow"),
             numpy=np.__version__,
             python=platform.python_version(),
@@ -194,12 +207,14 @@ def main() -> None:
     parser.add_argument(
         "--command", default=str(script), help="how to call deeplab2-kmax (default: the one beside this Python)"
     )
+    parser.add_argument("--override", action="append", default=[], help="a further override of the config; repeatable")
+    parser.add_argument("--without_export", action="store_true", help="leave the export out")
     parser.add_argument("--output", type=Path, help="folder to make (default: the version, beside this script)")
     options = parser.parse_args()
     output = options.output or HERE / dk.__version__
     if output.exists():
         sys.exit(f"error: {output} is there already, and a release never changes; choose another --output")
-    make(output, options.config_file, options.steps, options.images, options.commit, shlex.split(options.command))
+    make(options, output)
     print(f"written: {output}")
 
 
