@@ -29,7 +29,8 @@ h2 { margin-top: 2em; border-top: 1px solid #e3e5e9; padding-top: .8em }
 table { border-collapse: collapse }
 th, td { padding: .15em .9em .15em 0; text-align: left }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px; vertical-align: -.15em }
+td.name { position: relative; padding-left: 1.4em }
+.swatch { position: absolute; left: 0; top: .4em; width: 1em; height: 1em; border-radius: 3px }
 .bar { display: inline-block; height: .6em; border-radius: 2px; width: calc(200px * var(--share)) }
 .error b { color: #b3261e }
 .warning b { color: #8a5a00 }
@@ -45,7 +46,7 @@ body { margin: 1em auto }
 ul { padding-left: 1.2em }
 table { font-size: 13px }
 th, td { padding-right: .6em }
-.bar { width: calc(40px * var(--share)) }
+.bar { width: calc(24px * var(--share)) }
 }
 """
 
@@ -91,7 +92,7 @@ def _classes(report: Report) -> Iterator[str]:
         color = "#{:02x}{:02x}{:02x}".format(*c.color)
         bar = f"background:{color};--share:{count.pixels / largest:.3f}"
         yield (
-            f'<tr><td><span class="swatch" style="background:{color}"></span> {html.escape(c.name)}</td>'
+            f'<tr><td class="name"><span class="swatch" style="background:{color}"></span>{html.escape(c.name)}</td>'
             f'<td class="n">{c.id}</td><td>{"thing" if c.is_thing else "stuff"}</td><td class="n">{count.images}</td>'
             f'<td class="n">{count.segments}</td><td class="n">{percent(count.pixels, report.pixels)} %</td>'
             f'<td><span class="bar" style="{bar}"></span></td></tr>'

@@ -95,7 +95,10 @@ def initial_weights(
             model, checkpoint.path, partial=True, exclude=checkpoint.exclude, averaged=checkpoint.averaged
         )
     if not reports:
-        return "training from scratch (no checkpoint in the model folder, no initial_checkpoint, no pretrained_weights)"
+        return (
+            "training from scratch: no checkpoint in the model folder, no initial_checkpoint\n"
+            "    and no pretrained_weights"
+        )
     lines = [f"{what} from {report}" for what, report in reports.items()]
     if checkpoint.path:
         lines += [wrapped(note, prefix=NOTE) for note in checkpoint.notes]

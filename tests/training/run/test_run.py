@@ -89,6 +89,7 @@ def test_continuous_evaluation_leaves_out_what_has_a_result(trained, records, ca
     assert re.search(r"evaluating \S+/ckpt-2 at step 2\n", said)
     assert "ckpt-3 has its result already\nstep 3 is the last one\n" in said
     assert "\n1 checkpoint evaluated, results of 1 were there already\n" in said
+    assert not [line for line in said.splitlines() if len(line) > 80 and str(folder) not in line]
     assert again["evaluation/pq/PQ"] == pytest.approx(results["evaluation/pq/PQ"])
 
 

@@ -50,6 +50,7 @@ def test_a_run_that_was_killed_and_stopped_ends_with_the_same_weights(fields, un
     stopped.send(signal.SIGTERM)
     assert stopped.end() == 128 + signal.SIGTERM
     assert "left behind: ckpt-8_temp" in stopped.output and stopped.start == 4
+    assert not [line for line in stopped.output.splitlines() if len(line) > 80 and str(tmp_path) not in line]
     said = re.search(rf"stopped by SIGTERM at step (\d+): the same command goes on from {folder}/ckpt-", stopped.output)
     step = int(said[1])
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / f"ckpt-{step}")
