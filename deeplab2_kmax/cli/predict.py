@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from deeplab2_kmax import files
 from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_result
 from deeplab2_kmax.datasets.segment_colors import ids_to_colors
+from deeplab2_kmax.pictures import read_image
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
-from deeplab2_kmax.serving.reading import read_image
 from deeplab2_kmax.visualization import display_scale
 from deeplab2_kmax.wording import shortened
 

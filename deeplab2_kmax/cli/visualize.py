@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from deeplab2_kmax import files
 from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_result
+from deeplab2_kmax.pictures import read_image
 from deeplab2_kmax.serving.cluster_viewer import ClusterViewer
-from deeplab2_kmax.serving.reading import read_image
 from deeplab2_kmax.visualization import display_scale
 from deeplab2_kmax.visualization.clusters import cluster_page, cluster_panels
 from deeplab2_kmax.visualization.clusters.layer_views import FINAL, ClusterViews

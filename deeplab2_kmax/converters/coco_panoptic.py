@@ -3,7 +3,7 @@ r"""Converts the user's own data in COCO's panoptic format, with categories of i
     deeplab2-kmax convert coco_panoptic --dataset=my/dataset.json --image_folder=my/photos \
         --annotations=my/panoptic_train.json --png_folder=my/panoptic_train --split=train --output_dir=my/records
 
-    my/photos/NAME.jpg            JPEG or PNG
+    my/photos/NAME.jpg            any picture that `predict` reads
     my/panoptic_train.json        `annotations` with segments_info, and `categories`
     my/panoptic_train/NAME.png    segment ids as colors, R + 256 G + 256^2 B
 Format: https://cocodataset.org/#format-data. If my/dataset.json does not exist, it is written from the categories.
@@ -21,7 +21,7 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.reading.images import format_of_image, user_images
+from deeplab2_kmax.converters.reading.images import user_images
 from deeplab2_kmax.converters.reading.labelled_images import (
     LabelledImage,
     panoptic_record,
@@ -57,8 +57,8 @@ def convert_coco_panoptic(
     Args:
         dataset: path of the descriptor file, whose source ids are the category ids. If there is no such file, it is
             written from the categories, see `descriptor_of_categories`.
-        image_folder: the folder of the images, .jpg, .jpeg or .png. Splits may share it: images without an annotation
-            are left out.
+        image_folder: the folder of the images, of any format that prediction reads. Splits may share it: images
+            without an annotation are left out.
         annotations: the JSON file; the `file_name` of each annotation is the name of the image with .png.
         png_folder: the folder of the PNGs that the JSON names.
         output_dir: the folder for `<split>-XXXXX-of-XXXXX.tfrecord`; made where missing.
@@ -85,8 +85,8 @@ def convert_coco_panoptic(
 
 
 def own_panoptic_record(item: LabelledImage, source: PanopticFormat) -> bytes:
-    """The record of a JPEG or PNG image and its panoptic PNG, see `panoptic_record`."""
-    return panoptic_record(item, format_of_image(item.image_path), source)
+    """The record of an image and its panoptic PNG, see `panoptic_record`."""
+    return panoptic_record(item, None, source)
 
 
 def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
@@ -153,7 +153,7 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "dataset", None, "Descriptor file of the classes; if missing, written from the categories.", required=True
     )
-    flags.DEFINE_string("image_folder", None, "Folder of the images (JPEG or PNG).", required=True)
+    flags.DEFINE_string("image_folder", None, "Folder of the images (any picture that `predict` reads).", required=True)
     flags.DEFINE_string("annotations", None, "JSON file with annotations and categories.", required=True)
     flags.DEFINE_string("png_folder", None, "Folder of the PNGs that the JSON file names.", required=True)
     flags.DEFINE_string("split", "train", "What the names of the shards begin with.")

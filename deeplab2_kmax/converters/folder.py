@@ -4,9 +4,9 @@ r"""Converts the user's own data, folders of images and label PNGs, to TFRecords
         --semantic_folder=my/semantic --instance_folder=my/instances --val_fraction=0.2 --output_dir=my/records
 
     my/dataset.json           the classes (see docs/your_own_dataset.md)
-    my/photos/NAME.jpg        JPEG or PNG
-    my/semantic/NAME.png      8 or 16 bit, or palette: the source_id of a class, or void
-    my/instances/NAME.png     8 or 16 bit, or palette: instance numbers of things, 0 elsewhere
+    my/photos/NAME.jpg        any picture that `predict` reads
+    my/semantic/NAME.png      grey of up to 16 bits, or palette: the source_id of a class, or void
+    my/instances/NAME.png     grey of up to 16 bits, or palette: instance numbers of things, 0 elsewhere
 Without --instance_folder all classes have to be stuff, as in semantic segmentation.
 """
 
@@ -21,7 +21,7 @@ from absl import flags
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.reading import label_pngs
-from deeplab2_kmax.converters.reading.images import format_of_image, image_record, list_folder, user_images
+from deeplab2_kmax.converters.reading.images import image_record, list_folder, user_images
 from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
@@ -71,7 +71,7 @@ def convert_folder(
         output_dir: the folder for `<split>-XXXXX-of-XXXXX.tfrecord`; made where missing.
         instance_folder: the folder of the instance PNGs, `<name of the image><instance_suffix>`; None if all classes
             are stuff.
-        image_suffix: what follows the name of an image in its file name; "" for .jpg, .jpeg or .png.
+        image_suffix: what follows the name of an image in its file name; "" for any ending of pictures.
         semantic_suffix: what follows the name of the image in the file name of its semantic PNG.
         instance_suffix: what follows the name of the image in the file name of its instance PNG.
         void_values: the numbers in semantic PNGs that mean void, as numbers or text; if empty, the ignore label of the
@@ -132,7 +132,7 @@ def folder_record(item: FolderImage, source: LabelPngFormat) -> bytes:
     instances = None if item.instance_path is None else label_pngs.read_id_png(item.instance_path)
     where = " with ".join(filter(None, [item.semantic_path, item.instance_path]))
     label = label_pngs.panoptic_label(semantic, instances, source, where)
-    return image_record(item.name, item.image_path, format_of_image(item.image_path), label)
+    return image_record(item.name, item.image_path, None, label)
 
 
 def find_images(
@@ -210,7 +210,7 @@ def _splits(images: list[FolderImage], split: str, val_fraction: float) -> list[
 
 def _define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Descriptor file of the classes, or a built-in data set.", required=True)
-    flags.DEFINE_string("image_folder", None, "Folder of the images (JPEG or PNG).", required=True)
+    flags.DEFINE_string("image_folder", None, "Folder of the images (any picture that `predict` reads).", required=True)
     flags.DEFINE_string("semantic_folder", None, "Folder of the semantic PNGs, which hold source ids.", required=True)
     flags.DEFINE_string("instance_folder", None, "Folder of the instance PNGs; none if all classes are stuff.")
     flags.DEFINE_string("image_suffix", "", "What follows an image's name in its file name; by default any extension.")

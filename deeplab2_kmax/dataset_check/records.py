@@ -15,6 +15,7 @@ from deeplab2_kmax.dataset_check.faults import Fault, FaultKind, Limits
 from deeplab2_kmax.dataset_check.labels import label_faults, segment_areas
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.pictures import MAX_PIXELS
 from deeplab2_kmax.records import schema
 from deeplab2_kmax.wording import counted, first_line
 
@@ -146,10 +147,10 @@ def _require_trainable(header: Image.Image, encoded: bytes) -> None:
     """Refuses images that can be decoded, but that training does not read: other formats, and too many pixels."""
     if schema.readable_format(encoded) is None:
         raise _Refused(FaultKind.BROKEN_IMAGE, f"expected a JPEG or PNG image, got {header.format}")
-    if header.height * header.width > schema.MAX_PIXELS:
+    if header.height * header.width > MAX_PIXELS:
         raise _Refused(
             FaultKind.BROKEN_IMAGE,
-            f"expected an image of 1 to {schema.MAX_PIXELS:,} pixels, got {header.height} x {header.width}",
+            f"expected an image of 1 to {MAX_PIXELS:,} pixels, got {header.height} x {header.width}",
         )
 
 

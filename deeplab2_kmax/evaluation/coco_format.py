@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from deeplab2_kmax import files
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
@@ -23,6 +21,7 @@ from deeplab2_kmax.evaluation.panoptic_quality import (
     compare_segments,
     overlap_table,
 )
+from deeplab2_kmax.pictures.label_pngs import decode_colors
 
 _PNG_VOID = 0
 _ANNOTATION_KEYS = frozenset(["image_id", "file_name", "segments_info"])
@@ -91,13 +90,10 @@ def read_panoptic_png(path: files.StrPath) -> np.ndarray:
         DataError: the file is missing or not an image.
     """
     try:
-        with Image.open(io.BytesIO(files.read_bytes(path))) as image:
-            # Some programs write PNGs with an alpha channel.
-            return colors_to_ids(np.asarray(image.convert("RGB")))
-    # Pillow reports some broken PNGs by a SyntaxError.
-    except (OSError, SyntaxError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path}: cannot read the panoptic PNG: {reason}") from error
+        content = files.read_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the panoptic PNG: {error.strerror}") from error
+    return colors_to_ids(decode_colors(content, os.fspath(path)))
 
 
 def _read_json(path: files.StrPath) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from deeplab2_kmax import pictures
 from deeplab2_kmax.input_pipeline.checks import require
 from deeplab2_kmax.records import schema
 
@@ -56,7 +57,7 @@ def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """[2] int32, (height, width) of a record."""
     size = tf.stack([height, width])
     # Each side is limited by itself too, as the product of two numbers from a broken record may overflow.
-    most = schema.MAX_PIXELS
+    most = pictures.MAX_PIXELS
     within = tf.reduce_all(size >= 1) & tf.reduce_all(size <= most) & (height * width <= most)
     with tf.control_dependencies([require(within, "expected an image of 1 to", most, "pixels, got", size)]):
         return tf.cast(size, tf.int32)
@@ -81,7 +82,7 @@ def _header_size(encoded: tf.Tensor) -> tf.Tensor:
         [tf.strings.substr(tf.strings.join([encoded, "\0"]), 0, _PNG_SIZE_END), "\0" * _PNG_SIZE_END]
     )
     is_jpeg, is_png = (
-        tf.strings.substr(head, 0, len(start)) == start for start in (schema.JPEG_START, schema.PNG_START)
+        tf.strings.substr(head, 0, len(start)) == start for start in (pictures.JPEG_START, pictures.PNG_START)
     )
     known = require(is_jpeg | is_png, "expected a JPEG or PNG image, got", tf.strings.length(encoded), "other bytes")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from deeplab2_kmax.pictures.label_pngs import decode_numbers
 from deeplab2_kmax.records import schema
 from deeplab2_kmax.records.label_runs import LabelRuns
 
@@ -30,7 +31,7 @@ def count_classes(record: bytes, label_divisor: int) -> dict[int, tuple[int, int
     encoded = features[schema.LABEL_ENCODED].bytes_list.value[0]
     if features[schema.LABEL_FORMAT].bytes_list.value[0] == schema.PNG_LABEL.encode():
         # Class ids are panoptic ids with a divisor of 1.
-        runs, label_divisor = LabelRuns(np.asarray(schema.open_image(encoded, "label"))), 1
+        runs, label_divisor = LabelRuns(decode_numbers(encoded, "label")), 1
     else:
         runs = LabelRuns(np.frombuffer(encoded, schema.LABEL_DTYPE))
     counts: dict[int, tuple[int, int]] = {}

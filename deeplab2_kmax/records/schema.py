@@ -11,10 +11,11 @@ import io
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
+from deeplab2_kmax import pictures
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, open_whole
 
 IMAGE_ENCODED = "image/encoded"
 IMAGE_FILENAME = "image/filename"  # without extension; evaluation names its results by it
@@ -29,15 +30,6 @@ RAW_LABEL = "raw"
 PNG_LABEL = "png"
 _IMAGE_FORMATS = ("jpeg", "jpg", "png")
 LABEL_DTYPE = np.dtype("<i4")
-# The first bytes of a JPEG and of a PNG file. Training reads images of these formats only, whatever the record names.
-JPEG_START = b"\xff\xd8\xff"
-PNG_START = b"\x89PNG\r\n\x1a\n"
-# The most pixels of an image that training reads: 400 MB as RGB and 0.5 GB as a label, more than cameras take, and more
-# than training could use. TensorFlow's own limit for a decoded image is four times as high.
-MAX_PIXELS = 2**27
-# The EXIF tag that says how a camera was held, and its value for images that need no turning.
-EXIF_ORIENTATION = 0x0112
-_UPRIGHT = 1
 
 
 def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
@@ -60,16 +52,19 @@ def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
     return spec
 
 
-def encode_record(image_bytes: bytes, image_format: str, filename: str, label: np.ndarray | bytes | None) -> bytes:
+def encode_record(
+    image_bytes: bytes, image_format: str | None, filename: str, label: np.ndarray | bytes | None
+) -> bytes:
     """Makes the record of an image and its label.
 
-    The image bytes are stored as they are if they decode to an upright RGB image. Grey, palette, CMYK and transparent
-    images are encoded again, as RGB. So are images that their EXIF orientation turns, because readers of records ignore
-    EXIF; height and width are always those of the upright image.
+    The image bytes are stored as they are if they decode to an upright RGB image, otherwise as a PNG of the pixels that
+    prediction sees, see `pictures.stored`: readers of records ignore EXIF, and know JPEG and PNG only. Height and width
+    are always those of the upright image.
 
     Args:
         image_bytes: an encoded image.
-        image_format: how it is encoded: "jpeg", "jpg" or "png".
+        image_format: None: "jpeg" or "png", by what is stored. Otherwise what a data set calls its files, "jpeg", "jpg"
+            or "png", whose records shall equal DeepLab2's: its grey JPEGs are encoded again, as RGB.
         filename: the name of the image, without folder and extension; evaluation names its results by it.
         label: panoptic ids, an integer array [height, width] (stored as int32); or an encoded PNG of class ids (stored
             as it is); or None for an image without a label.
@@ -78,16 +73,21 @@ def encode_record(image_bytes: bytes, image_format: str, filename: str, label: n
         A serialized tf.train.Example; equal arguments give equal bytes.
 
     Raises:
-        DataError: the image is truncated or not an image, or the label is not an integer array or a PNG of the image's
-            size.
+        DataError: the image is truncated, not an image or of a kind that is refused, or the label is not an integer
+            array or a PNG of the image's size.
     """
-    if image_format not in _IMAGE_FORMATS:
+    if image_format not in (None, *_IMAGE_FORMATS):
         raise DataError(f"image {filename!r}: expected a format of {', '.join(_IMAGE_FORMATS)}; got {image_format!r}")
-    image_bytes, height, width = _upright_rgb(image_bytes, image_format, filename)
+    picture = pictures.stored(image_bytes, f"image {filename!r}")
+    encoded, stored_format, height, width = picture[:4]
+    if image_format and picture.encoded is image_bytes:
+        stored_format = image_format
+        if picture.is_grey:
+            encoded = _as_deeplab2(image_bytes)
     features = {
-        IMAGE_ENCODED: _bytes(image_bytes),
+        IMAGE_ENCODED: _bytes(encoded),
         IMAGE_FILENAME: _bytes(filename.encode()),
-        IMAGE_FORMAT: _bytes(image_format.encode()),
+        IMAGE_FORMAT: _bytes(stored_format.encode()),
         IMAGE_HEIGHT: _number(height),
         IMAGE_WIDTH: _number(width),
         IMAGE_CHANNELS: _number(3),
@@ -110,51 +110,16 @@ def readable_format(encoded: bytes) -> str | None:
     return "png" if encoded.startswith(PNG_START) else None
 
 
-def open_image(image_bytes: bytes, name: str) -> Image.Image:
-    """Decodes an image completely, as it is stored: its EXIF orientation is not applied.
-
-    Args:
-        image_bytes: an encoded image of any format that Pillow knows.
-        name: what the message of an error begins with, such as the path.
-
-    Raises:
-        DataError: it is not an image, or its data end too early.
-    """
-    try:
-        image = Image.open(io.BytesIO(image_bytes))
-        image.load()  # `open` only reads the header, and would not notice that data are missing.
-    # Pillow reports broken PNG chunks as SyntaxError.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise DataError(f"{name}: expected a whole image, got {counted(len(image_bytes), 'byte')}: {reason}") from error
-    return image
-
-
-def _upright_rgb(image_bytes: bytes, image_format: str, filename: str) -> tuple[bytes, int, int]:
-    """The image as upright RGB: (encoded image, height, width)."""
-    image = open_image(image_bytes, f"image {filename!r}")
-    is_turned = image.getexif().get(EXIF_ORIENTATION, _UPRIGHT) != _UPRIGHT
-    if is_turned:
-        image = ImageOps.exif_transpose(image)
-    if image.mode != "RGB":
-        # With Pillow's default quality, as in DeepLab2, so that a grey JPEG becomes the same bytes.
-        image = image.convert("RGB")
-        image_bytes = _encode(image, image_format)
-    elif is_turned:
-        # DeepLab2 does not turn images, so nothing asks for the default quality, which costs more detail.
-        image_bytes = _encode(image, image_format, quality=95)
-    return image_bytes, image.height, image.width
-
-
-def _encode(image: Image.Image, image_format: str, **options: int) -> bytes:
+def _as_deeplab2(grey_jpeg: bytes) -> bytes:
+    """A grey JPEG as DeepLab2 stores it: as RGB, with Pillow's default quality."""
     encoded = io.BytesIO()
-    image.save(encoded, format="jpeg" if image_format == "jpg" else image_format, **options)
+    Image.open(io.BytesIO(grey_jpeg)).convert("RGB").save(encoded, format="jpeg")
     return encoded.getvalue()
 
 
 def _label_bytes(label: np.ndarray | bytes, height: int, width: int, filename: str) -> bytes:
     if isinstance(label, bytes):
-        png = open_image(label, f"label of image {filename!r}")
+        png = open_whole(label, f"label of image {filename!r}")
         if png.format != "PNG" or (png.height, png.width) != (height, width):
             raise DataError(
                 f"image {filename!r}: expected a PNG label of the image's size [{height}, {width}], "

@@ -151,7 +151,7 @@ class InferenceModel:
         """Segments a batch of picture files, which may differ in size.
 
         Args:
-            encoded: [B] string, contents of JPEG, PNG, GIF or BMP files.
+            encoded: [B] string, contents of JPEG or PNG files; their EXIF orientation is ignored.
 
         Returns:
             The maps described at the class, padded on the right and at the bottom, with void and score 0, to the size

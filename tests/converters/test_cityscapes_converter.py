@@ -106,7 +106,7 @@ SEMANTIC_BREAKAGES = {
     ),
     "cut": (
         lambda c: c.train_ids_path("val", MUNSTER).write_bytes(b"\x89PNG\r\n\x1a\n"),
-        "labelTrainIds.png: expected a whole image",
+        "labelTrainIds.png: expected a whole picture",
     ),
 }
 ALL_BREAKAGES = [(name, True) for name in BREAKAGES] + [(name, False) for name in SEMANTIC_BREAKAGES]

@@ -113,13 +113,16 @@ BREAKAGES = {
     "stuff crowd": (lambda c: _segment(c, 0, iscrowd=1), r"a.png: segment 70000: .*rug-merged"),
     "no png": (lambda c: c.png_path("val", "c").unlink(), r"c.png: no such file"),
     "grey png": (lambda c: _png(c, "val", "c", lambda p: p[..., 0]), r"c.png: expected an RGB PNG .*mode L"),
-    "png cut": (lambda c: _truncate(c.png_path("val", "c")), r"c.png: expected a whole image"),
+    "png cut": (lambda c: _truncate(c.png_path("val", "c")), r"c.png: expected a whole picture"),
     "other size": (
         lambda c: _png(c, "train", "b", lambda p: np.pad(p, ((0, 1), (0, 0), (0, 0)))),
         r"b.jpg: .*\[25, 32",
     ),
-    "jpeg cut": (lambda c: _truncate(c.root / "train2017" / "b.jpg"), r"b.jpg: .*expected a whole image"),
-    "no jpeg": (lambda c: (c.root / "train2017" / "b.jpg").write_text("text"), r"b.jpg: .*not an image"),
+    "jpeg cut": (lambda c: _truncate(c.root / "train2017" / "b.jpg"), r"b.jpg: .*expected a whole picture"),
+    "no jpeg": (
+        lambda c: (c.root / "train2017" / "b.jpg").write_text("text"),
+        r"b.jpg: .*got 4 bytes of another kind",
+    ),
     "unlisted": (lambda c: c.json["train"].pop() and c.save(), r"b.jpg: expected an annotation"),
     "json cut": (lambda c: _truncate(c.root / "annotations" / "panoptic_val2017.json"), r"val2017.json: expected JSON"),
     "other json": (

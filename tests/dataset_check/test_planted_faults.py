@@ -21,6 +21,7 @@ from deeplab2_kmax.dataset_check.records import check_record, read_content
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.input_pipeline.decoding import decode_record
+from deeplab2_kmax.pictures import PNG_START
 from deeplab2_kmax.records import schema
 
 HEIGHT, WIDTH = 20, 30
@@ -269,7 +270,7 @@ def test_an_image_of_more_pixels_than_training_reads_is_named_before_it_is_decod
     chunks = [
         struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)) for data in (header, b"IDAT")
     ]
-    record = _record("large", edit=_set(schema.IMAGE_ENCODED, schema.PNG_START + b"".join(chunks)))
+    record = _record("large", edit=_set(schema.IMAGE_ENCODED, PNG_START + b"".join(chunks)))
     for key, value in ((schema.IMAGE_HEIGHT, height), (schema.IMAGE_WIDTH, width)):
         example = tf.train.Example.FromString(record)
         example.features.feature[key].int64_list.value[0] = value

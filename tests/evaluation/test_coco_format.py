@@ -79,5 +79,5 @@ def test_names_a_remote_file_that_is_missing():
 def test_truncated_png(files):
     path = files / "pred" / "000000000001.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match="000000000001.png: cannot read"):
+    with pytest.raises(DataError, match="000000000001.png: expected a whole picture"):
         coco_panoptic_quality(files / "gt.json", files / "pred.json")

@@ -8,9 +8,8 @@ import numpy as np
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.records import schema
-
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 def image_files(folder: str, suffix: str, in_subfolders: bool = False) -> dict[str, str]:
@@ -38,7 +37,7 @@ def user_images(folder: str, suffix: str = "") -> dict[str, str]:
 
     Args:
         folder: where to look.
-        suffix: what the file names end with; "" for .jpg, .jpeg and .png, in small letters or capitals.
+        suffix: what the file names end with; "" for `PICTURE_ENDINGS`, in small letters or capitals.
 
     Raises:
         DataError: the folder cannot be read, there are no images, or two have the same name.
@@ -46,10 +45,10 @@ def user_images(folder: str, suffix: str = "") -> dict[str, str]:
     found = []
     for file in list_folder(folder):
         name, ending = (file[: -len(suffix)], file[-len(suffix) :]) if suffix else os.path.splitext(file)
-        if ending == suffix if suffix else ending.lower() in _IMAGE_ENDINGS:
+        if ending == suffix if suffix else ending.lower() in PICTURE_ENDINGS:
             found.append((name, files.join(folder, file)))
     if not found:
-        raise DataError(f"{folder}: expected images (*{suffix or ', *'.join(_IMAGE_ENDINGS)}), got none")
+        raise DataError(f"{folder}: expected images (*{suffix or ', *'.join(PICTURE_ENDINGS)}), got none")
     return _by_name(found)
 
 
@@ -90,30 +89,13 @@ def read_source(path: str, kind: str) -> bytes:
         raise DataError(f"{path}: cannot read the {kind}: {error.strerror}") from error
 
 
-def format_of_image(path: str) -> str:
-    """The format of an image file, "jpeg" or "png", by its first bytes; the ending of its name may be wrong.
-
-    Raises:
-        DataError: the file has another format or cannot be read.
-    """
-    try:
-        with files.open_to_read(path) as file:
-            first = file.read(len(schema.PNG_START))
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the image: {error.strerror}") from error
-    image_format = schema.readable_format(first)
-    if image_format is None:
-        raise DataError(f"{path}: expected a JPEG or PNG file, got one that begins with {first!r}")
-    return image_format
-
-
-def image_record(name: str, image_path: str, image_format: str, label: np.ndarray | bytes | None) -> bytes:
+def image_record(name: str, image_path: str, image_format: str | None, label: np.ndarray | bytes | None) -> bytes:
     """The record of an image file and its label, see `schema.encode_record`.
 
     Args:
         name: the name of the image in the record.
         image_path: the image file.
-        image_format: how it is encoded: "jpeg" or "png".
+        image_format: see `schema.encode_record`.
         label: panoptic ids [height, width], an encoded PNG of class ids, or None for an image without a label.
 
     Raises:

@@ -10,12 +10,11 @@ import numpy as np
 from deeplab2_kmax.converters.reading.images import read_source
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.pictures.label_pngs import decode_numbers
 from deeplab2_kmax.records.label_runs import LabelRuns
-from deeplab2_kmax.records.schema import open_image
 from deeplab2_kmax.wording import counted
 
 _LARGEST_NUMBER = 2**16 - 1
-_ONE_NUMBER_A_PIXEL = ("L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class LabelPngFormat:
 
 
 def read_id_png(path: str) -> np.ndarray:
-    """Reads a PNG with one number a pixel: grey values of 8 or 16 bits, or indices into a palette.
+    """Reads a PNG with one number a pixel: grey values of 1 to 16 bits, or indices into a palette.
 
     Returns:
         int32 [height, width], 0..65535.
@@ -47,13 +46,7 @@ def read_id_png(path: str) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, is not a whole PNG, or holds colors; the message begins with the path.
     """
-    image = open_image(read_source(path, "label"), path)
-    if image.format != "PNG" or image.mode not in _ONE_NUMBER_A_PIXEL:
-        raise DataError(
-            f"{path}: expected a PNG with one number a pixel (grey of 8 or 16 bits, or palette),"
-            f" got {image.format} of mode {image.mode}"
-        )
-    return np.asarray(image).astype(np.int32)
+    return decode_numbers(read_source(path, "label"), path)
 
 
 def panoptic_label(

@@ -98,12 +98,12 @@ def with_panoptic_pngs(
     return found
 
 
-def panoptic_record(item: LabelledImage, image_format: str, source: PanopticFormat) -> bytes:
+def panoptic_record(item: LabelledImage, image_format: str | None, source: PanopticFormat) -> bytes:
     """The record, a serialized tf.train.Example, of an image and its panoptic PNG, if it has one.
 
     Args:
         item: the image.
-        image_format: how its file is encoded: "jpeg" or "png".
+        image_format: see `schema.encode_record`.
         source: how the data set uses the panoptic format.
 
     Raises:

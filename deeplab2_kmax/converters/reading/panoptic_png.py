@@ -20,8 +20,8 @@ from deeplab2_kmax.converters.reading.images import read_source
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.pictures.label_pngs import decode_colors
 from deeplab2_kmax.records.label_runs import LabelRuns
-from deeplab2_kmax.records.schema import open_image
 from deeplab2_kmax.wording import counted
 
 _UNLABELLED = 0
@@ -185,7 +185,4 @@ def _class_of(segment: dict[str, Any], where: str, source: PanopticFormat) -> Se
 
 def _segment_ids(png_path: str) -> np.ndarray:
     """The segment ids of a panoptic PNG: int32 [height, width]."""
-    image = open_image(read_source(png_path, "panoptic PNG"), png_path)
-    if image.mode != "RGB":
-        raise DataError(f"{png_path}: expected an RGB PNG of segment ids, got mode {image.mode}")
-    return colors_to_ids(np.asarray(image))
+    return colors_to_ids(decode_colors(read_source(png_path, "panoptic PNG"), png_path))

@@ -1,12 +1,20 @@
 """Semantic and instance PNGs as panoptic labels: exact ids on small arrays, and messages that name the file."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat, panoptic_label, read_id_png
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.converters.reading.labelled_images import LabelledImage
+from deeplab2_kmax.converters.reading.semantic_png import semantic_record
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.coco_format import read_panoptic_png
+from deeplab2_kmax.records.class_counts import count_classes
 
 CLASSES = (
     SegmentClass(1, "car", True, (1, 2, 3), 26),
@@ -85,5 +93,55 @@ def test_missing_and_broken_labels_are_named(tmp_path):
     with pytest.raises(DataError, match="none.png: cannot read the label: No such file"):
         read_id_png(str(tmp_path / "none.png"))
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="broken.png: expected a whole image"):
+    with pytest.raises(DataError, match="broken.png: expected a picture"):
         read_id_png(str(tmp_path / "broken.png"))
+
+
+def _grey_png(depth, numbers):
+    """A grey PNG of 1, 2, 4, 8 or 16 bits, as pypng, netpbm and MATLAB write it; Pillow writes 8 and 16 only."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    bits = (numbers[..., None] >> np.arange(depth)[::-1] & 1).reshape(len(numbers), -1).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
+    head = struct.pack(">IIBBBBB", numbers.shape[1], numbers.shape[0], depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_grey_of_any_depth_holds_the_numbers_that_were_written(tmp_path, depth):
+    numbers = np.arange(7 * 37).reshape(7, 37) * 251 % 2**depth
+    (tmp_path / "label.png").write_bytes(_grey_png(depth, numbers))
+    np.testing.assert_array_equal(read_id_png(str(tmp_path / "label.png")), numbers)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes_of_any_depth_give_their_indices(tmp_path, bits):
+    numbers = np.arange(7 * 37, dtype=np.uint8).reshape(7, 37) & (2**bits - 1)
+    picture = Image.fromarray(numbers)
+    picture.putpalette(list(range(255, -1, -1)) * 3)
+    picture.save(tmp_path / "label.png", bits=bits)
+    np.testing.assert_array_equal(read_id_png(str(tmp_path / "label.png")), numbers)
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_semantic_labels_of_few_bits_are_stored_as_the_numbers_they_hold(tmp_path, depth):
+    numbers = np.arange(7 * 37).reshape(7, 37) % 2**depth
+    (tmp_path / "label.png").write_bytes(_grey_png(depth, numbers))
+    Image.new("RGB", (37, 7)).save(tmp_path / "image.png")
+    item = LabelledImage("image", str(tmp_path / "image.png"), str(tmp_path / "label.png"))
+    record = semantic_record(item, "png", load_dataset("cityscapes_panoptic"))
+    label = tf.train.Example.FromString(record).features.feature["image/segmentation/class/encoded"]
+    held = tf.io.decode_png(label.bytes_list.value[0])[..., 0].numpy()
+    np.testing.assert_array_equal(held, numbers)
+    assert count_classes(record, 1000)[1] == (1, (numbers == 1).sum())
+
+
+def test_segment_ids_in_colors_of_16_bits_are_refused(tmp_path):
+    head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    png = _grey_png(16, np.full((1, 3), 300)).replace(struct.pack(">IIBBBBB", 3, 1, 16, 0, 0, 0, 0), head)
+    (tmp_path / "ids.png").write_bytes(png.replace(png[29:33], struct.pack(">I", zlib.crc32(b"IHDR" + head))))
+    with pytest.raises(DataError, match="ids.png: expected an RGB PNG of segment ids with 8 bits .* with 16 bits"):
+        read_panoptic_png(tmp_path / "ids.png")

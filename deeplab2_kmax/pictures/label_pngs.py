@@ -1,0 +1,69 @@
+"""PNGs whose pixels are numbers: those of classes and instances, or segment ids as colors.
+
+A number must come out as it was written. Pillow scales grey of 1, 2 and 4 bits to 0..255, as for photographs, and keeps
+only the upper 8 bits of colors with 16.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.pictures.opening import open_whole, png_depth
+
+_GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
+_FULL_GREY = 255
+
+
+def decode_numbers(content: bytes, name: str) -> np.ndarray:
+    """Decodes a PNG with one number a pixel: grey of 1 to 16 bits, or a palette, of which the index is meant.
+
+    Args:
+        content: of the file.
+        name: what messages begin with, such as the path.
+
+    Returns:
+        int32 [height, width], 0..65535.
+
+    Raises:
+        DataError: it is not a whole PNG, or holds colors.
+    """
+    image = open_whole(content, name)
+    if image.format != "PNG" or image.mode not in ("P", *_GREY_MODES):
+        raise DataError(
+            f"{name}: expected a PNG with one number a pixel (grey of up to 16 bits, or palette), got"
+            f" {_description(image)}"
+        )
+    numbers = np.asarray(image).astype(np.int32)
+    depth = png_depth(content)
+    if image.mode == "L" and depth < 8:
+        # Pillow has scaled the largest number of so many bits to 255.
+        numbers //= _FULL_GREY // (2**depth - 1)
+    return numbers
+
+
+def decode_colors(content: bytes, name: str) -> np.ndarray:
+    """Decodes a PNG whose colors are numbers, as COCO's panoptic format stores segment ids; transparency is dropped.
+
+    Args:
+        content: of the file.
+        name: what messages begin with, such as the path.
+
+    Returns:
+        uint8 RGB [height, width, 3].
+
+    Raises:
+        DataError: it is not a whole PNG of RGB colors with 8 bits a channel.
+    """
+    image = open_whole(content, name)
+    if image.format != "PNG" or image.mode not in ("RGB", "RGBA") or png_depth(content) != 8:
+        depth = f" with {png_depth(content)} bits a channel" if image.format == "PNG" else ""
+        raise DataError(
+            f"{name}: expected an RGB PNG of segment ids with 8 bits a channel, got {_description(image)}{depth}"
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def _description(image: Image.Image) -> str:
+    return f"{image.format} of mode {image.mode}"

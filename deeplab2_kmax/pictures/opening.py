@@ -1,0 +1,99 @@
+"""Opens encoded pictures completely, and says of those that cannot be opened what they are."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import Image
+
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
+
+# The first bytes of a JPEG and of a PNG file.
+JPEG_START = b"\xff\xd8\xff"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+# The most pixels of a picture that is read: 400 MB as RGB and 0.5 GB as a label, more than cameras take, and more than
+# training could use. TensorFlow's own limit for a decoded image is four times as high, Pillow's a third higher.
+MAX_PIXELS = 2**27
+# Where a PNG stores the bits of a channel: in its first chunk, which is always the same one.
+_PNG_DEPTH_AT = 24
+# Kinds of files that people take for pictures we read: (first bytes, where they are, what to call the file).
+_FOREIGN = (
+    (b"ftyphei", 4, "a HEIC photo; save it as JPEG or PNG"),
+    (b"ftypmif1", 4, "a HEIC photo; save it as JPEG or PNG"),
+    (b"%PDF", 0, "a PDF document; save its picture as JPEG or PNG"),
+    (b"<svg", 0, "an SVG drawing; save it as PNG"),
+    (b"<?xml", 0, "an XML file"),
+    (b"<!DOCTYPE", 0, "a web page"),
+    (b"<html", 0, "a web page"),
+    (b"version https://git-lfs", 0, "a pointer of Git LFS (`git lfs pull` fetches the file itself)"),
+    (b"\0\5\26\7", 0, "the AppleDouble file that macOS keeps beside a picture"),
+    (b"II*\0", 0, "a TIFF of a layout that is not read; save it as RGB with 8 bits"),
+    (b"MM\0*", 0, "a TIFF of a layout that is not read; save it as RGB with 8 bits"),
+    (JPEG_START, 0, "a broken JPEG; copy or save it again"),
+    (PNG_START, 0, "a broken PNG; copy or save it again"),
+)
+
+
+def open_whole(content: bytes, name: str) -> Image.Image:
+    """Decodes a picture completely, as it is stored.
+
+    Args:
+        content: the bytes of a file of any format that Pillow knows.
+        name: what the message of an error begins with, such as the path.
+
+    Returns:
+        The first picture of the file, in the mode that Pillow chooses. Pillow turns TIFFs upright by itself.
+
+    Raises:
+        DataError: it is not a picture, has more than `MAX_PIXELS` pixels, or is broken.
+    """
+    if not content:
+        raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got an empty file")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures below its limit; ours is the one that counts.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content))
+    except Image.UnidentifiedImageError as error:
+        raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got {_kind(content)}") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: {_too_large('more')}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(_broken(content, name)) from error
+    if picture.width * picture.height > MAX_PIXELS:
+        raise DataError(f"{name}: {_too_large(f'{picture.width:,} x {picture.height:,}')}")
+    try:
+        picture.load()  # `open` only reads the header, and would not notice that data are missing.
+    # Pillow reports broken PNG chunks as SyntaxError.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(_broken(content, name)) from error
+    return picture
+
+
+def png_depth(content: bytes) -> int:
+    """The bits of a channel, or of an index into the palette: 1, 2, 4, 8 or 16; 0 if this is not a PNG."""
+    return content[_PNG_DEPTH_AT] if content.startswith(PNG_START) and len(content) > _PNG_DEPTH_AT else 0
+
+
+def _kind(content: bytes) -> str:
+    """What a file that is no picture is called."""
+    for first, place, kind in _FOREIGN:
+        if content[place : place + len(first)] == first:
+            return kind
+    return f"{counted(len(content), 'byte')} of another kind"
+
+
+def _too_large(size: str) -> str:
+    return (
+        f"expected a picture of at most {MAX_PIXELS:,} pixels, got {size}; make it smaller, or cut it into tiles and"
+        " use each as a picture"
+    )
+
+
+def _broken(content: bytes, name: str) -> str:
+    return (
+        f"{name}: expected a whole picture, but its data are broken or end too early"
+        f" ({counted(len(content), 'byte')}); copy or save it again"
+    )
