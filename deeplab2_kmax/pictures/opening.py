@@ -31,8 +31,6 @@ _FOREIGN = (
     (b"\0\5\26\7", 0, "the AppleDouble file that macOS keeps beside a picture"),
     (b"II*\0", 0, "a TIFF of a layout that is not read; save it as RGB with 8 bits"),
     (b"MM\0*", 0, "a TIFF of a layout that is not read; save it as RGB with 8 bits"),
-    (JPEG_START, 0, "a broken JPEG; copy or save it again"),
-    (PNG_START, 0, "a broken PNG; copy or save it again"),
 )
 
 
@@ -57,6 +55,8 @@ def open_whole(content: bytes, name: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content))
     except Image.UnidentifiedImageError as error:
+        if content.startswith((JPEG_START, PNG_START)):
+            raise DataError(_broken(content, name)) from error
         raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got {_kind(content)}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: {_too_large('more')}") from error

@@ -55,7 +55,6 @@ def test_photos_are_turned_upright(tmp_path):
     [
         (b"", "an empty file"),
         (b"a text, no picture", "18 bytes of another kind"),
-        (b"\x89PNG\r\n\x1a\n", "a broken PNG"),
         (b"\0\0\0\x24ftypheic\0\0\0\0", "a HEIC photo; save it as JPEG or PNG"),
         (b"%PDF-1.7", "a PDF document"),
         (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
@@ -66,6 +65,12 @@ def test_files_that_are_no_pictures_are_named(tmp_path, content, what):
     (tmp_path / "notes.jpg").write_bytes(content)
     with pytest.raises(DataError, match=f"notes.jpg: expected a picture .*, got {what}"):
         read_image(tmp_path / "notes.jpg")
+
+
+@pytest.mark.parametrize("start", [opening.PNG_START, opening.JPEG_START])
+def test_the_beginning_of_a_picture_is_called_broken(start):
+    with pytest.raises(DataError, match="p.png: expected a whole picture, but its data are broken or end too early"):
+        decode_image(start, "p.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tiff"])

@@ -68,7 +68,7 @@ def test_labels_of_any_integer_type_are_stored_as_int32():
     "image, label, reason",
     [
         (encoded()[:-150], None, "'name': expected a whole picture"),
-        (encoded(image_format="png")[:-150], None, "'name': expected a picture .*, got a broken PNG"),
+        (encoded(image_format="png")[:-150], None, "'name': expected a whole picture"),
         (b"", None, "got an empty file"),
         (encoded(), np.zeros((14, 10), np.int32), r"label of the image's size \[10, 14\], got int32 \[14, 10\]"),
         (encoded(), np.zeros((10, 14, 1), np.int32), r"got int32 \[10, 14, 1\]"),
