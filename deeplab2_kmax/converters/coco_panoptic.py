@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import json
 import os.path
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -30,14 +31,16 @@ from deeplab2_kmax.converters.reading.labelled_images import (
 )
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
-from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset, read_descriptor, write_descriptor
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, read_descriptor, write_descriptor
+from deeplab2_kmax.datasets.coco_fields import flag, whole_number
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
-from deeplab2_kmax.errors import ConfigError, DataError
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.wording import counted, some_of
 
 # For descriptors that are written from categories: room for 999 instances of a class.
 _LABEL_DIVISOR = 1000
 _IGNORE_LABEL = 0
+_NAMED = 5
 
 
 def convert_coco_panoptic(
@@ -59,7 +62,8 @@ def convert_coco_panoptic(
             written from the categories, see `descriptor_of_categories`.
         image_folder: the folder of the images, of any format that prediction reads. Splits may share it: images
             without an annotation are left out.
-        annotations: the JSON file; the `file_name` of each annotation is the name of the image with .png.
+        annotations: the JSON file; `image_id` joins annotations and `images`. Without `images`, the `file_name` of an
+            annotation is the name of the image with .png.
         png_folder: the folder of the PNGs that the JSON names.
         output_dir: the folder for `<split>-XXXXX-of-XXXXX.tfrecord`; made where missing.
         split: what the names of the shards begin with.
@@ -75,9 +79,15 @@ def convert_coco_panoptic(
             segment); or the output folder cannot be written. The shards that are finished by then are kept for the
             next run, see `ShardedOutput`.
     """
-    images = with_panoptic_pngs(_annotated(user_images(image_folder), annotations), annotations, png_folder)
+    images = with_panoptic_pngs(_annotated(image_folder, annotations), annotations, png_folder, image_is="images")
     descriptor = _descriptor(dataset, annotations)
-    source = PanopticFormat(descriptor, treat_crowd_as_ignore=treat_crowd_as_ignore)
+    source = PanopticFormat(
+        descriptor,
+        treat_crowd_as_ignore=treat_crowd_as_ignore,
+        areas_are_optional=True,
+        classes_by_category=classes_by_category(dataset, descriptor, annotations),
+    )
+    _say_if_areas_are_missing(images, annotations)
     make_record = functools.partial(own_panoptic_record, source=source)
     origin = Origin("coco_panoptic", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, image_folder)
     with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
@@ -110,31 +120,109 @@ def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
     except OSError as error:
         raise DataError(f"{annotations}: cannot read the annotations: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else repr(error)
+        reason = str(error) if isinstance(error, UserError) else repr(error)
         raise DataError(
             f"{annotations}: expected `categories`, each with id, name and isthing, to write a descriptor from;"
             f" {reason}"
         ) from error
 
 
-def _annotated(images: Mapping[str, str], annotations: str) -> dict[str, str]:
-    """Those of the images that have an annotation in the JSON file `annotations`."""
-    names = read_annotations(annotations)
-    kept = {name: path for name, path in images.items() if name in names}
+def classes_by_category(
+    dataset: str, descriptor: DatasetDescriptor, annotations: str
+) -> dict[int, SegmentClass] | None:
+    """The class of each category id of a JSON file, which may number the classes in another way than the descriptor.
+
+    Tools number the categories of each export anew, so that one id may mean two things in the files of two splits.
+    Therefore names decide. A line on the terminal tells which ids were mapped.
+
+    Args:
+        dataset: the descriptor's name or path, for messages.
+        descriptor: the classes.
+        annotations: the JSON file.
+
+    Returns:
+        {category id: class}, categories without a class left out; None if the file lists no categories.
+
+    Raises:
+        DataError: a category has the id of a class, but the name of none; or two categories have one id.
+    """
+    categories = json.loads(files.read_text(annotations)).get("categories")
+    if not categories:
+        return None
+    by_name = {c.name: c for c in descriptor.classes}
+    classes: dict[int, SegmentClass] = {}
+    mapped = []
+    for place, category in enumerate(categories):
+        where = f"{annotations}: entry {place} of `categories`"
+        if not isinstance(category, dict) or not {"id", "name"} <= category.keys():
+            raise DataError(f"{where}: expected an object with id and name, got {category!r}")
+        category_id, name = whole_number(category, "id", where), category["name"]
+        same_id, same_name = descriptor.by_source_id.get(category_id), by_name.get(name)
+        if category_id in classes:
+            raise DataError(f"{where}: expected ids that differ, got a second category of id {category_id}")
+        if same_name is None and same_id is not None:
+            raise DataError(
+                f"{annotations}: category {category_id} is {name!r} here, but {same_id.name!r} in {dataset}, which"
+                f" knows no {name!r}; expected the same names. Rename the category or the class, or convert into a data"
+                " set of its own"
+            )
+        if same_name is not None:
+            classes[category_id] = same_name
+            if same_name is not same_id:
+                mapped.append(f"{name} is {category_id} here and {same_name.source_id} there")
+    if mapped:
+        print(f"{annotations}: categories are mapped by name to {dataset}: {some_of(mapped, _NAMED, separator='; ')}")
+    return classes
+
+
+def _annotated(image_folder: str, annotations: str) -> dict[str, str]:
+    """The pictures that have an annotation in the JSON file: {name as the JSON has it: path}."""
+    names = read_annotations(annotations, "images")
+    if not names:
+        raise DataError(f"{annotations}: expected annotations of the images in {image_folder}, got none")
+    listed: dict[str, dict[str, str]] = {}
+    kept = {}
+    for name in names:
+        folder, base = posixpath.split(name)
+        # A name may hold the folders where its maker kept the pictures; here they may lie in one folder.
+        below = files.join(image_folder, folder) if folder else image_folder
+        place = below if files.is_folder(below) else image_folder
+        if place not in listed:
+            listed[place] = user_images(place)
+        if base in listed[place]:
+            kept[name] = listed[place][base]
+    pictures = [path for images in listed.values() for path in images.values()]
     if not kept:
-        example = next(iter(names), None)
         raise DataError(
-            f"{annotations}: expected annotations of images such as {next(iter(images.values()))}, got"
-            f" {counted(len(names), 'annotation')}, none of them of one of the {counted(len(images), 'image')} (the"
-            f" first is of {example!r})"
+            f"{annotations}: expected annotations of images such as {pictures[0]}, got"
+            f" {counted(len(names), 'annotation')}, none of them of one of the {counted(len(pictures), 'image')} (the"
+            f" first is of {next(iter(names))!r})"
         )
-    if len(kept) < len(images):
-        print(f"{len(images) - len(kept)} of {counted(len(images), 'image')} left out: not listed in {annotations}")
-    return kept
+    _require_names_that_differ(kept)
+    if len(kept) < len(pictures):
+        print(f"{len(pictures) - len(kept)} of {counted(len(pictures), 'image')} left out: not listed in {annotations}")
+    return {name: kept[name] for name in sorted(kept)}
+
+
+def _require_names_that_differ(kept: Mapping[str, str]) -> None:
+    """Records name images without folders, so that these names have to differ."""
+    seen: dict[str, str] = {}
+    for name, path in kept.items():
+        base = posixpath.basename(name)
+        if base in seen:
+            raise DataError(f"{path}: expected image names that differ, {seen[base]} has the same")
+        seen[base] = path
+
+
+def _say_if_areas_are_missing(images: Sequence[LabelledImage], annotations: str) -> None:
+    missing = sum("area" not in segment for image in images for segment in image.segments if isinstance(segment, dict))
+    if missing:
+        print(f"{annotations}: {counted(missing, 'segment')} without area, which is counted from the PNGs")
 
 
 def _class_entry(class_id: int, category: Mapping[str, Any]) -> dict[str, Any]:
-    entry = {"id": class_id, "source_id": category["id"], "is_thing": bool(category["isthing"])}
+    where = f"category {category['id']} ({category['name']})"
+    entry = {"id": class_id, "source_id": category["id"], "is_thing": flag(category, "isthing", where)}
     color = {"color": list(category["color"])} if "color" in category else {}
     return {**entry, **color, "name": category["name"]}
 

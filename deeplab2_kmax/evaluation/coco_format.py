@@ -10,6 +10,7 @@ import numpy as np
 
 from deeplab2_kmax import files
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets.coco_fields import flag
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import (
@@ -53,6 +54,7 @@ def coco_panoptic_quality(
     prediction_folder = prediction_folder or os.path.splitext(prediction_json)[0]
     descriptor = _descriptor(truth.get("categories", []), str(truth_json))
     index = {c.id: number for number, c in enumerate(descriptor.classes)}
+    _require_same_names(descriptor, prediction.get("categories", []), str(prediction_json))
     predicted = {annotation["image_id"]: annotation for annotation in prediction["annotations"]}
 
     quality = PanopticQuality(descriptor)
@@ -122,7 +124,13 @@ def _descriptor(categories: list[dict[str, Any]], where: str) -> DatasetDescript
     if not categories:
         raise DataError(f'{where}: expected the classes under "categories", got none')
     classes = tuple(
-        SegmentClass(c["id"], c["name"], bool(c["isthing"]), tuple(c.get("color", (0, 0, 0))), c["id"])
+        SegmentClass(
+            c["id"],
+            c["name"],
+            flag(c, "isthing", f"{where}: category {c['id']} ({c['name']})"),
+            tuple(c.get("color", (0, 0, 0))),
+            c["id"],
+        )
         for c in categories
     )
     largest = max(c.id for c in classes)
@@ -130,6 +138,17 @@ def _descriptor(categories: list[dict[str, Any]], where: str) -> DatasetDescript
     # are placeholders here.
     unused = next(i for i in range(largest + 2) if i not in {c.id for c in classes})
     return DatasetDescriptor(where, classes, num_classes=largest + 1, ignore_label=unused, label_divisor=2)
+
+
+def _require_same_names(truth: DatasetDescriptor, categories: list[dict[str, Any]], where: str) -> None:
+    """Refuses predictions whose file calls a category id by another name than the truth does."""
+    for category in categories:
+        known = truth.by_id.get(category.get("id", VOID))
+        if known is not None and category.get("name", known.name) != known.name:
+            raise DataError(
+                f"{where}: expected the categories of {truth.name}, where {known.id} is {known.name!r}; got"
+                f" {category['name']!r} for {known.id}. Number the predictions as the truth does"
+            )
 
 
 def _segments(ids: np.ndarray, annotation: dict[str, Any], index: dict[int, int], path: str) -> Segments:
@@ -154,13 +173,14 @@ def _segments(ids: np.ndarray, annotation: dict[str, Any], index: dict[int, int]
             raise DataError(f"{path}: segment {segment['id']} has category {segment['category_id']}, which is unknown")
     # The official script keeps one crowd region of each category, the last one listed, and excuses predictions by that
     # one only. The others are neither matched nor missed, nor do they excuse anything.
-    crowd_of = {s["category_id"]: s["id"] for s in described.values() if s.get("iscrowd", 0)}
+    is_crowd = {s["id"]: flag(s, "iscrowd", f"{path}: segment {s['id']}", default=False) for s in described.values()}
+    crowd_of = {s["category_id"]: s["id"] for s in described.values() if is_crowd[s["id"]]}
 
     def class_of(segment_id: int) -> int:
         if segment_id == _PNG_VOID:
             return VOID
         segment = described[segment_id]
-        if segment.get("iscrowd", 0) and crowd_of[segment["category_id"]] != segment_id:
+        if is_crowd[segment_id] and crowd_of[segment["category_id"]] != segment_id:
             return UNCOUNTED
         return index[segment["category_id"]]
 

@@ -1,6 +1,7 @@
 """COCO's panoptic format with categories of one's own."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -95,7 +96,16 @@ def test_pictures_of_another_split_are_left_out(tree, tmp_path, capsys):
     "change, reason",
     [
         (lambda d: d.pop("categories"), "KeyError.'categories'"),
-        (lambda d: d["categories"][0].pop("isthing"), "KeyError.'isthing'"),
+        (
+            lambda d: d["categories"][0].pop("isthing"),
+            r"\(soil\): expected the field isthing, 0 or 1, .*missing",
+        ),
+        (
+            lambda d: d["categories"][0].update(isthing="0"),
+            r"90 \(soil\): expected 0 or 1 as isthing .*got '0'",
+        ),
+        (lambda d: d["categories"][0].update(isthing=None), "expected 0 or 1 as isthing in the JSON, got None"),
+        (lambda d: d["categories"][0].update(isthing=0.5), "expected 0 or 1 as isthing in the JSON, got 0.5"),
         (lambda d: d["categories"][0].update(id=7), "own source_id, got more than one with 7"),
     ],
 )
@@ -107,3 +117,121 @@ def test_categories_that_make_no_descriptor_are_refused(tree, change, reason):
         json.dump(content, file)
     with pytest.raises(DataError, match=f"own.json: expected `categories`, .*{reason}"):
         descriptor_of_categories("own", tree["annotations"])
+
+
+def _changed(tree, change):
+    """The content of the JSON file after a change, which is written."""
+    content = json.loads(pathlib.Path(tree["annotations"]).read_text())
+    change(content)
+    pathlib.Path(tree["annotations"]).write_text(json.dumps(content))
+    return content
+
+
+def _label(paths):
+    (record,) = tf.data.TFRecordDataset(paths)
+    features = tf.io.parse_single_example(record, schema.feature_spec())
+    return np.frombuffer(features[schema.LABEL_ENCODED].numpy(), "<i4").reshape(4, 6)
+
+
+@pytest.fixture
+def expected():
+    label = np.full((4, 6), 2000)
+    label[0, :2], label[2, 2:4], label[:, 5] = 1001, 1002, 0
+    return label
+
+
+def _segments(content):
+    return content["annotations"][0]["segments_info"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: [c.update(isthing=bool(c["isthing"])) for c in d["categories"]],
+        lambda d: [c.update(isthing=float(c["isthing"])) for c in d["categories"]],
+        lambda d: [s.update(id=float(s["id"]), category_id=float(s["category_id"])) for s in _segments(d)],
+        lambda d: [s.pop("iscrowd") for s in _segments(d)],
+        lambda d: [s.update(iscrowd=False) for s in _segments(d)],
+        lambda d: [s.update(area=float(s["area"])) for s in _segments(d)],
+        lambda d: [s.update(area=5) for s in _segments(d)],
+    ],
+)
+def test_fields_that_mean_the_same_in_another_type(tree, change, expected):
+    _changed(tree, change)
+    np.testing.assert_array_equal(_label(convert_coco_panoptic(**tree)), expected)
+
+
+def test_missing_areas_are_counted_from_the_png(tree, expected, capsys):
+    """As panopticapi's own converter from two channels leaves them out."""
+    _changed(tree, lambda d: [s.pop("area") for s in _segments(d)])
+    np.testing.assert_array_equal(_label(convert_coco_panoptic(**tree)), expected)
+    assert "own.json: 3 segments without area, which is counted from the PNGs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda d: _segments(d)[0].update(iscrowd="0"), "a.png: segment 258: expected 0 or 1 as iscrowd .*got '0'"),
+        (lambda d: _segments(d)[0].update(iscrowd=2), "a.png: segment 258: expected 0 or 1 as iscrowd .*got 2"),
+        (lambda d: _segments(d)[0].update(category_id="7"), "whole number as category_id in the JSON, got '7'"),
+        (lambda d: _segments(d)[0].update(category_id=True), "whole number as category_id in the JSON, got True"),
+        (lambda d: _segments(d).append({"id": 12, "category_id": 7}), "segment 12: expected pixels .*got none"),
+        (lambda d: d.update(images=[{"id": 2, "file_name": "a.jpg"}]), "a.png: expected the id of one of `images`"),
+        (lambda d: d.update(images=[{"id": 1, "file_name": "a.jpg"}] * 2), "ids of `images` that differ, got 1 twice"),
+    ],
+)
+def test_fields_without_a_sure_meaning_are_refused(tree, change, reason):
+    _changed(tree, change)
+    with pytest.raises(DataError, match=reason):
+        convert_coco_panoptic(**tree)
+
+
+@pytest.mark.parametrize(
+    "picture, png",
+    [("a.jpg", "a_GT.png"), ("train/a.jpg", "labels/a_GT.png"), ("train\\a.jpg", "deep\\er\\a_GT.png")],
+)
+def test_pictures_and_pngs_are_joined_by_image_id(tree, tmp_path, picture, png, expected):
+    (tmp_path / "pngs/a.png").rename(tmp_path / "pngs/a_GT.png")
+
+    def join(content):
+        content["annotations"][0].update(file_name=png)
+        content["images"] = [{"id": 3, "file_name": "b.jpg"}, {"id": 1, "file_name": picture}]
+
+    _changed(tree, join)
+    (path,) = convert_coco_panoptic(**tree)
+    np.testing.assert_array_equal(_label(path), expected)
+    (record,) = tf.data.TFRecordDataset(path)
+    assert tf.io.parse_single_example(record, schema.feature_spec())[schema.IMAGE_FILENAME] == b"a"
+
+
+def test_pictures_in_the_folders_that_the_json_names(tree, tmp_path, expected):
+    for kind in ("photos", "pngs"):
+        (tmp_path / kind / "x").mkdir()
+        (tmp_path / kind / "a.png").rename(tmp_path / kind / "x" / "a.png")
+    _changed(tree, lambda d: d.update(images=[{"id": 1, "file_name": "x/a.png"}]))
+    _changed(tree, lambda d: d["annotations"][0].update(file_name="x/a.png"))
+    np.testing.assert_array_equal(_label(convert_coco_panoptic(**tree)), expected)
+
+
+def test_categories_that_another_file_numbers_anew_are_mapped_by_name(tree, expected, tmp_path, capsys):
+    convert_coco_panoptic(**tree)
+
+    def number_anew(content):
+        new = {90: 7, 7: 3}
+        for entry in content["categories"]:
+            entry["id"] = new[entry["id"]]
+        for segment in _segments(content):
+            segment["category_id"] = new[segment["category_id"]]
+
+    _changed(tree, number_anew)
+    paths = convert_coco_panoptic(**{**tree, "split": "val", "output_dir": str(tmp_path / "val")})
+    np.testing.assert_array_equal(_label(paths), expected)
+    told = capsys.readouterr().out
+    assert "categories are mapped by name to" in told and "soil is 7 here and 90 there; apple is 3 here" in told
+
+
+def test_categories_of_other_names_are_refused(tree):
+    convert_coco_panoptic(**tree)
+    _changed(tree, lambda d: d["categories"][0].update(name="road"))
+    with pytest.raises(DataError, match="own.json: category 90 is 'road' here, but 'soil' in .*fruit.json"):
+        convert_coco_panoptic(**{**tree, "split": "val"})

@@ -48,6 +48,11 @@ def change(path, edit):
         (lambda c: c["annotations"][0]["segments_info"][0].update(id=7), "000000000001.png: segment 7 is in the JSON"),
         (lambda c: c["annotations"][0]["segments_info"].pop(0), "segment 304 is in the PNG but not in its JSON"),
         (lambda c: c["annotations"][0]["segments_info"][0].update(category_id=9999), "category 9999, which is unknown"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(iscrowd="0"), "expected 0 or 1 as iscrowd .*got '0'"),
+        (
+            lambda c: c.update(categories=[{"id": 5, "name": "spoon"}]),
+            "pred.json: expected the categories of .*gt.json, where 5 is 'airplane'; got 'spoon' for 5",
+        ),
         (lambda c: c.pop("annotations"), 'without a list "annotations"'),
         (
             lambda c: [annotation.pop("segments_info") for annotation in c["annotations"]],
@@ -59,6 +64,13 @@ def change(path, edit):
 def test_names_what_is_wrong(files, edit, message):
     change(files / "pred.json", edit)
     with pytest.raises(DataError, match=message):
+        coco_panoptic_quality(files / "gt.json", files / "pred.json")
+
+
+@pytest.mark.parametrize("value", ["0", "true", None, 2])
+def test_flags_of_categories_are_read_strictly(files, value):
+    change(files / "gt.json", lambda c: c["categories"][0].update(isthing=value))
+    with pytest.raises(DataError, match=f"gt.json: category .*: expected 0 or 1 as isthing .*got {value!r}"):
         coco_panoptic_quality(files / "gt.json", files / "pred.json")
 
 

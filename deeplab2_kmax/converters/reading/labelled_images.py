@@ -5,6 +5,7 @@ A converter finds the images of its data set, pairs each with its label, and wri
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -82,20 +83,41 @@ def with_panoptic_pngs(
         DataError: the annotations are broken, or an image has no annotation or no PNG.
     """
     annotations = read_annotations(json_path, image_is)
-    # One listing takes less time than a look at each file, above all on network storage.
-    pngs = set(files.list_folder(png_folder)) if files.is_folder(png_folder) else set()
+    pngs = _FilesByName(png_folder)
     found = []
     for name, image_path in images.items():
         if name not in annotations:
             raise DataError(f"{image_path}: expected an annotation in {json_path}, got none")
         png_name, segments = annotations.pop(name)
-        png_path = files.join(png_folder, png_name)
-        if png_name not in pngs:
-            raise DataError(f"{png_path}: no such file, though {json_path} lists it for {image_path}")
-        found.append(LabelledImage(name, image_path, png_path, segments))
+        png_path = pngs.find(png_name)
+        if png_path is None:
+            path = files.join(png_folder, png_name)
+            raise DataError(f"{path}: no such file, though {json_path} lists it for {image_path}")
+        found.append(LabelledImage(posixpath.basename(name), image_path, png_path, segments))
     if annotations:
         logging.warning("%s: left out %s without an image", json_path, counted(len(annotations), "annotation"))
     return found
+
+
+class _FilesByName:
+    """The files of a folder, found by names that may hold the folders where their maker kept them."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._listed: dict[str, set[str]] = {}
+
+    def find(self, name: str) -> str | None:
+        """The path of a file, below the folder or in it without the folders of its name; None where it is not."""
+        name = name.replace("\\", "/")  # As tools on Windows write it.
+        base = posixpath.basename(name)
+        below = files.join(self._folder, posixpath.dirname(name)) if base != name else self._folder
+        return next((files.join(folder, base) for folder in (below, self._folder) if base in self._names(folder)), None)
+
+    def _names(self, folder: str) -> set[str]:
+        # One listing takes less time than a look at each file, above all on network storage.
+        if folder not in self._listed:
+            self._listed[folder] = set(files.list_folder(folder)) if files.is_folder(folder) else set()
+        return self._listed[folder]
 
 
 def panoptic_record(item: LabelledImage, image_format: str | None, source: PanopticFormat) -> bytes:

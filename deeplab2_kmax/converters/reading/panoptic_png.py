@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters.reading.images import read_source
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets.coco_fields import flag, whole_number
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures.label_pngs import decode_colors
@@ -38,6 +40,9 @@ class PanopticFormat:
         treat_crowd_as_ignore: whether crowd regions become void; otherwise they get their class with instance id 0.
         void_categories: the values of `category_id` that mean void.
         areas_are_exact: whether `area` has to be the number of pixels that the segment has in the PNG.
+        areas_are_optional: whether the PNG alone counts: `area` may be missing or another, but every segment has to
+            have pixels.
+        classes_by_category: the classes by `category_id`, if that is not the field of `category_is`.
     """
 
     descriptor: DatasetDescriptor
@@ -45,10 +50,14 @@ class PanopticFormat:
     treat_crowd_as_ignore: bool = True
     void_categories: frozenset[int] = frozenset()
     areas_are_exact: bool = True
+    areas_are_optional: bool = False
+    classes_by_category: Mapping[int, SegmentClass] | None = None
 
     @property
     def classes(self) -> Mapping[int, SegmentClass]:
         """The classes by `category_id`."""
+        if self.classes_by_category is not None:
+            return self.classes_by_category
         return self.descriptor.by_id if self.category_is == "id" else self.descriptor.by_source_id
 
 
@@ -57,21 +66,31 @@ def read_annotations(json_path: str, image_is: str = "file_name") -> dict[str, t
 
     Args:
         json_path: the file with `annotations`, one for each image.
-        image_is: the field that names the image: "file_name", the name of the PNG, whose extension does not count; or
-            "image_id".
+        image_is: what names the image: "file_name", the name of the PNG, whose extension does not count; "image_id"; or
+            "images", the file name in `images` of the entry with this `image_id`, without extension, which is how
+            COCO's format joins them. A file without `images` is read as with "file_name".
 
     Returns:
         {name of the image: (file name of its PNG, its `segments_info`)}.
 
     Raises:
-        DataError: the file cannot be read, is not a COCO panoptic JSON, or has two annotations for one image.
+        DataError: the file cannot be read, is not a COCO panoptic JSON, has two annotations for one image, or an
+            annotation of an image that `images` does not list.
     """
     try:
-        annotations = json.loads(files.read_text(json_path))["annotations"]
+        content = json.loads(files.read_text(json_path))
+        names = _names_by_id(content["images"], json_path) if image_is == "images" and "images" in content else None
         by_name: dict[str, tuple[str, list[dict[str, Any]]]] = {}
-        for annotation in annotations:
+        for annotation in content["annotations"]:
             png_name = annotation["file_name"]
-            name = os.path.splitext(png_name)[0] if image_is == "file_name" else str(annotation[image_is])
+            name = os.path.splitext(png_name)[0] if image_is != "image_id" else str(annotation[image_is])
+            if names is not None:
+                if annotation["image_id"] not in names:
+                    raise DataError(
+                        f"{json_path}: annotation of {png_name}: expected the id of one of `images` as image_id, got"
+                        f" {annotation['image_id']!r}"
+                    )
+                name = names[annotation["image_id"]]
             if name in by_name:
                 raise DataError(f"{json_path}: expected one annotation an image, got a second one for {png_name}")
             by_name[name] = (png_name, list(annotation["segments_info"]))
@@ -84,6 +103,17 @@ def read_annotations(json_path: str, image_is: str = "file_name") -> dict[str, t
             f"{json_path}: expected COCO panoptic annotations, each with file_name and segments_info; got {error!r}"
         ) from error
     return by_name
+
+
+def _names_by_id(images: Sequence[dict[str, Any]], json_path: str) -> dict[Any, str]:
+    """{image id: file name without extension} of the `images` of a COCO JSON."""
+    names: dict[Any, str] = {}
+    for image in images:
+        if image["id"] in names:
+            raise DataError(f"{json_path}: expected ids of `images` that differ, got {image['id']} twice")
+        # Tools on Windows part folders by backslashes.
+        names[image["id"]] = os.path.splitext(image["file_name"].replace("\\", "/"))[0]
+    return names
 
 
 def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> np.ndarray:
@@ -106,16 +136,20 @@ def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], sourc
     """
     panoptic_ids = _panoptic_ids(png_path, segments, source)
     runs = LabelRuns(_segment_ids(png_path))
-    _check_areas(png_path, segments, dict(runs.items()), source.areas_are_exact)
+    _check_areas(png_path, segments, dict(runs.items()), source)
     return runs.paint(np.array([panoptic_ids[value] for value in runs.values.tolist()], np.int32))
 
 
-def _check_areas(png_path: str, segments: Sequence[dict[str, Any]], areas: dict[int, int], exact: bool) -> None:
+def _check_areas(
+    png_path: str, segments: Sequence[dict[str, Any]], areas: dict[int, int], source: PanopticFormat
+) -> None:
     """Compares the segments of the JSON with the PNG, in which each segment id has `areas` pixels."""
     areas.pop(_UNLABELLED, None)
     for segment in segments:
         area = areas.pop(segment["id"], 0)
-        if exact and area != segment["area"]:
+        if source.areas_are_optional:
+            _require_pixels(png_path, segment, area)
+        elif source.areas_are_exact and area != segment["area"]:
             raise DataError(
                 f"{png_path}: segment {segment['id']}: expected {counted(segment['area'], 'pixel')} as the JSON"
                 f" says, got {area}"
@@ -127,19 +161,35 @@ def _check_areas(png_path: str, segments: Sequence[dict[str, Any]], areas: dict[
         )
 
 
+def _require_pixels(png_path: str, segment: dict[str, Any], area: int) -> None:
+    """Refuses a segment without pixels; tells of the first whose `area` is another than the PNG's."""
+    where = f"{png_path}: segment {segment['id']}"
+    if not area:
+        raise DataError(f"{where}: expected pixels of each segment that the JSON lists, got none of this id")
+    if segment.get("area", area) != area:
+        logging.log_first_n(
+            logging.WARNING,
+            "%s: area is %s in the JSON, but the PNG has %s; the PNG counts, here and in other such segments",
+            1,
+            where,
+            segment["area"],
+            counted(area, "pixel"),
+        )
+
+
 def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> dict[int, int]:
     """The panoptic id of each segment id, including that of unlabelled pixels."""
     descriptor = source.descriptor
     panoptic_ids = {_UNLABELLED: descriptor.void_id}
     instances: collections.Counter[int] = collections.Counter()
     for position, segment in enumerate(segments):
-        where = _checked_place(segment, position, png_path, panoptic_ids)
+        where = _checked_place(segment, position, png_path, panoptic_ids, source)
         if segment["category_id"] in source.void_categories:
             panoptic_ids[segment["id"]] = descriptor.void_id
             continue
         segment_class = _class_of(segment, where, source)
         panoptic_id = segment_class.id * descriptor.label_divisor
-        if segment.get("iscrowd"):
+        if flag(segment, "iscrowd", where, default=False):
             panoptic_id = descriptor.void_id if source.treat_crowd_as_ignore else panoptic_id
         elif segment_class.is_thing:
             instances[segment_class.id] += 1
@@ -153,18 +203,16 @@ def _panoptic_ids(png_path: str, segments: Sequence[dict[str, Any]], source: Pan
     return panoptic_ids
 
 
-def _checked_place(segment: Any, position: int, png_path: str, seen: dict[int, int]) -> str:
+def _checked_place(segment: Any, position: int, png_path: str, seen: dict[int, int], source: PanopticFormat) -> str:
     """The words by which messages name a segment, after a check of its fields."""
     if not isinstance(segment, dict):
         raise DataError(f"{png_path}: entry {position} of segments_info: expected an object, got {segment!r}")
     where = f"{png_path}: segment {segment.get('id')}"
-    for field in _SEGMENT_FIELDS:
+    fields = _SEGMENT_FIELDS[:-1] if source.areas_are_optional else _SEGMENT_FIELDS
+    for field in fields:
         if field not in segment:
-            raise DataError(
-                f"{where}: expected the fields {', '.join(_SEGMENT_FIELDS)} in the JSON, {field} is missing"
-            )
-        if not isinstance(segment[field], int):
-            raise DataError(f"{where}: expected a whole number as {field} in the JSON, got {segment[field]!r}")
+            raise DataError(f"{where}: expected the fields {', '.join(fields)} in the JSON, {field} is missing")
+        whole_number(segment, field, where)
     if segment["id"] in seen:
         what = "the id of unlabelled pixels" if segment["id"] == _UNLABELLED else "listed twice in the JSON"
         raise DataError(f"{where}: expected segment ids that are unique and not {_UNLABELLED}, got one that is {what}")
@@ -178,7 +226,7 @@ def _class_of(segment: dict[str, Any], where: str, source: PanopticFormat) -> Se
         raise DataError(
             f"{where}: expected the category_id of a class of {source.descriptor.name}, got {segment['category_id']}"
         )
-    if segment.get("iscrowd") and not segment_class.is_thing:
+    if flag(segment, "iscrowd", where, default=False) and not segment_class.is_thing:
         raise DataError(f"{where}: expected iscrowd for things only, got it for the stuff class {segment_class.name!r}")
     return segment_class
 
