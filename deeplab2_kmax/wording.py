@@ -104,6 +104,11 @@ def _plain(name: str) -> str:
     return name.casefold().replace("-", "").replace("_", "")
 
 
+def printable(text: str) -> str:
+    """The text without what no terminal can show: bytes of file names in an older encoding become "\\xdf"."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun: "1 shard", "3,000 shards".
 

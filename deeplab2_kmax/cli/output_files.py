@@ -11,6 +11,7 @@ from PIL import Image
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.wording import printable
 
 
 def make_output_folder(folder: str | os.PathLike[str]) -> str:
@@ -79,10 +80,10 @@ def for_each_picture(
         try:
             text = work(image, folder, name)
         except DataError as error:
-            complain(f"error: {error}")
+            complain(printable(f"error: {error}"))
             failed += 1
             continue
-        report(text)
+        report(printable(text))
     return failed
 
 

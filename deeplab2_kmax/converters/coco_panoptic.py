@@ -22,7 +22,7 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.reading.images import user_images
+from deeplab2_kmax.converters.reading.images import same_name, user_images
 from deeplab2_kmax.converters.reading.labelled_images import (
     LabelledImage,
     panoptic_record,
@@ -188,9 +188,9 @@ def _annotated(image_folder: str, annotations: str) -> dict[str, str]:
         below = files.join(image_folder, folder) if folder else image_folder
         place = below if files.is_folder(below) else image_folder
         if place not in listed:
-            listed[place] = user_images(place)
-        if base in listed[place]:
-            kept[name] = listed[place][base]
+            listed[place] = {same_name(stem): path for stem, path in user_images(place).items()}
+        if same_name(base) in listed[place]:
+            kept[name] = listed[place][same_name(base)]
     pictures = [path for images in listed.values() for path in images.values()]
     if not kept:
         raise DataError(

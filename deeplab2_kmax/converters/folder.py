@@ -13,6 +13,7 @@ Without --instance_folder all classes have to be stuff, as in semantic segmentat
 from __future__ import annotations
 
 import functools
+import os.path
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,11 +22,12 @@ from absl import flags
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.reading import label_pngs
-from deeplab2_kmax.converters.reading.images import image_record, list_folder, user_images
+from deeplab2_kmax.converters.reading.images import image_record, list_folder, same_name, user_images
 from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import some_of
 
 _NAMED_CLASSES = 5
@@ -149,6 +151,8 @@ def find_images(
         DataError: a folder cannot be read, there are no images, two have the same name, or a label is missing.
     """
     images = user_images(image_folder, image_suffix)
+    if not image_suffix:
+        _refuse_unread_pictures(images, image_folder, semantic_folder, semantic_suffix)
     semantic = _labels(images, semantic_folder, semantic_suffix)
     instances = _labels(images, instance_folder, instance_suffix) if instance_folder else {}
     return [FolderImage(name, path, semantic[name], instances.get(name)) for name, path in images.items()]
@@ -156,11 +160,25 @@ def find_images(
 
 def _labels(images: Mapping[str, str], folder: str, suffix: str) -> dict[str, str]:
     """The label PNG of each image."""
-    there = set(list_folder(folder))
+    there = {same_name(file): file for file in list_folder(folder)}
     for name, image in images.items():
-        if name + suffix not in there:
+        if same_name(name + suffix) not in there:
             raise DataError(f"{files.join(folder, name + suffix)}: no such file; expected it as label of {image}")
-    return {name: files.join(folder, name + suffix) for name in images}
+    return {name: files.join(folder, there[same_name(name + suffix)]) for name in images}
+
+
+def _refuse_unread_pictures(
+    images: Mapping[str, str], image_folder: str, semantic_folder: str, semantic_suffix: str
+) -> None:
+    """Refuses a file that has a label, but that is of no format that is read; it must not be lost."""
+    labels = set(list_folder(semantic_folder))
+    for file in list_folder(image_folder):
+        name, ending = os.path.splitext(file)
+        if name not in images and name + semantic_suffix in labels and ending.lower() not in PICTURE_ENDINGS:
+            raise DataError(
+                f"{files.join(image_folder, file)}: expected a picture ({', '.join(PICTURE_ENDINGS)}), as it has a"
+                f" label {name + semantic_suffix}; save it as JPEG or PNG, or move it away"
+            )
 
 
 def _require_stuff_only(descriptor: DatasetDescriptor, dataset: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Sequence
 
 from deeplab2_kmax import files
@@ -35,7 +36,9 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
             f"file_pattern {unfilled[0]!r} is a placeholder; fill in the pattern of the TFRecord files, such as"
             " data/coco/train-*.tfrecord"
         )
-    shards = sorted({path for pattern in file_patterns for path in files.glob(pattern)})
+    found = {path for pattern in file_patterns for path in files.glob(pattern)}
+    # Hidden files, such as macOS leaves, which patterns find in remote folders.
+    shards = sorted(path for path in found if not posixpath.basename(path).startswith("."))
     patterns = ", ".join(repr(pattern) for pattern in file_patterns)
     if not shards:
         raise DataError(

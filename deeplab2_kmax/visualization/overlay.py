@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
 # Segments that take up a smaller share of the picture get no name, because it would hide them.
 _SMALLEST_NAMED_FRACTION = 0.002
+# How many times as long as the shorter side is meant to be an enlarged picture may get.
+_LONGEST_ENLARGED = 4
 
 
 def display_scale(height: int, width: int, target: int = 480) -> int:
-    """Whole factor by which to enlarge a picture so that its shorter side comes near `target` pixels (at least 1)."""
-    return max(1, round(target / max(1, min(height, width))))
+    """Whole factor by which to enlarge a picture so that its shorter side comes near `target` pixels (at least 1).
+
+    The longer side stays within `_LONGEST_ENLARGED` target sizes: a strip that is one pixel wide would otherwise become
+    a picture of hundreds of times its length.
+    """
+    shorter, longer = max(1, min(height, width)), max(1, height, width)
+    return max(1, min(round(target / shorter), _LONGEST_ENLARGED * target // longer))
 
 
 def overlay(

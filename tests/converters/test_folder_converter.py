@@ -1,6 +1,8 @@
 """Folders of images and label PNGs become records; what is missing or wrong is named."""
 
 import json
+import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -161,3 +163,50 @@ def test_a_label_of_another_size_than_its_picture_is_named(folders, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "photos/p0.JPG", format="jpeg")
     with pytest.raises(DataError, match=r"photos/p0.JPG: .*size \[8, 8\], got int32 \[12, 16\]"):
         convert_folder(**folders)
+
+
+def test_hidden_files_are_passed_over(folders, tmp_path):
+    """As macOS leaves them on disks of other systems and in archives."""
+    for folder in ("photos", "semantic", "instances"):
+        for name in ("._p0.JPG", "._p0.png", ".DS_Store", ".hidden.png"):
+            (tmp_path / folder / name).write_bytes(b"\0\5\26\7" + bytes(60))
+    (path,) = convert_folder(**folders)
+    assert [r[schema.IMAGE_FILENAME] for r in _records([path])] == [b"p0", b"p1", b"p2", b"p3", b"p4"]
+
+
+def test_a_picture_of_an_unread_format_that_has_a_label_is_named(folders, tmp_path):
+    for name in ("photos/p5.HEIC", "photos/notes.txt", "photos/p0.json"):
+        (tmp_path / name).write_bytes(b"....ftypheic")
+    (path,) = convert_folder(**folders)
+    (tmp_path / "semantic/p5.png").write_bytes((tmp_path / "semantic/p4.png").read_bytes())
+    with pytest.raises(DataError, match="photos/p5.HEIC: expected a picture .*, as it has a label p5.png; save it"):
+        convert_folder(**{**folders, "output_dir": str(tmp_path / "other")})
+
+
+def test_names_in_an_older_encoding_are_named(folders, tmp_path):
+    for folder, ending in (("photos", "JPG"), ("semantic", "png"), ("instances", "png")):
+        old = os.fsencode(tmp_path / folder / "p0.") + ending.encode()
+        os.rename(old, old.replace(b"p0", b"Stra\xdfe"))
+    with pytest.raises(DataError, match=r"photos/Stra\\xdfe.JPG: expected a file name in UTF-8, .*rename") as raised:
+        convert_folder(**folders)
+    str(raised.value).encode()  # Can be printed.
+
+
+def test_accents_of_two_forms_are_one_name(folders, tmp_path):
+    os.rename(tmp_path / "photos/p0.JPG", tmp_path / "photos" / unicodedata.normalize("NFC", "caf\u00e9.JPG"))
+    for folder in ("semantic", "instances"):
+        os.rename(tmp_path / folder / "p0.png", tmp_path / folder / unicodedata.normalize("NFD", "caf\u00e9.png"))
+    (path,) = convert_folder(**folders)
+    assert "caf\u00e9".encode() in [r[schema.IMAGE_FILENAME] for r in _records([path])]
+
+
+def test_pictures_of_all_formats_are_converted(folders, tmp_path):
+    pixels = np.random.RandomState(7).randint(0, 256, (12, 16, 3), np.uint8)
+    for ending, options in {"tif": {}, "bmp": {}, "webp": {"lossless": True}}.items():
+        (tmp_path / "photos/p0.JPG").unlink(missing_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"photos/p0.{ending}", **options)
+        (path,) = convert_folder(**{**folders, "output_dir": str(tmp_path / ending)})
+        record = next(_records([path]))
+        assert record[schema.IMAGE_FORMAT] == b"png"
+        np.testing.assert_array_equal(tf.io.decode_image(record[schema.IMAGE_ENCODED]), pixels)
+        (tmp_path / f"photos/p0.{ending}").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import unicodedata
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.records import schema
+from deeplab2_kmax.wording import printable
 
 
 def image_files(folder: str, suffix: str, in_subfolders: bool = False) -> dict[str, str]:
@@ -55,20 +57,37 @@ def user_images(folder: str, suffix: str = "") -> dict[str, str]:
 def _by_name(found: list[tuple[str, str]]) -> dict[str, str]:
     images: dict[str, str] = {}
     for name, path in found:
+        _require_utf8(name, path)
         if name in images:
             raise DataError(f"{path}: expected image names that differ, {images[name]} has the same")
         images[name] = path
     return images
 
 
+def _require_utf8(name: str, path: str) -> None:
+    """Refuses names in an older encoding, as records hold UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{printable(path)}: expected a file name in UTF-8, got the bytes {os.fsencode(os.path.basename(path))!r};"
+            " rename the file, or unpack its archive with the right encoding (unzip -O latin1, say)"
+        ) from error
+
+
+def same_name(name: str) -> str:
+    """The name in the form by which names are compared: macOS stores the accents of letters as separate characters."""
+    return unicodedata.normalize("NFC", name)
+
+
 def list_folder(folder: str) -> list[str]:
-    """The sorted names of what is in a folder.
+    """The sorted names of what is in a folder, without hidden files such as those that macOS leaves (`._x.jpg`).
 
     Raises:
         DataError: the folder cannot be read.
     """
     try:
-        return files.list_folder(folder)
+        return [name for name in files.list_folder(folder) if not name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder}: cannot read the folder: {error.strerror}") from error
 

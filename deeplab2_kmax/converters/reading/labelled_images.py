@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from deeplab2_kmax import files
-from deeplab2_kmax.converters.reading.images import image_record
+from deeplab2_kmax.converters.reading.images import image_record, list_folder, same_name
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations, read_panoptic_label
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted
@@ -104,19 +104,23 @@ class _FilesByName:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._listed: dict[str, set[str]] = {}
+        self._listed: dict[str, dict[str, str]] = {}
 
     def find(self, name: str) -> str | None:
         """The path of a file, below the folder or in it without the folders of its name; None where it is not."""
         name = name.replace("\\", "/")  # As tools on Windows write it.
         base = posixpath.basename(name)
         below = files.join(self._folder, posixpath.dirname(name)) if base != name else self._folder
-        return next((files.join(folder, base) for folder in (below, self._folder) if base in self._names(folder)), None)
+        for folder in (below, self._folder):
+            if same_name(base) in self._names(folder):
+                return files.join(folder, self._names(folder)[same_name(base)])
+        return None
 
-    def _names(self, folder: str) -> set[str]:
+    def _names(self, folder: str) -> dict[str, str]:
         # One listing takes less time than a look at each file, above all on network storage.
         if folder not in self._listed:
-            self._listed[folder] = set(files.list_folder(folder)) if files.is_folder(folder) else set()
+            names = list_folder(folder) if files.is_folder(folder) else []
+            self._listed[folder] = {same_name(name): name for name in names}
         return self._listed[folder]
 
 
