@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.visualization import (
+    comparison,
     contact_sheet,
     display_scale,
     overlay,
@@ -123,6 +124,16 @@ def test_display_scale():
     assert display_scale(97, 97) == 5
     assert display_scale(480, 640) == 1
     assert display_scale(2000, 3000) == 1
+
+
+@pytest.mark.parametrize("height, width", [(1, 2500), (2500, 1), (3, 3000), (1, 1), (7, 900), (16, 480), (20000, 2)])
+def test_enlarged_strips_stay_within_a_screen(height, width):
+    scale = display_scale(height, width)
+    assert scale == 1 or max(height, width) * scale <= 1920
+    shapes = load_dataset("shapes")
+    image, void = np.zeros((height, width, 3), np.uint8), np.full((height, width), shapes.void_id)
+    assert overlay(image, void, shapes, scale=scale).shape == (height * scale, width * scale, 3)
+    assert max(comparison(image, {"map": void}, shapes).shape) <= 4000
 
 
 def test_readable_class_names():
