@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 import tqdm
 
+from deeplab2_kmax import files
 from deeplab2_kmax.dataset_check.faults import NO_LIMITS, Fault, FaultKind, Limits
 from deeplab2_kmax.dataset_check.records import RecordFacts, check_record
 from deeplab2_kmax.dataset_check.report import Place, Report, make_report
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.records.shards import find_shards
+from deeplab2_kmax.records.tfrecord import FRAME_BYTES
+from deeplab2_kmax.wording import counted
 
 # How many records may wait for each thread: bounds the memory, whatever the size of the data.
 _WAITING = 4
@@ -79,11 +82,16 @@ def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFa
     The rest is not searched for records, as training without max_bad_records cannot use them either.
     """
     for shard in shards:
-        index = 0
+        index, used = 0, 0
         try:
             for record in tf.data.TFRecordDataset(shard):
-                yield Place(shard, index), record.numpy()
-                index += 1
+                serialized = record.numpy()
+                yield Place(shard, index), serialized
+                index, used = index + 1, used + len(serialized) + FRAME_BYTES
+            if rest := files.size(shard) - used:
+                # TensorFlow takes less than a header for the end of the file, but it is the beginning of a record.
+                text = f"the file is cut here: {counted(rest, 'byte')} of another record"
+                yield Place(shard, index), RecordFacts("", None, [Fault(FaultKind.DAMAGED_SHARD, text)])
         except tf.errors.OpError as error:
             text = f"the file is damaged here ({reason(error)}); the rest of it is not read"
             yield Place(shard, index), RecordFacts("", None, [Fault(FaultKind.DAMAGED_SHARD, text)])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted
 
 _COMMANDS = {
@@ -28,8 +29,8 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
         dataset: name or descriptor file of the data set, for the advice in the message of an error.
 
     Raises:
-        DataError: no file matches, or all that match are empty. The message names the patterns, the working directory
-            they are relative to, and the command that makes the records.
+        DataError: no file matches, all that match are empty, or one is too small for any record. The message names the
+            patterns, the working directory they are relative to, and the command that makes the records.
     """
     if unfilled := [pattern for pattern in file_patterns if "${" in pattern]:
         raise DataError(
@@ -45,7 +46,15 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
             f"no TFRecord file matches file_pattern {patterns} (working directory {os.getcwd()});"
             f" {_remedy(dataset, file_patterns[0])}"
         )
-    if not any(files.size(shard) for shard in shards):
+    sizes = {shard: files.size(shard) for shard in shards}
+    for shard, size in sizes.items():
+        # TensorFlow takes such a file for one without records, and training would wait for the first record for ever.
+        if 0 < size < FRAME_BYTES:
+            raise DataError(
+                f"{shard}: expected a TFRecord file, got {counted(size, 'byte')}, fewer than any record has; copy the"
+                " file or convert again"
+            )
+    if not any(sizes.values()):
         raise DataError(
             f"file_pattern {patterns} matches {counted(len(shards), 'file')} without any records, e.g. {shards[0]} is"
             f" empty (0 bytes); {_remedy(dataset, file_patterns[0])}"

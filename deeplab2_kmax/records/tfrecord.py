@@ -20,7 +20,8 @@ from deeplab2_kmax import files
 
 _LENGTH = 8
 _HEADER = _LENGTH + 4
-_FRAME = _HEADER + 4
+# The bytes that a record takes beside its data, and so the least that a file with a record has.
+FRAME_BYTES = _HEADER + 4
 _SEARCHED_AT_ONCE = 2**20
 
 
@@ -103,7 +104,7 @@ def _end_of_record(file: IO[bytes], offset: int, size: int) -> int | None:
     if len(header) < _HEADER:
         return None
     length, checksum = struct.unpack("<QI", header)
-    end: int = offset + _FRAME + length
+    end: int = offset + FRAME_BYTES + length
     if end > size or checksum != masked_checksum(header[:_LENGTH]):
         return None
     return end

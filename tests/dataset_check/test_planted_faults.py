@@ -202,6 +202,17 @@ def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
     assert f"beyond; {tinted}: car, road, class id 3, which does not exist" in described
 
 
+@pytest.mark.parametrize("cut", [1, 8, 11, 12, 40])
+def test_a_file_that_ends_soon_after_a_record_is_damaged(tmp_path, descriptor, capsys, cut):
+    _write(tmp_path / "all", [_record("a"), _record("b")])
+    _write(tmp_path / "one", [_record("a")])
+    content = (tmp_path / "all").read_bytes()
+    (tmp_path / "cut").write_bytes(content[: (tmp_path / "one").stat().st_size + cut])
+    status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "cut")
+    assert status == 1
+    assert re.search(r"cut, record 1: the file is (cut|damaged) here", said)
+
+
 def test_training_can_start_where_nothing_is_wrong(tmp_path, descriptor, capsys):
     _write(tmp_path / "good.tfrecord", [_record(f"image{n}", _label(17, 18, 32, 64, 0, 16)) for n in range(40)])
     status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "good*")

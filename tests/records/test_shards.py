@@ -1,5 +1,7 @@
 """Shards are found by patterns, on local and remote storage, and a data set without records is refused."""
 
+import uuid
+
 import pytest
 
 from deeplab2_kmax import files
@@ -11,7 +13,7 @@ from deeplab2_kmax.records.shards import filled_shards, find_shards
 def folder(request, tmp_path):
     """A folder with the shards train-0 (empty), train-1 and val-0."""
     folder = str(tmp_path) if request.param == "local" else "ram://shards"
-    for name, content in [("train-0", b""), ("train-1", b"records"), ("val-0", b"records")]:
+    for name, content in [("train-0", b""), ("train-1", b"records of some bytes"), ("val-0", b"records of some bytes")]:
         files.write_bytes(files.join(folder, name), content)
     return folder
 
@@ -33,3 +35,19 @@ def test_files_that_match_are_found_once_and_sorted(folder):
 def test_no_records_is_an_error_that_tells_how_to_make_them(folder, pattern, message):
     with pytest.raises(DataError, match=message):
         find_shards([files.join(folder, pattern)], "shapes")
+
+
+@pytest.mark.parametrize("size", [1, 5, 15])
+def test_files_that_are_too_small_for_a_record_are_named(tmp_path, size):
+    """TensorFlow takes fewer bytes than a header for an empty file; training would wait for records for ever."""
+    (tmp_path / "train-0").write_bytes(bytes(400))
+    (tmp_path / "train-1").write_bytes(bytes(size))
+    with pytest.raises(DataError, match=f"train-1: expected a TFRecord file, got {size} bytes?, fewer than any record"):
+        find_shards([f"{tmp_path}/train-*"], "own")
+
+
+def test_hidden_files_are_passed_over():
+    folder = f"ram://shards/{uuid.uuid4().hex}"
+    for name in ("train-0", "._train-0"):
+        files.write_bytes(f"{folder}/{name}", bytes(400))
+    assert find_shards([f"{folder}/*train-*"], "own") == [f"{folder}/train-0"]
