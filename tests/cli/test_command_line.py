@@ -49,7 +49,7 @@ def test_predict_writes_results_names_bad_files_and_goes_on(
     out = tmp_path / "out"
     status, printed, complaints = _run(capsys, "predict", bad, good, "-o", out, "--model", exported)
     assert status == 1
-    assert complaints.strip() == f"error: {bad}: expected a picture (JPEG, PNG, ...), got a file of another kind"
+    assert complaints.strip() == f"error: {bad}: expected a picture (JPEG, PNG, ...), got 10 bytes of another kind"
     assert sorted(os.listdir(out)) == ["scene_overlay.png", "scene_panoptic.png", "scene_segments.json"]
 
     table = json.loads((out / "scene_segments.json").read_text())
