@@ -34,7 +34,7 @@ $(foreach name,JOBS SEED,$(if $(call whole,$(name)),,$(error $(name)=$($(name)):
 ifneq (,$(filter-out 0 1,$(FAST)))
 $(error FAST=$(FAST): expected 1, or 0 as without it)
 endif
-ifneq (,$(filter-out 0,$(FAST)))
+ifneq (,$(filter 1,$(FAST)))
 DATA := data/shapes_fast
 DATA_FLAGS := --num_train=1024 --num_val=64
 RUNS := runs/fast
