@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 
+from deeplab2_kmax.converters.importing.conversion import ImportRules, Shards
+from deeplab2_kmax.converters.importing.painting import OVERLAPS
 from deeplab2_kmax.programs import run_program
 
 
@@ -41,6 +43,28 @@ def define_shared_flags(treat_crowd_as_ignore: bool = True, num_shards: int | No
             " --beam='--runner=DirectRunner'.",
         ),
     ]
+    _list_among_own(defined)
+
+
+def define_import_flags(treat_crowd_as_ignore: bool = True) -> None:
+    """Defines the flags that all importers of labelling tools' exports have, those of all converters among them."""
+    defined = [
+        flags.DEFINE_string(
+            "dataset", None, "Descriptor file of the classes; if missing, written from the export.", required=True
+        ),
+        flags.DEFINE_list(
+            "stuff_classes", [], "Classes that are stuff, where the export does not say; others: things."
+        ),
+        flags.DEFINE_list("void_classes", [], "Classes whose regions are labelled as void."),
+        flags.DEFINE_string("background_class", None, "Stuff class of pixels without a region; by default void."),
+        flags.DEFINE_enum("overlaps", None, OVERLAPS, "Which region is on top; by default as the tool shows it."),
+    ]
+    _list_among_own(defined)
+    define_shared_flags(treat_crowd_as_ignore)
+
+
+def _list_among_own(defined: Sequence[flags.FlagHolder[Any]]) -> None:
+    """Has --help list flags that are defined here among those of the running converter."""
     for holder in defined:
         # absl lists the flags of the main module, which it calls by the name of the program, but these belong to this
         # module.
@@ -48,8 +72,14 @@ def define_shared_flags(treat_crowd_as_ignore: bool = True, num_shards: int | No
 
 
 def flag_values(function: Callable[..., object]) -> dict[str, Any]:
-    """The values of those flags that are parameters of `function`."""
-    return {name: flags.FLAGS[name].value for name in inspect.signature(function).parameters}
+    """The values of those flags that are parameters of `function`, or fields of the parameters of importers."""
+    groups = {"rules": ImportRules, "shards": Shards}
+    names = inspect.signature(function).parameters
+    return {name: _group_of_flags(groups[name]) if name in groups else flags.FLAGS[name].value for name in names}
+
+
+def _group_of_flags(group: Callable[..., Any]) -> Any:
+    return group(**{name: flags.FLAGS[name].value for name in inspect.signature(group).parameters})
 
 
 def convert_by_flags(convert: Callable[..., object], description: str | None) -> None:

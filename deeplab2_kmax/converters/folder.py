@@ -22,7 +22,13 @@ from absl import flags
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
 from deeplab2_kmax.converters.reading import label_pngs
-from deeplab2_kmax.converters.reading.images import image_record, list_folder, same_name, user_images
+from deeplab2_kmax.converters.reading.images import (
+    image_record,
+    list_folder,
+    same_name,
+    split_by_fraction,
+    user_images,
+)
 from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
@@ -31,8 +37,6 @@ from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import some_of
 
 _NAMED_CLASSES = 5
-# Makes up for the rounding of a fraction such as 0.1, which as a float may be just below the share that is meant.
-_ROUNDING = 1e-9
 
 
 class FolderImage(NamedTuple):
@@ -80,7 +84,7 @@ def convert_folder(
             descriptor.
         no_instance_below: numbers in instance PNGs that are smaller mean no instance, as 0 does.
         split: what the names of the shards begin with.
-        val_fraction: the share of the images, spread evenly over their sorted names, that goes to the split "val".
+        val_fraction: the share of the images that goes to the split "val", see `split_by_fraction`.
         treat_crowd_as_ignore: label pixels of things with instance number 0 as void, instead of as a crowd.
         ignore_stuff_instances: drop instance numbers on stuff; otherwise they are an error.
         num_shards, num_processes, beam: how the shards are written, see `ShardedOutput`.
@@ -114,7 +118,7 @@ def convert_folder(
         "no_instance_below": no_instance_below,
     }
     with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
-        splits = [Split(*each, make_record, source_files) for each in _splits(images, split, val_fraction)]
+        splits = [Split(*each, make_record, source_files) for each in split_by_fraction(images, split, val_fraction)]
         return output.write(splits, Origin("folder", descriptor, settings, image_folder))
 
 
@@ -208,22 +212,6 @@ def _require_void_is_no_class(source: LabelPngFormat) -> None:
             f"void_values: expected numbers that are not the source_id of a class, got {value}, that of {name!r}; by"
             " default the ignore_label of the descriptor means void"
         )
-
-
-def _splits(images: list[FolderImage], split: str, val_fraction: float) -> list[tuple[str, list[FolderImage]]]:
-    """(split, its images) of each split that gets any; the same list of images is always split in the same way."""
-    if not 0 <= val_fraction < 1:
-        raise DataError(f"val_fraction: expected a share from 0 to below 1, got {val_fraction:g}")
-    if val_fraction and split == "val":
-        raise DataError(f"val_fraction: expected 0, as the split itself is val; got {val_fraction:g}")
-    # How many of the first images are in "val". Where that number grows, the image goes there.
-    shares = [int((place + 1) * val_fraction + _ROUNDING) for place in range(len(images))]
-    held_out = [share > before for share, before in zip(shares, [0, *shares])]
-    chosen = {
-        split: [image for image, is_held_out in zip(images, held_out) if not is_held_out],
-        "val": [image for image, is_held_out in zip(images, held_out) if is_held_out],
-    }
-    return [(name, items) for name, items in chosen.items() if items]
 
 
 def _define_flags() -> None:

@@ -8,6 +8,8 @@ semantic label is a grey PNG of class ids.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +30,8 @@ LABEL_FORMAT = "image/segmentation/class/format"  # "raw" for panoptic labels, "
 
 RAW_LABEL = "raw"
 PNG_LABEL = "png"
+# A label, or a function of height and width, in pixels, that makes it once these are known.
+Label = Union[np.ndarray, bytes, Callable[[int, int], np.ndarray], None]
 _IMAGE_FORMATS = ("jpeg", "jpg", "png")
 LABEL_DTYPE = np.dtype("<i4")
 
@@ -52,9 +56,7 @@ def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
     return spec
 
 
-def encode_record(
-    image_bytes: bytes, image_format: str | None, filename: str, label: np.ndarray | bytes | None
-) -> bytes:
+def encode_record(image_bytes: bytes, image_format: str | None, filename: str, label: Label) -> bytes:
     """Makes the record of an image and its label.
 
     The image bytes are stored as they are if they decode to an upright RGB image, otherwise as a PNG of the pixels that
@@ -67,7 +69,8 @@ def encode_record(
             or "png", whose records shall equal DeepLab2's: its grey JPEGs are encoded again, as RGB.
         filename: the name of the image, without folder and extension; evaluation names its results by it.
         label: panoptic ids, an integer array [height, width] (stored as int32); or an encoded PNG of class ids (stored
-            as it is); or None for an image without a label.
+            as it is); or a function of the height and width of the upright image that makes the array; or None for an
+            image without a label.
 
     Returns:
         A serialized tf.train.Example; equal arguments give equal bytes.
@@ -92,6 +95,8 @@ def encode_record(
         IMAGE_WIDTH: _number(width),
         IMAGE_CHANNELS: _number(3),
     }
+    if callable(label):
+        label = label(height, width)
     if label is not None:
         features[LABEL_ENCODED] = _bytes(_label_bytes(label, height, width, filename))
         features[LABEL_FORMAT] = _bytes((PNG_LABEL if isinstance(label, bytes) else RAW_LABEL).encode())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os.path
+import posixpath
 import unicodedata
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TypeVar
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.records import schema
 from deeplab2_kmax.wording import printable
+
+_Image = TypeVar("_Image")
+# Makes up for the rounding of a fraction such as 0.1, which as a float may be just below the share that is meant.
+_ROUNDING = 1e-9
 
 
 def image_files(folder: str, suffix: str, in_subfolders: bool = False) -> dict[str, str]:
@@ -92,6 +97,59 @@ def list_folder(folder: str) -> list[str]:
         raise DataError(f"{folder}: cannot read the folder: {error.strerror}") from error
 
 
+class FilesByName:
+    """The files of a folder, found by names that may hold the folders where their maker kept them."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def find(self, name: str) -> str | None:
+        """The path of a file, below the folder or in it without the folders of its name; None where it is not."""
+        name = name.replace("\\", "/")  # As tools on Windows write it.
+        base = posixpath.basename(name)
+        below = files.join(self._folder, posixpath.dirname(name)) if base != name else self._folder
+        for folder in (below, self._folder):
+            if same_name(base) in self._names(folder):
+                return files.join(folder, self._names(folder)[same_name(base)])
+        return None
+
+    def _names(self, folder: str) -> dict[str, str]:
+        # One listing takes less time than a look at each file, above all on network storage.
+        if folder not in self._listed:
+            names = list_folder(folder) if files.is_folder(folder) else []
+            self._listed[folder] = {same_name(name): name for name in names}
+        return self._listed[folder]
+
+
+def split_by_fraction(images: Sequence[_Image], split: str, val_fraction: float) -> list[tuple[str, list[_Image]]]:
+    """Spreads images over a split and "val", evenly along the list; the same list is always split in the same way.
+
+    Args:
+        images: of any kind, in the order of their names.
+        split: the name of the split.
+        val_fraction: the share, 0 to below 1, that goes to the split "val".
+
+    Returns:
+        (name of the split, its images) of each split that gets any.
+
+    Raises:
+        DataError: the fraction is out of range, or the split itself is "val".
+    """
+    if not 0 <= val_fraction < 1:
+        raise DataError(f"val_fraction: expected a share from 0 to below 1, got {val_fraction:g}")
+    if val_fraction and split == "val":
+        raise DataError(f"val_fraction: expected 0, as the split itself is val; got {val_fraction:g}")
+    # How many of the first images are in "val". Where that number grows, the image goes there.
+    shares = [int((place + 1) * val_fraction + _ROUNDING) for place in range(len(images))]
+    held_out = [share > before for share, before in zip(shares, [0, *shares])]
+    chosen = {
+        split: [image for image, is_held_out in zip(images, held_out) if not is_held_out],
+        "val": [image for image, is_held_out in zip(images, held_out) if is_held_out],
+    }
+    return [(name, items) for name, items in chosen.items() if items]
+
+
 def read_source(path: str, kind: str) -> bytes:
     """The content of a source file.
 
@@ -108,14 +166,14 @@ def read_source(path: str, kind: str) -> bytes:
         raise DataError(f"{path}: cannot read the {kind}: {error.strerror}") from error
 
 
-def image_record(name: str, image_path: str, image_format: str | None, label: np.ndarray | bytes | None) -> bytes:
+def image_record(name: str, image_path: str, image_format: str | None, label: schema.Label) -> bytes:
     """The record of an image file and its label, see `schema.encode_record`.
 
     Args:
         name: the name of the image in the record.
         image_path: the image file.
         image_format: see `schema.encode_record`.
-        label: panoptic ids [height, width], an encoded PNG of class ids, or None for an image without a label.
+        label: see `schema.encode_record`.
 
     Raises:
         DataError: the image cannot be read or is broken, or the label is not of its size; the message names the file.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from deeplab2_kmax import files
-from deeplab2_kmax.converters.reading.images import image_record, list_folder, same_name
+from deeplab2_kmax.converters.reading.images import FilesByName, image_record
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations, read_panoptic_label
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted
@@ -83,7 +83,7 @@ def with_panoptic_pngs(
         DataError: the annotations are broken, or an image has no annotation or no PNG.
     """
     annotations = read_annotations(json_path, image_is)
-    pngs = _FilesByName(png_folder)
+    pngs = FilesByName(png_folder)
     found = []
     for name, image_path in images.items():
         if name not in annotations:
@@ -97,31 +97,6 @@ def with_panoptic_pngs(
     if annotations:
         logging.warning("%s: left out %s without an image", json_path, counted(len(annotations), "annotation"))
     return found
-
-
-class _FilesByName:
-    """The files of a folder, found by names that may hold the folders where their maker kept them."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._listed: dict[str, dict[str, str]] = {}
-
-    def find(self, name: str) -> str | None:
-        """The path of a file, below the folder or in it without the folders of its name; None where it is not."""
-        name = name.replace("\\", "/")  # As tools on Windows write it.
-        base = posixpath.basename(name)
-        below = files.join(self._folder, posixpath.dirname(name)) if base != name else self._folder
-        for folder in (below, self._folder):
-            if same_name(base) in self._names(folder):
-                return files.join(folder, self._names(folder)[same_name(base)])
-        return None
-
-    def _names(self, folder: str) -> dict[str, str]:
-        # One listing takes less time than a look at each file, above all on network storage.
-        if folder not in self._listed:
-            names = list_folder(folder) if files.is_folder(folder) else []
-            self._listed[folder] = {same_name(name): name for name in names}
-        return self._listed[folder]
 
 
 def panoptic_record(item: LabelledImage, image_format: str | None, source: PanopticFormat) -> bytes:

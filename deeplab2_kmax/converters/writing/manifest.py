@@ -6,7 +6,8 @@
        "images": ..., "labelled_images": ...,
        "annotations": {file: SHA-256},
        "shards": [{"name", "images", "bytes", "source_sha256"}, ...],
-       "classes": [{"id", "name", "images", "segments", "pixels"}, ...]}}}
+       "classes": [{"id", "name", "images", "segments", "pixels"}, ...],
+       "losses": {image: {what its label does not hold of its annotations: how many}}}}}
 
 `source_sha256` is the SHA-256 of the source files of the shard's images, one after the other (image, then label). Void
 is among the classes. A crowd region counts as a segment.
@@ -120,6 +121,9 @@ def split_entry(origin: Origin, annotations: Mapping[str, str], receipts: Mappin
     }
     if labelled:
         entry["classes"] = _classes(descriptor, list(receipts.values()))
+    losses = {name: counts for receipt in receipts.values() for name, counts in receipt.losses.items()}
+    if losses:
+        entry["losses"] = losses
     return entry
 
 

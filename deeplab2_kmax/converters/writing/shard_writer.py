@@ -9,13 +9,31 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Union
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 
 _RECEIPT = ".json"
+
+
+class NotedRecord(NamedTuple):
+    """A record, and what its label does not hold of the annotations that it was made from.
+
+    Attributes:
+        record: a serialized tf.train.Example.
+        name: the name of its image.
+        losses: {what: how many}, such as pixels of things below others.
+    """
+
+    record: bytes
+    name: str
+    losses: Mapping[str, int]
+
+
+# Makes the record of an item.
+MakeRecord = Callable[[Any], Union[bytes, NotedRecord]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +45,7 @@ class ShardTask:
         moved_path: the path that the shard gets once all shards are finished. It may be there already, if an earlier
             run was interrupted while it moved the shards.
         items: one for each record, values that JSON can hold.
-        make_record: makes the record, a serialized tf.train.Example, of an item.
+        make_record: makes the record, a serialized tf.train.Example, of an item; may note what got lost.
         source_files: the files that the record of an item is made from.
         identity: text that holds everything else that decides what is in the records.
         label_divisor: the label divisor of the panoptic labels.
@@ -36,7 +54,7 @@ class ShardTask:
     path: str
     moved_path: str
     items: Sequence[Any]
-    make_record: Callable[[Any], bytes]
+    make_record: MakeRecord
     source_files: Callable[[Any], Sequence[str]]
     identity: str
     label_divisor: int
@@ -53,6 +71,7 @@ class Receipt:
         size: the size of the shard in bytes.
         source_sha256: the SHA-256 of all source files, one after the other; None if there are none.
         classes: {class id as text: [images, segments, pixels]}, void included.
+        losses: {name of the image: {what: how many}}, see `NotedRecord`.
     """
 
     fingerprint: str
@@ -61,6 +80,7 @@ class Receipt:
     size: int
     source_sha256: str | None
     classes: dict[str, list[int]]
+    losses: dict[str, dict[str, int]]
 
 
 class Progress(Protocol):
@@ -167,9 +187,10 @@ def _write(task: ShardTask, fingerprint: str, progress: Progress) -> Receipt:
                 for item in task.items:
                     if progress.should_stop():
                         raise Stopped
-                    record = task.make_record(item)
-                    writer.write(record)
-                    contents.add(item, record)
+                    made = task.make_record(item)
+                    noted = made if isinstance(made, NotedRecord) else NotedRecord(made, "", {})
+                    writer.write(noted.record)
+                    contents.add(item, noted)
                     progress.advance(1)
             receipt = contents.receipt(fingerprint, files.size(part))
         files.write_json(receipt_path, dataclasses.asdict(receipt), indent=None)
@@ -188,15 +209,18 @@ class _Contents:
         self._has_sources = False
         self._records = self._labelled = 0
         self._classes: dict[str, list[int]] = {}
+        self._losses: dict[str, dict[str, int]] = {}
 
-    def add(self, item: Any, record: bytes) -> None:
+    def add(self, item: Any, noted: NotedRecord) -> None:
         from deeplab2_kmax.records.class_counts import count_classes  # Late: it imports TensorFlow.
 
         for path in self._task.source_files(item):
             self._has_sources = True
             self._sources.update(files.read_bytes(path))
         self._records += 1
-        counts = count_classes(record, self._task.label_divisor)
+        if noted.losses:
+            self._losses[noted.name] = dict(noted.losses)
+        counts = count_classes(noted.record, self._task.label_divisor)
         self._labelled += counts is not None
         for class_id, (segments, pixels) in (counts or {}).items():
             sums = self._classes.setdefault(str(class_id), [0, 0, 0])
@@ -204,4 +228,4 @@ class _Contents:
 
     def receipt(self, fingerprint: str, size: int) -> Receipt:
         sources = self._sources.hexdigest() if self._has_sources else None
-        return Receipt(fingerprint, self._records, self._labelled, size, sources, self._classes)
+        return Receipt(fingerprint, self._records, self._labelled, size, sources, self._classes, self._losses)

@@ -20,12 +20,19 @@ import tqdm
 from deeplab2_kmax import files
 from deeplab2_kmax.converters.writing import beam_shards, manifest
 from deeplab2_kmax.converters.writing.manifest import Origin
-from deeplab2_kmax.converters.writing.shard_writer import Receipt, ShardTask, begin_work, write_shard
+from deeplab2_kmax.converters.writing.shard_writer import (
+    MakeRecord,
+    NotedRecord,
+    Receipt,
+    ShardTask,
+    begin_work,
+    write_shard,
+)
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.wording import counted
 
-__all__ = ["Origin", "ShardedOutput", "Split"]
+__all__ = ["NotedRecord", "Origin", "ShardedOutput", "Split"]
 
 # About 150 MB of COCO. DeepLab2 writes 1000 shards whatever the data, most of them empty for small sets.
 _IMAGES_PER_SHARD = 128
@@ -56,7 +63,7 @@ class Split:
 
     name: str
     items: Sequence[Any]
-    make_record: Callable[[Any], bytes]
+    make_record: MakeRecord
     source_files: Callable[[Any], Sequence[str]] = _no_files
     annotations: tuple[str, ...] = ()
 
@@ -161,6 +168,7 @@ class ShardedOutput:
             receipts = {name: receipt for name, (receipt, _) in own.items()}
             entries[split.name] = manifest.split_entry(origin, annotations[split.name], receipts)
             self._say_done(split, [was_there for _, was_there in own.values()])
+            _say_losses(split, list(receipts.values()))
         try:
             return self._publish(shards, entries)
         except OSError as error:
@@ -252,6 +260,19 @@ class ShardedOutput:
         for folder in self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+
+
+def _say_losses(split: Split, receipts: Sequence[Receipt]) -> None:
+    """Tells what the labels do not hold of the annotations: how much in all, and in which image most."""
+    by_kind: dict[str, dict[str, int]] = {}
+    for receipt in receipts:
+        for name, losses in receipt.losses.items():
+            for kind, count in losses.items():
+                by_kind.setdefault(kind, {})[name] = count
+    for kind, counts in by_kind.items():
+        most = max(counts, key=lambda name: counts[name])
+        where = f"in {len(counts):,} of {counted(len(split.items), 'image')}, most in {most} ({counts[most]:,})"
+        print(f"{split.name}: {kind}: {sum(counts.values()):,} {where}; {manifest.MANIFEST} lists them by image")
 
 
 @dataclasses.dataclass(frozen=True)

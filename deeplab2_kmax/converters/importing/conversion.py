@@ -1,0 +1,173 @@
+"""From pictures with regions to a descriptor and records: the part of the work that is the same for all tools."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab2_kmax.converters.importing.classes import NamedClass, classes_by_name, descriptor_for
+from deeplab2_kmax.converters.importing.painting import OVERLAPS, PaintRules, panoptic_label
+from deeplab2_kmax.converters.importing.regions import AnnotatedImage
+from deeplab2_kmax.converters.reading.images import image_record
+from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportRules:
+    """What the user decides about an import; each field is a flag of all importers.
+
+    Attributes:
+        stuff_classes: the names of the classes that are stuff, for exports that do not say; all others are things.
+        void_classes: the names of the classes whose regions become void.
+        background_class: the name of the stuff class of pixels without a region; None: they are void.
+        overlaps: one of `OVERLAPS`; None: what the tool itself shows on top.
+        treat_crowd_as_ignore: label crowd regions as void, instead of as their thing class with instance id 0.
+    """
+
+    stuff_classes: Sequence[str] = ()
+    void_classes: Sequence[str] = ()
+    background_class: str | None = None
+    overlaps: str | None = None
+    treat_crowd_as_ignore: bool = True
+
+    def __post_init__(self) -> None:
+        if self.overlaps not in (None, *OVERLAPS):
+            raise DataError(f"overlaps: expected one of {', '.join(OVERLAPS)}, got {self.overlaps!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """How the shards are written; see `ShardedOutput` for the fields, each of which is a flag of all importers."""
+
+    output_dir: str
+    num_shards: int | None = None
+    num_processes: int | None = None
+    beam: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What an importer has read.
+
+    Attributes:
+        converter: the name of the importer.
+        splits: {name of the split: its pictures}.
+        classes: the classes of the export, in its order.
+        annotations: {name of the split: its annotation files}.
+        source: the annotation file or folder, which messages begin with.
+        overlaps: which of `OVERLAPS` the tool itself shows on top.
+        settings: options besides `ImportRules` that decide what is in the records; values that JSON can hold.
+        root: the folder of the data; None if there is none.
+    """
+
+    converter: str
+    splits: Mapping[str, Sequence[AnnotatedImage]]
+    classes: Sequence[NamedClass]
+    annotations: Mapping[str, Sequence[str]]
+    source: str
+    overlaps: str = "later_on_top"
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    root: str | None = None
+
+
+def write_records(export: Export, dataset: str, rules: ImportRules, shards: Shards) -> list[str]:
+    """Writes one record for each picture of an export, and the descriptor if its file does not exist.
+
+    Args:
+        export: what the importer has read.
+        dataset: the path of the descriptor file, or the name of a built-in data set; see `descriptor_for`.
+        rules: what the user decides.
+        shards: how the shards are written.
+
+    Returns:
+        The paths of the shards, in order.
+
+    Raises:
+        ConfigError: the descriptor cannot be read or contradicts itself.
+        DataError: classes, pictures or regions are broken or contradict each other; or the output folder cannot be
+            written. The shards that are finished by then are kept for the next run, see `ShardedOutput`.
+    """
+    _require_images(export)
+    descriptor = descriptor_for(
+        dataset, export.classes, rules.stuff_classes, rules.void_classes, rules.background_class, export.source
+    )
+    paint = PaintRules(
+        descriptor,
+        classes_by_name(dataset, descriptor, _names(export), rules.void_classes, export.source),
+        rules.overlaps or export.overlaps,
+        rules.treat_crowd_as_ignore,
+        _background(dataset, descriptor, rules.background_class),
+    )
+    make_record = functools.partial(imported_record, rules=paint)
+    settings = {**export.settings, **dataclasses.asdict(rules), "overlaps": paint.overlaps}
+    splits = [
+        Split(name, images, make_record, source_files, tuple(export.annotations.get(name, ())))
+        for name, images in export.splits.items()
+        if images
+    ]
+    with ShardedOutput(shards.output_dir, shards.num_shards, shards.num_processes, shards.beam) as output:
+        return output.write(splits, Origin(export.converter, descriptor, settings, export.root))
+
+
+def imported_record(item: AnnotatedImage, rules: PaintRules) -> NotedRecord:
+    """The record of a picture and its regions, and what of them its label does not hold.
+
+    Raises:
+        DataError: picture or regions are broken, or do not belong together.
+    """
+    losses: dict[str, int] = {}
+
+    def label(height: int, width: int) -> np.ndarray:
+        painted, lost = panoptic_label(item, height, width, rules)
+        losses.update(lost)
+        return painted
+
+    return NotedRecord(image_record(item.name, item.image_path, None, label), item.name, losses)
+
+
+def source_files(item: AnnotatedImage) -> list[str]:
+    """The files that the record of a picture is made from."""
+    return [item.image_path, *item.label_paths]
+
+
+def _require_images(export: Export) -> None:
+    """Refuses an export without a picture, and one with two of the same name, by which records name them."""
+    if not any(export.splits.values()):
+        raise DataError(f"{export.source}: expected at least one annotated picture, got none")
+    for split, images in export.splits.items():
+        paths: dict[str, str] = {}
+        for image in images:
+            if image.name in paths:
+                raise DataError(
+                    f"{image.where}: expected names of pictures that differ within a split, but {image.image_path} and"
+                    f" {paths[image.name]} are both {image.name!r} in {split}; rename one of them"
+                )
+            paths[image.name] = image.image_path
+
+
+def _names(export: Export) -> list[str]:
+    """The names of the classes that regions have, the most frequent first."""
+    names = collections.Counter(r.class_name for images in export.splits.values() for i in images for r in i.regions)
+    return [name for name, _ in names.most_common()]
+
+
+def _background(dataset: str, descriptor: Any, name: str | None) -> Any:
+    if name is None:
+        return None
+    stuff = {c.name: c for c in descriptor.classes if not c.is_thing}
+    if name not in stuff:
+        raise DataError(f"background_class: expected a stuff class of {dataset} ({', '.join(stuff)}), got {name!r}")
+    return stuff[name]
+
+
+def tell_left_out(images: int, of: int, reason: str) -> None:
+    """Prints how many pictures get no record, and why."""
+    if images:
+        print(f"{images} of {counted(of, 'picture')} left out: {reason}")
