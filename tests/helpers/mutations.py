@@ -90,7 +90,9 @@ def _nudged(value, draw: random.Random):
         return draw.choice((-value, value + 1, value * 10, value - 0.5, value * 1e6))
     if isinstance(value, str) and value:
         place = draw.randrange(len(value))
-        return draw.choice((value[:place], value[:place] + chr(draw.randrange(33, 127)) + value[place + 1 :], value * 2))
+        return draw.choice(
+            (value[:place], value[:place] + chr(draw.randrange(33, 127)) + value[place + 1 :], value * 2)
+        )
     if isinstance(value, list):
         return value[: draw.randrange(len(value) + 1)]
     return value

@@ -208,8 +208,11 @@ def _parsed(path: str) -> Any:
     def constant(name: str) -> float:
         raise DataError(f"{path}: expected finite numbers, got {name}")
 
+    text = read_annotation_text(path)
     try:
-        return json.loads(read_annotation_text(path), object_pairs_hook=pairs, parse_constant=constant)
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except DataError:
+        raise  # It is a ValueError too.
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{path}: expected JSON, but it is cut off or broken at {place}") from error
