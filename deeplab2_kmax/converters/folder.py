@@ -34,7 +34,7 @@ from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutpu
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
-from deeplab2_kmax.wording import some_of
+from deeplab2_kmax.wording import counted, some_of
 
 _NAMED_CLASSES = 5
 
@@ -159,16 +159,32 @@ def find_images(
         _refuse_unread_pictures(images, image_folder, semantic_folder, semantic_suffix)
     semantic = _labels(images, semantic_folder, semantic_suffix)
     instances = _labels(images, instance_folder, instance_suffix) if instance_folder else {}
+    _tell_left_out(semantic_folder, semantic_suffix, {*images.values(), *semantic.values(), *instances.values()})
     return [FolderImage(name, path, semantic[name], instances.get(name)) for name, path in images.items()]
 
 
 def _labels(images: Mapping[str, str], folder: str, suffix: str) -> dict[str, str]:
     """The label PNG of each image."""
-    there = {same_name(file): file for file in list_folder(folder)}
+    there = {_same_label(file, suffix): file for file in list_folder(folder)}
     for name, image in images.items():
-        if same_name(name + suffix) not in there:
+        if _same_label(name + suffix, suffix) not in there:
             raise DataError(f"{files.join(folder, name + suffix)}: no such file; expected it as label of {image}")
-    return {name: files.join(folder, there[same_name(name + suffix)]) for name in images}
+    return {name: files.join(folder, there[_same_label(name + suffix, suffix)]) for name in images}
+
+
+def _tell_left_out(folder: str, suffix: str, used: set[str]) -> None:
+    """Prints how many labels have no image: they may be those of another split, or of images that got lost."""
+    labels = [file for file in list_folder(folder) if file.lower().endswith(suffix.lower())]
+    left = [file for file in labels if files.join(folder, file) not in used]
+    if left:
+        print(f"{folder}: left out {counted(len(left), 'label')} without an image, such as {left[0]}")
+
+
+def _same_label(file: str, suffix: str) -> str:
+    """The name of a label in the form by which names are compared; some tools write endings in capitals."""
+    name = same_name(file)
+    end = len(name) - len(suffix)
+    return name[:end] + name[end:].lower()
 
 
 def _refuse_unread_pictures(

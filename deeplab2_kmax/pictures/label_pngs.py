@@ -1,16 +1,17 @@
 """PNGs whose pixels are numbers: those of classes and instances, or segment ids as colors.
 
 A number must come out as it was written. Pillow scales grey of 1, 2 and 4 bits to 0..255, as for photographs, and keeps
-only the upper 8 bits of colors with 16.
+only the upper 8 bits of colors with 16. EXIF orientation is applied, as it is to the pictures: where a program has
+copied it from a picture to its label, only one of the two would be turned otherwise.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.pictures.opening import open_whole, png_depth
+from deeplab2_kmax.pictures.opening import is_turned, open_whole, png_depth
 
 _GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
 _FULL_GREY = 255
@@ -33,9 +34,9 @@ def decode_numbers(content: bytes, name: str) -> np.ndarray:
     if image.format != "PNG" or image.mode not in ("P", *_GREY_MODES):
         raise DataError(
             f"{name}: expected a PNG with one number a pixel (grey of up to 16 bits, or palette), got"
-            f" {_description(image)}"
+            f" {_description(image)}{_advice(image)}"
         )
-    numbers = np.asarray(image).astype(np.int32)
+    numbers = np.asarray(_upright(image)).astype(np.int32)
     depth = png_depth(content)
     if image.mode == "L" and depth < 8:
         # Pillow has scaled the largest number of so many bits to 255.
@@ -62,7 +63,20 @@ def decode_colors(content: bytes, name: str) -> np.ndarray:
         raise DataError(
             f"{name}: expected an RGB PNG of segment ids with 8 bits a channel, got {_description(image)}{depth}"
         )
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(_upright(image).convert("RGB"))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image) if is_turned(image) else image
+
+
+def _advice(image: Image.Image) -> str:
+    """How to go on with colors, which may be greys that were saved as RGB, or stand for classes."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return ""
+    if image.mode == "LA" or all(np.ptp(np.asarray(image)[..., :3], axis=-1).ravel() == 0):
+        return "; all its pixels are grey: save it as grey with 8 bits, without transparency"
+    return "; where colors stand for classes, `deeplab2-kmax convert voc` reads them with a label map"
 
 
 def _description(image: Image.Image) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 
 from PIL import Image
@@ -16,6 +17,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 # The most pixels of a picture that is read: 400 MB as RGB and 0.5 GB as a label, more than cameras take, and more than
 # training could use. TensorFlow's own limit for a decoded image is four times as high, Pillow's a third higher.
 MAX_PIXELS = 2**27
+_EXIF_ORIENTATION = 0x0112
+_TURNED = range(2, 9)
 # Where a PNG stores the bits of a channel: in its first chunk, which is always the same one.
 _PNG_DEPTH_AT = 24
 # Kinds of files that people take for pictures we read: (first bytes, where they are, what to call the file).
@@ -70,6 +73,14 @@ def open_whole(content: bytes, name: str) -> Image.Image:
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(_broken(content, name)) from error
     return picture
+
+
+def is_turned(picture: Image.Image) -> bool:
+    """Whether EXIF asks to turn the pixels; Pillow has done so already for TIFFs, and then no longer says it."""
+    try:
+        return picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return False  # EXIF data that cannot be read ask for nothing; the pixels are whole all the same.
 
 
 def png_depth(content: bytes) -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +21,13 @@ from PIL import Image, ImageOps, ImageSequence
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, open_whole, png_depth
+from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, is_turned, open_whole, png_depth
 from deeplab2_kmax.wording import counted
 
 # The endings of files that are taken for pictures when a folder is listed.
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 # The modes of Pillow whose conversion to RGB follows the rule.
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_EXIF_ORIENTATION = 0x0112
-_TURNED = range(2, 9)
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _ZERO_IS_WHITE = 258, 262, 0
 _LARGEST = 2**16 - 1
 _FULL_DEPTH = 16
@@ -115,7 +112,7 @@ def stored(content: bytes, name: str) -> StoredPicture:
     if _is_jpeg_of_tensorflow(picture, content):
         return StoredPicture(content, "jpeg", picture.height, picture.width, picture.mode == "L")
     pixels = _rgb(picture, content, name)
-    is_kept = content.startswith(PNG_START) and picture.mode == "RGB" and not _is_turned(picture)
+    is_kept = content.startswith(PNG_START) and picture.mode == "RGB" and not is_turned(picture)
     if not is_kept:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, format="png")
@@ -126,21 +123,13 @@ def stored(content: bytes, name: str) -> StoredPicture:
 
 def _is_jpeg_of_tensorflow(picture: Image.Image, content: bytes) -> bool:
     """Whether this is a JPEG that TensorFlow decodes by the rule; it neither turns pictures, nor knows all of CMYK."""
-    return content.startswith(JPEG_START) and picture.mode in ("L", "RGB") and not _is_turned(picture)
-
-
-def _is_turned(picture: Image.Image) -> bool:
-    """Whether EXIF asks to turn the pixels; Pillow has done so already for TIFFs, and then no longer says it."""
-    try:
-        return picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return False  # EXIF data that cannot be read ask for nothing; the pixels are whole all the same.
+    return content.startswith(JPEG_START) and picture.mode in ("L", "RGB") and not is_turned(picture)
 
 
 def _rgb(picture: Image.Image, content: bytes, name: str) -> np.ndarray:
     """The pixels of an opened picture by the rule: [H, W, 3] uint8."""
     _refuse_pages(picture, content, name)
-    if _is_turned(picture):
+    if is_turned(picture):
         picture = _turned(picture)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
         values = np.asarray(picture).astype(np.int32)

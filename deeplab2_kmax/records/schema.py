@@ -127,14 +127,20 @@ def _label_bytes(label: np.ndarray | bytes, height: int, width: int, filename: s
         png = open_whole(label, f"label of image {filename!r}")
         if png.format != "PNG" or (png.height, png.width) != (height, width):
             raise DataError(
-                f"image {filename!r}: expected a PNG label of the image's size [{height}, {width}], "
-                f"got {png.format} [{png.height}, {png.width}]"
+                f"image {filename!r}: expected a PNG label of the image's size, {width} x {height} pixels, got a"
+                f" {png.format} of {png.width} x {png.height}"
             )
         return label
-    if label.shape != (height, width) or not np.issubdtype(label.dtype, np.integer):
+    if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer):
         raise DataError(
-            f"image {filename!r}: expected an integer label of the image's size [{height}, {width}], "
-            f"got {label.dtype} {list(label.shape)}"
+            f"image {filename!r}: expected an integer label [height, width], got {label.dtype} {list(label.shape)}"
+        )
+    if label.shape != (height, width):
+        is_turned = label.shape == (width, height)
+        hint = "; one of them is turned, perhaps the image by its EXIF data" if is_turned else ""
+        raise DataError(
+            f"image {filename!r}: expected a label of the image's size, {width} x {height} pixels, got one of"
+            f" {label.shape[1]} x {label.shape[0]}{hint}"
         )
     return label.astype(LABEL_DTYPE).tobytes()
 

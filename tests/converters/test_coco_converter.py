@@ -116,7 +116,7 @@ BREAKAGES = {
     "png cut": (lambda c: _truncate(c.png_path("val", "c")), r"c.png: expected a picture .*, got an empty file"),
     "other size": (
         lambda c: _png(c, "train", "b", lambda p: np.pad(p, ((0, 1), (0, 0), (0, 0)))),
-        r"b.jpg: .*\[25, 32",
+        r"b.jpg: .*32 x 24 pixels, got one of 32 x 25",
     ),
     "jpeg cut": (lambda c: _truncate(c.root / "train2017" / "b.jpg"), r"b.jpg: .*expected a whole picture"),
     "no jpeg": (

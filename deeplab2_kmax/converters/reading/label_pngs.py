@@ -75,7 +75,8 @@ def panoptic_label(
         instances = np.zeros_like(semantic)
     if instances.shape != semantic.shape:
         raise DataError(
-            f"{where}: expected an instance PNG of the same size {list(semantic.shape)}, got {list(instances.shape)}"
+            f"{where}: expected two PNGs of the same size, got {_size(semantic)} pixels of classes and"
+            f" {_size(instances)} of instances"
         )
     instances = np.where(instances < source.no_instance_below, 0, instances)
     # One number for each pair of class and instance. The pairs come by ascending number, so the instances of a class
@@ -87,6 +88,10 @@ def panoptic_label(
         value, instance = divmod(pair, _LARGEST_NUMBER + 1)
         ids.append(_panoptic_id(value, instance, counts, source, f"{where}: {counted(area, 'pixel')}"))
     return pairs.paint(np.array(ids, np.int32))
+
+
+def _size(label: np.ndarray) -> str:
+    return f"{label.shape[1]} x {label.shape[0]}"
 
 
 def _panoptic_id(
