@@ -16,7 +16,7 @@ from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, STATE_FILE, VALUE_SUFFIX, open_checkpoint
-from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
+from deeplab2_kmax.checkpoints.integrity import fault_of, last_whole_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.wording import counted, first_line, some_of
@@ -194,9 +194,9 @@ def load_checkpoint(
         Which variables were loaded and which were not.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it holds no averaged weights although `averaged` is set; without
-            `partial`, some key is missing, unused or of another shape; with `partial`, nothing fits at all. No
-            variable has been assigned then.
+        CheckpointError: there is no checkpoint, it is damaged, or it holds no averaged weights although `averaged` is
+            set; without `partial`, some key is missing, unused or of another shape; with `partial`, nothing fits at
+            all. No variable has been assigned then.
     """
     report = compare_checkpoint(model, path, exclude, averaged)
     if not partial and (report.missing or report.misshaped or report.unused):
@@ -205,6 +205,12 @@ def load_checkpoint(
         )
     if not report.loaded:
         raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report.refusal()}")
+    # Before the first variable is assigned: a file that is cut shows only when the tensors behind the cut are read.
+    if fault := fault_of(report.path):
+        raise CheckpointError(
+            f"{report.path}: expected a whole checkpoint, got one whose files are cut or damaged ({fault}); copy it"
+            " again, or take another. No variable was changed"
+        )
     variables = checkpoint_variables(model)
     reader = open_checkpoint(report.path)
     # One variable at a time: never more than one of them is in memory twice.
@@ -231,7 +237,7 @@ def compare_checkpoint(
     prefix = resolve_checkpoint(path)
     try:
         shapes: Mapping[str, Sequence[int]] = open_checkpoint(prefix).get_variable_to_shape_map()
-    except (ValueError, tf.errors.OpError) as error:
+    except (ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
     if averaged:
         place = _place(averaged)

@@ -17,6 +17,7 @@ from deeplab2_kmax.dataset_check.records import RecordFacts, check_record
 from deeplab2_kmax.dataset_check.report import Place, Report, make_report
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.records.manifest import faults_of_sizes
 from deeplab2_kmax.records.shards import find_shards
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted
@@ -81,6 +82,7 @@ def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFa
 
     The rest is not searched for records, as training without max_bad_records cannot use them either.
     """
+    other_sizes = faults_of_sizes(shards)
     for shard in shards:
         index, used = 0, 0
         try:
@@ -88,10 +90,23 @@ def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFa
                 serialized = record.numpy()
                 yield Place(shard, index), serialized
                 index, used = index + 1, used + len(serialized) + FRAME_BYTES
-            if rest := files.size(shard) - used:
-                # TensorFlow takes less than a header for the end of the file, but it is the beginning of a record.
-                text = f"the file is cut here: {counted(rest, 'byte')} of another record"
-                yield Place(shard, index), RecordFacts("", None, [Fault(FaultKind.DAMAGED_SHARD, text)])
+            fault = _fault_of_end(files.size(shard) - used, index, other_sizes.get(shard))
         except tf.errors.OpError as error:
-            text = f"the file is damaged here ({reason(error)}); the rest of it is not read"
-            yield Place(shard, index), RecordFacts("", None, [Fault(FaultKind.DAMAGED_SHARD, text)])
+            fault = f"the file is damaged here ({reason(error)}); the rest of it is not read"
+        if fault:
+            yield Place(shard, index), RecordFacts("", None, [Fault(FaultKind.DAMAGED_SHARD, fault)])
+
+
+def _fault_of_end(rest: int, records: int, other_size: str | None) -> str | None:
+    """What is wrong with the end of a file that TensorFlow has read without an error.
+
+    Args:
+        rest: the bytes after its last record. TensorFlow takes less than a header for the end of the file.
+        records: how many records it has.
+        other_size: the sentence of `faults_of_sizes` about it, if there is one.
+    """
+    if rest:
+        return f"the file is cut here: {counted(rest, 'byte')} of another record"
+    if other_size is not None:
+        return f"the file was cut or changed: {other_size} with {counted(records, 'record')}"
+    return None

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline.bad_records import check_record, stopped_by
 from deeplab2_kmax.input_pipeline.checks import message_of, reason
+from deeplab2_kmax.input_pipeline.record_order import whole_shards
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.records import schema
 from deeplab2_kmax.records.shards import find_shards
@@ -85,7 +86,8 @@ def _first_fault(shard: str, settings: PipelineSettings) -> DataError | None:
     def check(serialized: tf.Tensor) -> tf.Tensor:
         return check_record(serialized, settings).image
 
-    checked = tf.data.TFRecordDataset(shard).map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    records = whole_shards([shard])(tf.constant(shard), tf.constant(0, tf.int64))
+    checked = records.map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     index = 0
     try:
         for _ in checked:
@@ -102,5 +104,6 @@ def _file_name(shard: str, index: int) -> str:
         serialized = next(iter(tf.data.TFRecordDataset(shard).skip(index))).numpy()
         feature = tf.train.Example.FromString(serialized).features.feature[schema.IMAGE_FILENAME]
         return f" ({feature.bytes_list.value[0].decode(errors='replace')})"
-    except (tf.errors.OpError, DecodeError, IndexError):
+    # StopIteration: the file ends before the record.
+    except (tf.errors.OpError, DecodeError, IndexError, StopIteration):
         return ""

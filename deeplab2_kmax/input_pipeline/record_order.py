@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.input_pipeline.checks import require
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
 from deeplab2_kmax.records.shards import filled_shards
-from deeplab2_kmax.records.tfrecord import count_records
+from deeplab2_kmax.records.tfrecord import FRAME_BYTES, count_records
 from deeplab2_kmax.wording import counted
 
 # So many that slow or remote storage keeps up and the shuffle buffer gets records of several shards; not all of them,
@@ -71,18 +73,46 @@ def share_of(shards: Sequence[str], input_context: tf.distribute.InputContext | 
     return Share(tuple(filled), workers, worker)
 
 
-def read_shard(path: tf.Tensor, _: tf.Tensor) -> tf.data.Dataset:
-    """The serialized records of a file."""
-    return tf.data.TFRecordDataset(path)
+def whole_shards(paths: Sequence[str]) -> ReadShard:
+    """Reads the serialized records of files by their number, and fails where a file ends within a record.
+
+    TensorFlow notices that by itself only if the header of the record is there; it takes less for the end of the file.
+    """
+    sizes = tf.constant([files.size(path) for path in paths], tf.int64)
+    none = tf.constant(0, tf.int64)
+
+    def count(used: tf.Tensor, element: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        serialized, is_record = element
+        length = tf.cast(tf.strings.length(serialized), tf.int64) + FRAME_BYTES
+        used += tf.where(is_record, length, none)
+        return used, (serialized, is_record, used)
+
+    @tf.autograph.experimental.do_not_convert
+    def read(path: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+        def require_whole(_: tf.Tensor, is_record: tf.Tensor, used: tf.Tensor) -> tf.Tensor:
+            """Whether this is a record; at the end, a check that none of the file's bytes are left over."""
+            rest = sizes[number] - used
+            whole = require(
+                is_record | (rest == 0), "the file is cut within this record; bytes of it that are left:", rest
+            )
+            with tf.control_dependencies([whole]):
+                return tf.identity(is_record)
+
+        records = tf.data.TFRecordDataset(path).map(lambda serialized: (serialized, True))
+        with_end = records.concatenate(tf.data.Dataset.from_tensors(("", False)))
+        return with_end.scan(none, count).filter(require_whole).map(lambda serialized, *_: serialized)
+
+    return read
 
 
-def records_in_order(share: Share, read: ReadShard = read_shard) -> tf.data.Dataset:
-    """Each record of the share once, in the order of the files."""
+def records_in_order(share: Share, read: ReadShard | None = None) -> tf.data.Dataset:
+    """Each record of the share once, in the order of the files; see `random_orders` about `read`."""
+    read = read or whole_shards(share.files)
     return _numbered(share).flat_map(lambda number, path: share.of(read(path, number), number))
 
 
 def random_orders(
-    share: Share, settings: PipelineSettings, seed: int, first_record: int = 0, read: ReadShard = read_shard
+    share: Share, settings: PipelineSettings, seed: int, first_record: int = 0, read: ReadShard | None = None
 ) -> tuple[tf.data.Dataset, ...]:
     """The records of the share in random order, without end; each comes once before any comes again.
 
@@ -91,7 +121,7 @@ def random_orders(
         settings: `shuffle_buffer_size` and `copy_paste` are used.
         seed: decides the order.
         first_record: how many records to skip.
-        read: reads a file.
+        read: reads a file; None: `whole_shards`.
 
     Returns:
         One data set; with copy-paste also a second one, with the records to paste from, in another order.
@@ -99,6 +129,7 @@ def random_orders(
     Raises:
         DataError: this worker gets no record at all.
     """
+    read = read or whole_shards(share.files)
     # Counting reads every header, so it is only done where the count is needed.
     epoch, passed = 0, 0
     if first_record or share.workers > 1:
@@ -123,8 +154,8 @@ def random_orders(
 def _shuffled(share: Share, settings: PipelineSettings, seed: tf.Tensor, read: ReadShard) -> tf.data.Dataset:
     """All records of the share in the order that `seed`, [2] int64, decides."""
     seeds = tf.unstack(tf.random.stateless_uniform([2], seed, maxval=None, minval=None, dtype=tf.int64))
-    files = _numbered(share).shuffle(len(share.files), seed=seeds[0], reshuffle_each_iteration=False)
-    records = files.interleave(
+    shards = _numbered(share).shuffle(len(share.files), seed=seeds[0], reshuffle_each_iteration=False)
+    records = shards.interleave(
         lambda number, path: share.of(read(path, number), number),
         cycle_length=SHARDS_READ_AT_ONCE,
         num_parallel_calls=tf.data.AUTOTUNE,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.records.manifest import MANIFEST, faults_of_sizes
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted
 
@@ -20,7 +21,7 @@ _COMMANDS = {
 
 
 def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
-    """The files that match any of the patterns, each once, sorted.
+    """The files that match any of the patterns, each once, sorted; without manifests and hidden files.
 
     Some of the files may be empty, as DeepLab2's converters write more shards than a small data set has images.
 
@@ -38,8 +39,7 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
             " data/coco/train-*.tfrecord"
         )
     found = {path for pattern in file_patterns for path in files.glob(pattern)}
-    # Hidden files, such as macOS leaves, which patterns find in remote folders.
-    shards = sorted(path for path in found if not posixpath.basename(path).startswith("."))
+    shards = sorted(path for path in found if _may_be_shard(posixpath.basename(path)))
     patterns = ", ".join(repr(pattern) for pattern in file_patterns)
     if not shards:
         raise DataError(
@@ -60,6 +60,24 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
             f" empty (0 bytes); {_remedy(dataset, file_patterns[0])}"
         )
     return shards
+
+
+def _may_be_shard(name: str) -> bool:
+    # Patterns find hidden files, such as macOS leaves, in remote folders, and `records/*` finds the manifest.
+    return not name.startswith(".") and name != MANIFEST
+
+
+def require_written_sizes(shards: Sequence[str]) -> None:
+    """Refuses shards that have another size than when they were written, as far as a manifest beside them tells.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    for shard, fault in faults_of_sizes(shards).items():
+        raise DataError(
+            f"{shard}: {fault}; copy the file again or convert again. If you changed it on purpose, remove its"
+            f" {MANIFEST}"
+        )
 
 
 def filled_shards(shards: Sequence[str]) -> list[str]:

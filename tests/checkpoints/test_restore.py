@@ -1,5 +1,6 @@
 """Checkpoints: DeepLab2's keys, strict restores, reports."""
 
+import os
 import uuid
 
 import numpy as np
@@ -171,3 +172,19 @@ def test_weights_saved_to_a_remote_folder_make_no_local_one(tiny_model, tmp_path
     prefix = save_checkpoint(tiny_model, f"ram://checkpoints/{uuid.uuid4().hex}/out/ckpt")
     assert not list(tmp_path.iterdir())
     assert load_checkpoint(tiny_model, prefix).complete
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.3, 0.99])
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_checkpoint_whose_data_are_cut_changes_no_variable(tiny_model, tmp_path, share, partial):
+    prefix = save_checkpoint(tiny_model, str(tmp_path / "ckpt"))
+    data = tmp_path / "ckpt.data-00000-of-00001"
+    os.truncate(data, int(data.stat().st_size * share))
+    for variable in tiny_model.variables[:3]:
+        variable.assign_add(tf.ones_like(variable))
+    before = values(tiny_model)
+    with pytest.raises(CheckpointError, match="ckpt: expected a whole checkpoint, got one whose files are cut") as told:
+        load_checkpoint(tiny_model, prefix, partial=partial)
+    assert "\n" not in str(told.value)
+    for key, value in values(tiny_model).items():
+        np.testing.assert_array_equal(before[key], value)

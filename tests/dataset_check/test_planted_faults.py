@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import struct
 import zlib
@@ -23,6 +24,7 @@ from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.input_pipeline.decoding import decode_record
 from deeplab2_kmax.pictures import PNG_START
 from deeplab2_kmax.records import schema
+from deeplab2_kmax.records.tfrecord import regions
 
 HEIGHT, WIDTH = 20, 30
 CLASSES = [
@@ -305,6 +307,22 @@ def test_an_image_that_is_too_large_for_pillow_is_a_fault_unless_pillow_has_no_l
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     content = read_content(record, has_labels=True)
     assert content.image.shape == (HEIGHT, WIDTH, 3) and not content.faults
+
+
+def test_a_shard_that_was_cut_where_a_record_ends_is_noticed_by_its_manifest(tmp_path, descriptor, capsys):
+    """As after a copy that was broken off; the pattern of the documentation finds the manifest, too."""
+    shard = tmp_path / "train-00000-of-00001.tfrecord"
+    _write(shard, [_record(f"image{n}") for n in range(4)])
+    entry = {"shards": [{"name": shard.name, "images": 4, "bytes": shard.stat().st_size}]}
+    (tmp_path / "manifest.json").write_text(json.dumps({"splits": {"train": entry}}))
+    arguments = ["--dataset", descriptor, "--file_pattern", tmp_path / "[tm]*"]
+    assert "4 records in 1 file" in _check(capsys, *arguments)[1]
+    os.truncate(shard, list(regions(str(shard)))[2].offset)
+    status, said = _check(capsys, *arguments)
+    assert status == 1
+    assert "record 2: the file was cut or changed: expected" in _flat(said)
+    assert "with 4 records as the manifest.json beside it says, got" in _flat(said)
+    assert "bytes with 2 records" in _flat(said)
 
 
 def test_what_to_check_has_to_be_said(capsys):

@@ -51,3 +51,9 @@ def test_hidden_files_are_passed_over():
     for name in ("train-0", "._train-0"):
         files.write_bytes(f"{folder}/{name}", bytes(400))
     assert find_shards([f"{folder}/*train-*"], "own") == [f"{folder}/train-0"]
+
+
+def test_the_manifest_is_no_shard(tmp_path):
+    for name in ("manifest.json", "train-0"):
+        (tmp_path / name).write_bytes(bytes(400))
+    assert find_shards([f"{tmp_path}/*"], "own") == [f"{tmp_path}/train-0"]

@@ -26,8 +26,8 @@ from deeplab2_kmax import __version__, files
 from deeplab2_kmax.converters.writing.shard_writer import Receipt
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.records.manifest import MANIFEST
 
-MANIFEST = "manifest.json"
 _READ_AT_ONCE = 2**22
 
 
@@ -51,15 +51,6 @@ class Origin:
         """Text that is equal for two origins only if they make equal records of equal items."""
         parts = [self.converter, __version__, dict(self.settings), dataclasses.asdict(self.descriptor)]
         return json.dumps(parts, sort_keys=True)
-
-
-def read_splits(folder: str) -> dict[str, Any]:
-    """{split: its entry} of the manifest in a folder; empty if there is no manifest, or a broken one."""
-    try:
-        splits = json.loads(files.read_text(files.join(folder, MANIFEST)))["splits"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return splits if isinstance(splits, dict) else {}
 
 
 def write_splits(folder: str, splits: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from deeplab2_kmax.converters.writing.shard_writer import (
 )
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
+from deeplab2_kmax.records.manifest import read_splits
 from deeplab2_kmax.wording import counted
 
 __all__ = ["NotedRecord", "Origin", "ShardedOutput", "Split"]
@@ -236,7 +237,7 @@ class ShardedOutput:
 
     def _publish(self, shards: list[_Shard], entries: dict[str, Any]) -> list[str]:
         """Moves the shards to their places. Meanwhile, the manifest has no entry of their splits."""
-        others = {n: entry for n, entry in manifest.read_splits(self._output_dir).items() if n not in entries}
+        others = {n: entry for n, entry in read_splits(self._output_dir).items() if n not in entries}
         manifest.write_splits(self._output_dir, others)
         paths = [files.join(self._output_dir, shard.name) for shard in shards]
         for path in paths:
