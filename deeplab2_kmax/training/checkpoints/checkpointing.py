@@ -96,8 +96,6 @@ class RunCheckpoints(tf.train.CheckpointManager):
         path = last_whole_checkpoint(self.directory)
         if path is None:
             say(self._initialize())
-            if self._averages:
-                self._averages.start()
             return None
         self.restore(path)
         say(f"{'resumed from' if self._optimizers else 'evaluating'} {path} at step {self._global_step.numpy()}")

@@ -6,9 +6,12 @@ other's checkpoints; tests/training/optimizers/test_beside_addons.py holds both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
+
+_SLOW = "slow"
 
 
 class Lookahead(tf.keras.optimizers.legacy.Optimizer):
@@ -47,7 +50,7 @@ class Lookahead(tf.keras.optimizers.legacy.Optimizer):
 
     def _create_slots(self, var_list: list[tf.Variable]) -> None:
         for variable in var_list:
-            self.add_slot(variable, "slow", initializer=variable)
+            self.add_slot(variable, _SLOW, initializer=variable)
 
     def _prepare(self, var_list: list[tf.Variable]) -> dict[Any, Any]:
         return self._optimizer._prepare(var_list)
@@ -71,7 +74,7 @@ class Lookahead(tf.keras.optimizers.legacy.Optimizer):
 
         Its name is tensorflow-addons', whose class can so take over the two methods above.
         """
-        slow = self.get_slot(var, "slow")
+        slow = self.get_slot(var, _SLOW)
         # Counted up only after all variables have been updated.
         due = tf.equal((self.iterations + 1) % self._sync_period, 0)
         fast = var.read_value()
@@ -93,3 +96,15 @@ class Lookahead(tf.keras.optimizers.legacy.Optimizer):
         inner = tf.keras.optimizers.serialize(self._optimizer)
         own = {"optimizer": inner, "sync_period": self._sync_period, "slow_step_size": self._slow_step_size}
         return {**super().get_config(), **own}
+
+
+def renew_slow_weights(optimizer: tf.keras.optimizers.legacy.Optimizer, variables: Iterable[tf.Variable]) -> None:
+    """Makes the slow weights of an optimizer, if it has any, equal to the weights.
+
+    Args:
+        optimizer: any; also tensorflow-addons' Lookahead, whose slots have the same name.
+        variables: those that it trains, with its slots created.
+    """
+    if _SLOW in optimizer.get_slot_names():
+        for variable in variables:
+            optimizer.get_slot(variable, _SLOW).assign(variable.read_value())

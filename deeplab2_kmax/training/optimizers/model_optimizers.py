@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.training.optimizers.ema import WeightAverages
 from deeplab2_kmax.training.optimizers.factory import build_optimizer
+from deeplab2_kmax.training.optimizers.lookahead import renew_slow_weights
 from deeplab2_kmax.training.optimizers.param_groups import BACKBONE, MAIN, Group, assign_groups
 from deeplab2_kmax.training.optimizers.settings import SolverSettings
 
@@ -38,6 +39,16 @@ class Optimizers:
     def checkpoint_items(self) -> Mapping[str, tf.keras.optimizers.legacy.Optimizer]:
         """The optimizers by the names they have in a checkpoint."""
         return {MAIN: self.main} if self.backbone is None else {MAIN: self.main, BACKBONE: self.backbone}
+
+    def start(self) -> None:
+        """Makes slow weights and averages, which start as copies of the weights, equal to what has been loaded since.
+
+        A new run calls it once its first weights are there; otherwise they would be drawn back to the random ones.
+        """
+        for optimizer, group in self.split((None, variable) for variable, _ in self.groups):
+            renew_slow_weights(optimizer, [variable for _, variable in group])
+        if self.averages is not None:
+            self.averages.start()
 
     def learning_rate(self, step: tf.Tensor | int) -> tf.Tensor:
         """The learning rate of `main` at `step`, scalar float32."""

@@ -202,7 +202,10 @@ class Run:
             load_encoder = functools.partial(
                 load_pretrained_weights, self.model, pretrained, options.backbone.name, epsilon
             )
-        return initial_weights(self.model, InitialCheckpoint.from_options(options), self.folder, load_encoder)
+        said = initial_weights(self.model, InitialCheckpoint.from_options(options), self.folder, load_encoder)
+        assert self.training is not None
+        self.training.optimizers.start()
+        return said
 
     def _start_evaluation(self) -> str:
         """Loads the weights to evaluate if the folder holds no checkpoint; returns a line that says which."""

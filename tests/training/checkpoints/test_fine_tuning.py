@@ -47,6 +47,18 @@ def has_other_shape(key):
     return any(part in key for part in OTHER_SHAPES)
 
 
+def one_step(folder):
+    """Overrides for a run of one step; draws its two records."""
+    convert_shapes(str(folder / "records"), num_train=2, num_val=1, size=33, num_processes=1)
+    return [
+        f"train_dataset_options.file_pattern={folder}/records/train-*",
+        "train_dataset_options.batch_size=2",
+        "trainer_options.solver_options.training_number_of_steps=1",
+        "trainer_options.solver_options.warmup_steps=0",
+        "trainer_options.steps_per_loop=1",
+    ]
+
+
 def start(config, folder):
     """(variables before, variables after, what was said) of a new run's start."""
     model = build_model(config)
@@ -69,15 +81,10 @@ def test_other_shapes_are_an_error_that_names_them_and_the_field(make_config, co
 
 def test_the_rest_of_another_classes_model_is_loaded_trains_on_and_is_reported(make_config, coco, tmp_path, capsys):
     given, path = coco
-    convert_shapes(str(tmp_path / "records"), num_train=2, num_val=1, size=33, num_processes=1)
     config = make_config(
         f"model_options.initial_checkpoint={path}",
         "model_options.skip_other_shapes_from_initial_checkpoint=true",
-        f"train_dataset_options.file_pattern={tmp_path}/records/train-*",
-        "train_dataset_options.batch_size=2",
-        "trainer_options.solver_options.training_number_of_steps=1",
-        "trainer_options.solver_options.warmup_steps=0",
-        "trainer_options.steps_per_loop=1",
+        *one_step(tmp_path),
     )
     before, after, said = start(config, tmp_path)
     for key, value in after.items():
@@ -136,3 +143,28 @@ def test_a_run_may_start_from_averages(make_config, coco, tmp_path):
     _, after, _ = start(config, tmp_path)
     key = "encoder/_stem/_conv/kernel"
     np.testing.assert_array_equal(after[key], 2 * coco[0][key])
+
+
+def test_copies_of_the_weights_start_from_the_loaded_ones(make_config, tmp_path):
+    """With a learning rate of 0 a run ends where it started, however its slow weights and averages are updated."""
+    solver = "trainer_options.solver_options"
+    source = build_model(make_config())
+    for variable in source.trainable_variables:
+        variable.assign(variable + 1)  # So far from a random start that the way back would show.
+    path = save_checkpoint(source, str(tmp_path / "ckpt"))
+    config = make_config(
+        f"model_options.initial_checkpoint={path}",
+        f"{solver}.optimizer=radam",
+        f"{solver}.base_learning_rate=0",
+        f"{solver}.lookahead_sync_period=1",
+        f"{solver}.weight_average_decay=0.9",
+        *one_step(tmp_path),
+    )
+    run(config, "train", str(tmp_path))
+    reader = tf.train.load_checkpoint(str(tmp_path / "shapes_kmax_tiny" / "ckpt-1"))
+    trained = {id(variable) for variable in source.trainable_variables}
+    for key, variable in checkpoint_variables(source).items():
+        if id(variable) in trained:
+            for stored in (key, f"averaged_weights/{key}"):
+                value = reader.get_tensor(f"{stored}/.ATTRIBUTES/VARIABLE_VALUE")
+                np.testing.assert_allclose(value, variable, rtol=1e-6, err_msg=stored)
