@@ -35,6 +35,7 @@ _CONVERTERS = {
     "ade20k": ("deeplab2_kmax.converters.ade20k", "ADE20K in COCO's panoptic format"),
     "cityscapes": ("deeplab2_kmax.converters.cityscapes", "Cityscapes with its panoptic PNGs"),
     "coco": ("deeplab2_kmax.converters.coco", "COCO 2017 with its panoptic annotations"),
+    "coco_instances": ("deeplab2_kmax.converters.coco_instances", "COCO instances JSON, with stuff if there is some"),
     "coco_panoptic": ("deeplab2_kmax.converters.coco_panoptic", "your own data in COCO's panoptic format"),
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),

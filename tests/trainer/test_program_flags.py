@@ -17,6 +17,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.coco": ["coco_root", "output_dir", "[no]treat_crowd_as_ignore"],
     "-m deeplab2_kmax.converters.cityscapes": ["cityscapes_root", "output_dir"],
     "-m deeplab2_kmax.converters.ade20k": ["ade20k_root", "output_dir"],
+    "-m deeplab2_kmax.converters.coco_instances": ["output_dir", "stuff_png_folder", "overlaps"],
     "-m deeplab2_kmax.converters.coco_panoptic": ["output_dir"],
     "-m deeplab2_kmax.converters.folder": ["output_dir"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],

@@ -15,6 +15,7 @@ from deeplab2_kmax.converters.importing.painting import OVERLAPS, PaintRules, pa
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage
 from deeplab2_kmax.converters.reading.images import image_record
 from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted
 
@@ -65,6 +66,7 @@ class Export:
         overlaps: which of `OVERLAPS` the tool itself shows on top.
         settings: options besides `ImportRules` that decide what is in the records; values that JSON can hold.
         root: the folder of the data; None if there is none.
+        stuff_values: the class name of each number in the stuff PNGs of pictures, if they have any; None means void.
     """
 
     converter: str
@@ -75,6 +77,7 @@ class Export:
     overlaps: str = "later_on_top"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     root: str | None = None
+    stuff_values: Mapping[int, str | None] = dataclasses.field(default_factory=dict)
 
 
 def write_records(export: Export, dataset: str, rules: ImportRules, shards: Shards) -> list[str]:
@@ -98,12 +101,14 @@ def write_records(export: Export, dataset: str, rules: ImportRules, shards: Shar
     descriptor = descriptor_for(
         dataset, export.classes, rules.stuff_classes, rules.void_classes, rules.background_class, export.source
     )
+    classes = classes_by_name(dataset, descriptor, _names(export), rules.void_classes, export.source)
     paint = PaintRules(
         descriptor,
-        classes_by_name(dataset, descriptor, _names(export), rules.void_classes, export.source),
+        classes,
         rules.overlaps or export.overlaps,
         rules.treat_crowd_as_ignore,
-        _background(dataset, descriptor, rules.background_class),
+        background_of(dataset, descriptor, rules.background_class),
+        {value: None if name is None else classes[name] for value, name in export.stuff_values.items()},
     )
     make_record = functools.partial(imported_record, rules=paint)
     settings = {**export.settings, **dataclasses.asdict(rules), "overlaps": paint.overlaps}
@@ -153,12 +158,18 @@ def _require_images(export: Export) -> None:
 
 
 def _names(export: Export) -> list[str]:
-    """The names of the classes that regions have, the most frequent first."""
+    """The names of the classes that regions have, the most frequent first, and of those that stuff PNGs may have."""
     names = collections.Counter(r.class_name for images in export.splits.values() for i in images for r in i.regions)
-    return [name for name, _ in names.most_common()]
+    stuff = [name for name in export.stuff_values.values() if name is not None]
+    return list(dict.fromkeys([*(name for name, _ in names.most_common()), *stuff]))
 
 
-def _background(dataset: str, descriptor: Any, name: str | None) -> Any:
+def background_of(dataset: str, descriptor: DatasetDescriptor, name: str | None) -> SegmentClass | None:
+    """The stuff class of pixels without a region; None for void.
+
+    Raises:
+        DataError: the descriptor has no stuff class of this name.
+    """
     if name is None:
         return None
     stuff = {c.name: c for c in descriptor.classes if not c.is_thing}

@@ -14,15 +14,17 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Region
+from deeplab2_kmax.converters.reading.label_pngs import read_id_png
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.wording import counted, some_of
 
 OVERLAPS = ("smaller_on_top", "later_on_top", "earlier_on_top")
 # What is counted, by the words that the terminal and the manifest use.
 OVERLAPPING = "pixels of things lost to regions on top"
 HIDDEN = "things hidden completely"
 EMPTY = "regions without a pixel"
+_NAMED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ class PaintRules:
             top, those that come later in the annotations, or those that come earlier.
         treat_crowd_as_ignore: whether crowd regions become void; otherwise they get their class with instance id 0.
         background: the stuff class of pixels without a region; None: they are void.
+        stuff_values: the stuff class of each number in the stuff PNGs of pictures; None means void.
     """
 
     descriptor: DatasetDescriptor
@@ -43,6 +46,7 @@ class PaintRules:
     overlaps: str
     treat_crowd_as_ignore: bool = True
     background: SegmentClass | None = None
+    stuff_values: Mapping[int, SegmentClass | None] = dataclasses.field(default_factory=dict)
 
 
 def panoptic_label(
@@ -83,7 +87,10 @@ def panoptic_label(
         unions[segment] = unions[segment] | masks[k] if segment in unions else masks[k]
     visible = np.bincount(painted.ravel(), minlength=len(number_of) + 1)
     counts = _losses(unions, visible, number_of, [_area(mask) for mask in masks])
-    return _panoptic_ids(number_of, visible, rules, image.where)[painted], counts
+    label = _panoptic_ids(number_of, visible, rules, image.where)[painted]
+    if image.stuff_png is not None:
+        label = np.where(painted == 0, _stuff_below(image.stuff_png, label.shape, rules), label)
+    return label, counts
 
 
 class _Segment(NamedTuple):
@@ -151,6 +158,25 @@ def _panoptic_ids(number_of: Mapping[_Segment, int], visible: np.ndarray, rules:
             )
         ids.append(first_id + instances[class_id])
     return np.array(ids, np.int32)
+
+
+def _stuff_below(path: str, shape: tuple[int, ...], rules: PaintRules) -> np.ndarray:
+    """The panoptic ids of a PNG of stuff: int32 [height, width]."""
+    numbers = read_id_png(path)
+    if numbers.shape != shape:
+        height, width = numbers.shape
+        raise DataError(f"{path}: expected {shape[1]} x {shape[0]} pixels, as the picture has, got {width} x {height}")
+    values, places, areas = np.unique(numbers, return_inverse=True, return_counts=True)
+    ids = []
+    for value, area in zip(values.tolist(), areas.tolist()):
+        if value not in rules.stuff_values:
+            raise DataError(
+                f"{path}: {counted(area, 'pixel')} with the value {value}: expected one of"
+                f" {some_of(sorted(rules.stuff_values), _NAMED)}, which stand for categories or for none"
+            )
+        stuff = rules.stuff_values[value]
+        ids.append(rules.descriptor.void_id if stuff is None else stuff.id * rules.descriptor.label_divisor)
+    return np.array(ids, np.int32)[places.reshape(shape)]
 
 
 def _require_size(image: AnnotatedImage, height: int, width: int) -> None:

@@ -111,7 +111,8 @@ class AnnotatedImage(NamedTuple):
         regions: what is annotated.
         where: the picture's place in the annotations, which messages begin with.
         size: (height, width) that the annotations give for the picture; None if they do not.
-        label_paths: files besides the annotations that the shapes are read from.
+        label_paths: files besides the annotations that the label is read from.
+        stuff_png: one of them, a PNG of one number a pixel, whose stuff lies below all regions; None if there is none.
     """
 
     name: str
@@ -120,6 +121,7 @@ class AnnotatedImage(NamedTuple):
     where: str
     size: tuple[int, int] | None = None
     label_paths: Sequence[str] = ()
+    stuff_png: str | None = None
 
 
 def points_of(pairs: Sequence[Sequence[float]]) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path
 import posixpath
 import unicodedata
+import urllib.parse
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -105,14 +106,23 @@ class FilesByName:
         self._listed: dict[str, dict[str, str]] = {}
 
     def find(self, name: str) -> str | None:
-        """The path of a file, below the folder or in it without the folders of its name; None where it is not."""
+        """The path of a file, below the folder or in it without the folders of its name; None where it is not.
+
+        Args:
+            name: of the file; with / or \\ between folders, as it is or as URLs write it.
+        """
         name = name.replace("\\", "/")  # As tools on Windows write it.
-        base = posixpath.basename(name)
-        below = files.join(self._folder, posixpath.dirname(name)) if base != name else self._folder
-        for folder in (below, self._folder):
-            if same_name(base) in self._names(folder):
-                return files.join(folder, self._names(folder)[same_name(base)])
+        for spelled in dict.fromkeys((name, urllib.parse.unquote(name))):
+            folder, base = posixpath.split(spelled)
+            for place in self._places(folder):
+                if same_name(base) in self._names(place):
+                    return files.join(place, self._names(place)[same_name(base)])
         return None
+
+    def _places(self, folder: str) -> list[str]:
+        # The folders of a URL, or of its maker's disk, are nowhere below this one.
+        is_below = bool(folder) and not files.is_remote(folder) and not folder.startswith("/")
+        return [files.join(self._folder, folder), self._folder] if is_below else [self._folder]
 
     def _names(self, folder: str) -> dict[str, str]:
         # One listing takes less time than a look at each file, above all on network storage.
