@@ -73,6 +73,11 @@ def test_a_fraction_goes_to_val(folders):
     assert names == [[b"p0", b"p1", b"p3"], [b"p2", b"p4"]]
 
 
+def test_a_split_may_be_called_val(folders):
+    (path,) = convert_folder(split="val", **folders)
+    assert len(list(_records([path]))) == 5
+
+
 def test_classes_alone_have_to_be_stuff(folders, tmp_path):
     del folders["instance_folder"]
     with pytest.raises(

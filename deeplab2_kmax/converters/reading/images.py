@@ -153,11 +153,12 @@ def split_by_fraction(images: Sequence[_Image], split: str, val_fraction: float)
     # How many of the first images are in "val". Where that number grows, the image goes there.
     shares = [int((place + 1) * val_fraction + _ROUNDING) for place in range(len(images))]
     held_out = [share > before for share, before in zip(shares, [0, *shares])]
-    chosen = {
-        split: [image for image, is_held_out in zip(images, held_out) if not is_held_out],
-        "val": [image for image, is_held_out in zip(images, held_out) if is_held_out],
-    }
-    return [(name, items) for name, items in chosen.items() if items]
+    # Pairs rather than a dictionary, as the split itself may be "val".
+    chosen = [
+        (split, [image for image, is_held_out in zip(images, held_out) if not is_held_out]),
+        ("val", [image for image, is_held_out in zip(images, held_out) if is_held_out]),
+    ]
+    return [(name, items) for name, items in chosen if items]
 
 
 def read_source(path: str, kind: str) -> bytes:
