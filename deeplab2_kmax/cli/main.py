@@ -38,6 +38,7 @@ _CONVERTERS = {
     "coco_instances": ("deeplab2_kmax.converters.coco_instances", "COCO instances JSON, with stuff if there is some"),
     "coco_panoptic": ("deeplab2_kmax.converters.coco_panoptic", "your own data in COCO's panoptic format"),
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
+    "labelme": ("deeplab2_kmax.converters.labelme", "a folder of labelme's JSONs"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),
 }
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"

@@ -27,7 +27,11 @@ def names_and_instances(label, descriptor):
 
 def difference(label, dataset, names, instances):
     """What differs between a record's label and (class names, instances) of equal meaning; None if nothing does."""
-    ours, our_instances = names_and_instances(label, load_dataset(str(dataset)))
+    return difference_of_maps(*names_and_instances(label, load_dataset(str(dataset))), names, instances)
+
+
+def difference_of_maps(ours, our_instances, names, instances):
+    """As `difference`, of two pairs of maps."""
     if ours.shape != names.shape:
         return f"size {ours.shape} instead of {names.shape}"
     if (ours != names).any():

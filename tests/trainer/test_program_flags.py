@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from deeplab2_kmax.cli.main import _CONVERTERS
+
 _ROOT = pathlib.Path(__file__).parents[2]
 TRAIN, EXPORT, EVALUATE = ["trainer/train.py"], ["trainer/export_model.py"], ["evaluation/evaluate.py"]
 # Program -> some of its flags.
@@ -20,6 +22,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.coco_instances": ["output_dir", "stuff_png_folder", "overlaps"],
     "-m deeplab2_kmax.converters.coco_panoptic": ["output_dir"],
     "-m deeplab2_kmax.converters.folder": ["output_dir"],
+    "-m deeplab2_kmax.converters.labelme": ["output_dir", "label_folder", "overlaps"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],
 }
 
@@ -68,7 +71,8 @@ def test_help_lists_the_flags_and_ends_with_status_0(program):
 def test_help_of_the_other_converters(tmp_path):
     done = run("-c", RUN_MODULES, str(tmp_path), *MODULES)
     assert done.returncode == 0, done.stderr
-    assert len(MODULES) == 5
+    named = {program.rsplit(".", 1)[-1] for program in FLAGS if program.startswith("-m")}
+    assert named == set(_CONVERTERS)
     for module in MODULES:
         _require_help((tmp_path / module).read_text(), f"-m {module}")
 

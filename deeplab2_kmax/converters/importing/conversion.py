@@ -17,7 +17,9 @@ from deeplab2_kmax.converters.reading.images import image_record
 from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.wording import counted, some_of
+
+_NAMED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Export:
         settings: options besides `ImportRules` that decide what is in the records; values that JSON can hold.
         root: the folder of the data; None if there is none.
         stuff_values: the class name of each number in the stuff PNGs of pictures, if they have any; None means void.
+        void_classes: the names of those of its classes that mean void in the tool itself.
     """
 
     converter: str
@@ -78,6 +81,7 @@ class Export:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     root: str | None = None
     stuff_values: Mapping[int, str | None] = dataclasses.field(default_factory=dict)
+    void_classes: Sequence[str] = ()
 
 
 def write_records(export: Export, dataset: str, rules: ImportRules, shards: Shards) -> list[str]:
@@ -98,10 +102,11 @@ def write_records(export: Export, dataset: str, rules: ImportRules, shards: Shar
             written. The shards that are finished by then are kept for the next run, see `ShardedOutput`.
     """
     _require_images(export)
+    void_classes = [*rules.void_classes, *export.void_classes]
     descriptor = descriptor_for(
-        dataset, export.classes, rules.stuff_classes, rules.void_classes, rules.background_class, export.source
+        dataset, export.classes, rules.stuff_classes, void_classes, rules.background_class, export.source
     )
-    classes = classes_by_name(dataset, descriptor, _names(export), rules.void_classes, export.source)
+    classes = classes_by_name(dataset, descriptor, _names(export), void_classes, export.source)
     paint = PaintRules(
         descriptor,
         classes,
@@ -182,3 +187,15 @@ def tell_left_out(images: int, of: int, reason: str) -> None:
     """Prints how many pictures get no record, and why."""
     if images:
         print(f"{images} of {counted(of, 'picture')} left out: {reason}")
+
+
+def tell_kinds_left_out(kinds: Mapping[str, int], source: str) -> None:
+    """Prints how many annotations without an area, such as lines and points, are left out of the labels.
+
+    Args:
+        kinds: how many there are of each kind, by the tool's word for it.
+        source: the annotation file or folder.
+    """
+    if kinds:
+        found = some_of([f"{count:,} {kind}" for kind, count in sorted(kinds.items())], _NAMED)
+        print(f"{source}: annotations without an area left out: {found}")

@@ -99,6 +99,17 @@ class Entry:
         values = self.items(field, default)
         return values if values is default else as_numbers(values, self.place(field))
 
+    def points(self, field: str) -> list[float]:
+        """A field that holds a list of points [x, y], as the list x, y, x, y, ... of finite numbers."""
+        found: list[float] = []
+        for place, point in enumerate(self.items(field)):
+            where = f"{self.place(field)}[{place}]"
+            numbers = as_numbers(point, where)
+            if len(numbers) != 2:
+                raise DataError(f"{where}: expected x and y of a point, got {quoted(point)}")
+            found += numbers
+        return found
+
     def entry(self, field: str, default: Any = _NEEDED) -> Any:
         """A field that holds an object, as an `Entry`."""
         value = self._of_type(field, dict, "an object", default)

@@ -199,9 +199,14 @@ def _check_outline(outline: Sequence[float], height: int, width: int, where: str
             f"{where}: expected a polygon of at least {_FEWEST_POINTS} points, x and y of each, got"
             f" {counted(len(outline), 'number')}"
         )
+    require_inside(outline, height, width, where)
+
+
+def require_inside(points: Sequence[float], height: int, width: int, where: str) -> None:
+    """Refuses points, x and y in turn, that lie farther outside of the picture than an outline may run."""
     margin = _OUTSIDE * max(height, width)
     for axis, side in enumerate((width, height)):
-        lowest, highest = min(outline[axis::2]), max(outline[axis::2])
+        lowest, highest = min(points[axis::2]), max(points[axis::2])
         if lowest < -margin or highest > side + margin:
             got = lowest if lowest < -margin else highest
             raise DataError(
