@@ -39,6 +39,7 @@ _CONVERTERS = {
     "coco_panoptic": ("deeplab2_kmax.converters.coco_panoptic", "your own data in COCO's panoptic format"),
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
     "labelme": ("deeplab2_kmax.converters.labelme", "a folder of labelme's JSONs"),
+    "roboflow": ("deeplab2_kmax.converters.roboflow", "an export of Roboflow, COCO segmentation"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),
 }
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"

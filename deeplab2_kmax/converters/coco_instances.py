@@ -201,7 +201,7 @@ def _stuff_file(path: str, png_folder: str | None) -> CocoFile:
     if png_folder is None:
         return read_coco_json(path)
     content = load_json_object(path)
-    return CocoFile(path, read_categories(content), {}, {}, frozenset())
+    return CocoFile(path, read_categories(content), {}, {}, frozenset(), {})
 
 
 def _stuff_categories(things: CocoFile, stuff: CocoFile) -> dict[int, NamedClass]:

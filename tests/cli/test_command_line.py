@@ -240,7 +240,7 @@ def test_every_flag_has_its_help(words):
 
 def test_the_help_of_convert_lists_the_data_sets(capsys):
     _, printed, _ = _run(capsys, "convert", "--help")
-    for name in ("ade20k", "cityscapes", "coco", "coco_instances", "coco_panoptic", "folder", "shapes"):
+    for name in ("ade20k", "cityscapes", "coco", "coco_instances", "coco_panoptic", "folder", "roboflow", "shapes"):
         assert f"\n  {name} " in printed
 
 

@@ -3,7 +3,10 @@ import json
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
+
+from deeplab2_kmax.cli.main import main
 
 HEIGHT, WIDTH = 24, 32
 SKY, LEFT, RIGHT = (slice(0, 8), slice(0, 32)), (slice(10, 20), slice(0, 9)), (slice(10, 20), slice(12, 30))
@@ -194,6 +197,22 @@ def golden_tree(tmp_path):
     """data set -> the tree that the golden labels are of."""
     makers = {"cityscapes": golden_cityscapes, "ade20k": golden_ade20k}
     return lambda dataset: makers[dataset](tmp_path / dataset)
+
+
+@pytest.fixture
+def convert_by_command():
+    """Runs `deeplab2-kmax convert` with arguments in this process; returns its exit status, 0 after success."""
+
+    def run(*arguments):
+        before = set(flags.FLAGS)
+        with pytest.raises(SystemExit) as ended:
+            main(["convert", *map(str, arguments)])
+        # The next converter of this process defines flags of the same names.
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        return ended.value.code or 0
+
+    return run
 
 
 @pytest.fixture(scope="session")

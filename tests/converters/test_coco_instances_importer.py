@@ -8,74 +8,16 @@ import numpy as np
 import pytest
 from converters.oracles.coco import mask_of, read_coco
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from deeplab2_kmax.cli.main import main
 from deeplab2_kmax.converters.coco_instances import convert_coco_instances
 from deeplab2_kmax.converters.importing.conversion import ImportRules, Shards
 from deeplab2_kmax.datasets import read_descriptor
 from deeplab2_kmax.errors import DataError
+from helpers.coco_export import STUFF_IDS, THING_IDS, THINGS, exported, runs, truth_of
 from helpers.imported import assert_all_fine, difference, outcome
 from helpers.mutations import mutated
-from helpers.shapes_truth import CLASSES, DIVISOR, STUFF, outlines, scenes
-
-THINGS = [c for c in CLASSES.values() if c.is_thing]
-# COCO's ids have gaps.
-THING_IDS = {c.name: 10 + 3 * place for place, c in enumerate(THINGS)}
-STUFF_IDS = {name: 92 + place for place, name in enumerate(STUFF)}
-
-
-def runs(mask, compressed):
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    if compressed:
-        return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
-    flat = mask.T.ravel().astype(np.int8)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat])))
-    return {"size": list(mask.shape), "counts": np.diff([0, *edges, flat.size]).tolist()}
-
-
-def segmentation(segment, number):
-    outer, holes = outlines(segment.mask)
-    if holes or segment.is_crowd or number % 3 == 0:
-        return runs(segment.mask, compressed=bool(number % 2))
-    return outer
-
-
-def exported(truth, stuff=False):
-    """The JSON of the things of scenes, or of their stuff."""
-    ids = STUFF_IDS if stuff else THING_IDS
-    annotations = []
-    for image_id, scene in enumerate(truth, start=139):
-        for segment in scene.segments:
-            if segment.is_thing != stuff:
-                annotation = {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": ids[segment.class_name],
-                    "segmentation": segmentation(segment, len(annotations)),
-                    "area": float(segment.mask.sum()),
-                    "bbox": [0, 0, 1, 1],
-                    "iscrowd": int(segment.is_crowd),
-                }
-                annotations.append(annotation)
-    images = [
-        {"id": i, "file_name": scene.name + ".png", "height": scene.label.shape[0], "width": scene.label.shape[1]}
-        for i, scene in enumerate(truth, start=139)
-    ]
-    categories = [{"id": number, "name": name, "supercategory": "shape"} for name, number in ids.items()]
-    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
-
-
-def truth_of(scene, crowd_is_void=False):
-    names = np.full(scene.label.shape, "", object)
-    for class_id, each in CLASSES.items():
-        names[scene.label // DIVISOR == class_id] = each.name
-    instances = np.where(scene.label % DIVISOR > 0, scene.label, 0)
-    if crowd_is_void:
-        things = np.isin(names, [c.name for c in THINGS])
-        names[things & (instances == 0)] = ""
-    return names, instances
+from helpers.shapes_truth import STUFF, outlines, scenes
 
 
 @pytest.fixture
@@ -411,12 +353,10 @@ def test_classes_are_found_by_name_in_a_descriptor_that_is_there(folder, example
         convert(folder)
 
 
-def test_splits_and_the_command_line(folder, capsys):
+def test_splits_and_the_command_line(folder, capsys, convert_by_command):
     write(folder, scenes(count=4, size=33))
     arguments = [f"--dataset={folder}/own.json", f"--image_folder={folder}/photos", f"--output_dir={folder}/records"]
     arguments += [f"--annotations={folder}/instances.json", "--val_fraction=0.25", "--num_processes=1"]
-    with pytest.raises(SystemExit) as ended:
-        main(["convert", "coco_instances", *arguments])
-    assert ended.value.code in (0, None)
+    assert convert_by_command("coco_instances", *arguments) == 0
     out = capsys.readouterr().out
     assert "train: 3 images" in out and "val: 1 image" in out

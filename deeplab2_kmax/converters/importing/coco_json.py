@@ -38,6 +38,7 @@ class CocoFile:
         images: {id: picture}, in the order of the file.
         regions: {id of a picture: its regions, in the order of the file}, only of pictures that have any.
         used: the ids of the categories that annotations have.
+        groups: {id of a category: the name of its supercategory}, where it has one.
     """
 
     path: str
@@ -45,6 +46,7 @@ class CocoFile:
     images: Mapping[int | str, CocoImage]
     regions: Mapping[int | str, Sequence[Region]]
     used: frozenset[int]
+    groups: Mapping[int, str]
 
 
 def read_coco_json(path: str, boxes: bool = False, ignore_iscrowd: bool = False, level: int = 0) -> CocoFile:
@@ -80,7 +82,7 @@ def read_coco_json(path: str, boxes: bool = False, ignore_iscrowd: bool = False,
         is_crowd = entry.flag("iscrowd", False) and not ignore_iscrowd
         region = Region(categories[category_id].name, _shape(entry, where, boxes), where, is_crowd, level=level)
         regions.setdefault(image_id, []).append(region)
-    return CocoFile(path, categories, images, regions, frozenset(used))
+    return CocoFile(path, categories, images, regions, frozenset(used), _groups(content))
 
 
 def read_categories(content: Entry) -> dict[int, NamedClass]:
@@ -118,6 +120,11 @@ def read_images(content: Entry) -> dict[int | str, CocoImage]:
             raise DataError(f"{entry.where}: expected a height and width of at least 1, got {size[0]} and {size[1]}")
         found[image_id] = CocoImage(entry.name("file_name"), size, entry.where)
     return found
+
+
+def _groups(content: Entry) -> dict[int, str]:
+    named = [(entry.whole("id"), entry.raw("supercategory", None)) for entry in content.entries("categories")]
+    return {category_id: name for category_id, name in named if isinstance(name, str)}
 
 
 def _shape(entry: Entry, where: str, boxes: bool) -> Shape:

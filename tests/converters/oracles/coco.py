@@ -8,7 +8,7 @@ from converters.oracles.painting import paint
 from pycocotools import mask as coco_mask
 
 
-def read_coco(path, stuff_path=None, stuff_names=(), crowd_is_void=True):
+def read_coco(path, stuff_path=None, stuff_names=(), crowd_is_void=True, keep_empty=False):
     """See README; smaller regions are on top, and stuff is below all instances."""
     things = load(path)
     stuff = load(stuff_path) if stuff_path else None
@@ -17,7 +17,7 @@ def read_coco(path, stuff_path=None, stuff_names=(), crowd_is_void=True):
         regions = [(1, a, things) for a in things["annotations"] if a["image_id"] == image["id"]]
         if stuff:
             regions = [(0, a, stuff) for a in stuff["annotations"] if a["image_id"] == image["id"]] + regions
-        if regions:
+        if regions or keep_empty:
             stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
             assert stem not in found
             found[stem] = _painted(image, regions, stuff_names, crowd_is_void)
