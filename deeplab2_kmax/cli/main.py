@@ -37,6 +37,7 @@ _CONVERTERS = {
     "coco": ("deeplab2_kmax.converters.coco", "COCO 2017 with its panoptic annotations"),
     "coco_instances": ("deeplab2_kmax.converters.coco_instances", "COCO instances JSON, with stuff if there is some"),
     "coco_panoptic": ("deeplab2_kmax.converters.coco_panoptic", "your own data in COCO's panoptic format"),
+    "cvat": ("deeplab2_kmax.converters.cvat", "what CVAT exports as 'CVAT for images 1.1'"),
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
     "labelme": ("deeplab2_kmax.converters.labelme", "a folder of labelme's JSONs"),
     "roboflow": ("deeplab2_kmax.converters.roboflow", "an export of Roboflow, COCO segmentation"),

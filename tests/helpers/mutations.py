@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import re
+import xml.etree.ElementTree as ElementTree
 
 WRONG = (
     None,
@@ -107,3 +109,56 @@ def _places(document, path: str):
         yield f"{path}/{key}", document, key
         if isinstance(value, (dict, list)):
             yield from _places(value, f"{path}/{key}")
+
+
+def mutated_xml(text: str, seed: int) -> tuple[str, str]:
+    """A copy of an XML file with one or two mistakes in its elements, attributes or text, or in its characters."""
+    draw = random.Random(seed)
+    if draw.random() < 0.15:
+        return damaged_text(text, seed)
+    root = ElementTree.fromstring(text)
+    done = [_mutate_xml(root, draw) for _ in range(draw.choice((1, 1, 2)))]
+    return ElementTree.tostring(root, encoding="unicode"), "; ".join(done)
+
+
+def _mutate_xml(root, draw: random.Random) -> str:
+    parents = [(parent, child) for parent in root.iter() for child in parent]
+    # Elements with attributes are what an importer reads; the others are a few words about the task.
+    parent, child = draw.choice([pair for pair in parents if pair[1].attrib] * 3 + parents)
+    kind = draw.choice(("drop", "repeat", "rename", "text", *["attribute"] * 8))
+    if kind == "attribute" and child.attrib:
+        return f"{child.tag} {_mutate_attribute(child.attrib, parents, draw)}"
+    if kind == "drop":
+        parent.remove(child)
+    elif kind == "repeat":
+        parent.append(copy.deepcopy(child))
+    elif kind == "rename":
+        child.tag = draw.choice([other.tag for _, other in parents] + ["nothing"])
+    else:
+        child.text = _wrong_text(child.text or "", draw)
+    return f"{kind} {child.tag}"
+
+
+def _mutate_attribute(attributes, parents, draw: random.Random) -> str:
+    name = draw.choice(sorted(attributes))
+    kind = draw.choice(("drop", "copy", "change", "change"))
+    if kind == "drop":
+        del attributes[name]
+    elif kind == "copy":
+        attributes[name] = draw.choice([other.attrib[name] for _, other in parents if name in other.attrib])
+    else:
+        attributes[name] = _wrong_text(attributes[name], draw)
+    return f"{kind} {name}"
+
+
+def _wrong_text(text: str, draw: random.Random) -> str:
+    wrong = [str(value) for value in WRONG if not isinstance(value, (list, dict))]
+    numbers = list(re.finditer(r"-?\d+(\.\d+)?", text))
+    if draw.random() < 0.4 or not text:
+        return draw.choice(wrong)
+    if numbers and draw.random() < 0.6:
+        # One of the numbers within, such as a coordinate.
+        found = draw.choice(numbers)
+        number = draw.choice([str(_nudged(float(found.group()), draw)), str(_nudged(1, draw)), *wrong])
+        return text[: found.start()] + number + text[found.end() :]
+    return str(_nudged(text, draw))

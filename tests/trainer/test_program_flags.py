@@ -21,6 +21,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.ade20k": ["ade20k_root", "output_dir"],
     "-m deeplab2_kmax.converters.coco_instances": ["output_dir", "stuff_png_folder", "overlaps"],
     "-m deeplab2_kmax.converters.coco_panoptic": ["output_dir"],
+    "-m deeplab2_kmax.converters.cvat": ["output_dir", "annotations", "overlaps"],
     "-m deeplab2_kmax.converters.folder": ["output_dir"],
     "-m deeplab2_kmax.converters.labelme": ["output_dir", "label_folder", "overlaps"],
     "-m deeplab2_kmax.converters.roboflow": ["output_dir", "boxes"],

@@ -5,6 +5,7 @@ All of these are tuples, because a shard's items have to be values that JSON can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -127,6 +128,34 @@ class AnnotatedImage(NamedTuple):
 def points_of(pairs: Sequence[Sequence[float]]) -> list[float]:
     """Points (x, y) as the list x, y, x, y, ... that `Polygons` takes."""
     return [coordinate for pair in pairs for coordinate in pair]
+
+
+def turned_box(
+    corner: tuple[float, float], size: tuple[float, float], about: tuple[float, float], degrees: float
+) -> Polygons:
+    """A rectangle as an outline.
+
+    Args:
+        corner: x and y of its upper left corner, before it is turned.
+        size: its width and height.
+        about: x and y of the point it is turned about.
+        degrees: how far it is turned clockwise.
+
+    Returns:
+        Its `Polygons`.
+    """
+    (x, y), (width, height) = corner, size
+    corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    return Polygons([points_of([turned(point, about, degrees) for point in corners])])
+
+
+def turned(point: tuple[float, float], about: tuple[float, float], degrees: float) -> tuple[float, float]:
+    """A point that is turned clockwise about another one, as seen in a picture, where y points down."""
+    if not degrees:
+        return point  # Exactly, so that outlines along the borders of pixels stay there.
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    right, down = point[0] - about[0], point[1] - about[1]
+    return about[0] + right * cosine - down * sine, about[1] + right * sine + down * cosine
 
 
 def mask_of_counts(counts: Sequence[int], height: int, width: int, where: str) -> np.ndarray:
