@@ -297,6 +297,9 @@ def _run(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
+    from deeplab2_kmax.cli.output_files import free_memory_between_steps
+
+    free_memory_between_steps()
     predictor = _predictor(options)
     from deeplab2_kmax.cli.predict import predict_files
 
@@ -370,6 +373,9 @@ def _convert_checkpoint(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
+    from deeplab2_kmax.cli.output_files import free_memory_between_steps
+
+    free_memory_between_steps()
     from deeplab2_kmax.cli.visualize import draw_files
     from deeplab2_kmax.serving import ClusterViewer
 

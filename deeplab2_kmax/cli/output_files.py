@@ -1,4 +1,4 @@
-"""Where commands write their results for picture files: folder and names, without overwriting an input."""
+"""What the commands for picture files share: memory for large ones, and results that overwrite no input."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from PIL import Image
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.wording import printable
+
+# Read by TensorFlow when it first allocates; otherwise it keeps the memory that its largest maps have taken.
+_FREES_MEMORY = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
+
+
+def free_memory_between_steps() -> None:
+    """Has TensorFlow give memory back to the system that it no longer needs, unless the user has chosen otherwise.
+
+    The maps of a picture take 20 bytes a pixel, and drawing it takes nearly as many; so only one of them is in memory.
+    For many small steps, as in training, keeping memory is faster. Has to be called before TensorFlow is imported.
+    """
+    os.environ.setdefault(_FREES_MEMORY, "1")
 
 
 def make_output_folder(folder: str | os.PathLike[str]) -> str:

@@ -40,14 +40,11 @@ def predict_file(predictor: Predictor, image: str, folder: str, name: str, keep:
     targets = [files.join(folder, name + suffix) for suffix in (OVERLAY, PANOPTIC, SEGMENTS)]
     refuse_to_overwrite(keep, targets, image)
     prediction = predictor(read_image(image))
-    drawn = prediction.overlay(scale=display_scale(*prediction.panoptic_map.shape))
-    contents = (
-        encode_png(drawn),
-        encode_png(ids_to_colors(prediction.panoptic_map)),
-        segments_as_json(prediction, image),
-    )
-    for target, content in zip(targets, contents):
-        write_result(target, content)
+    # One after the other, so that never more than one of them is in memory.
+    overlay, panoptic, segments = targets
+    write_result(overlay, encode_png(prediction.overlay(scale=display_scale(*prediction.panoptic_map.shape))))
+    write_result(panoptic, encode_png(ids_to_colors(prediction.panoptic_map)))
+    write_result(segments, segments_as_json(prediction, image))
     return prediction
 
 

@@ -14,6 +14,7 @@ from deeplab2_kmax.dataset_check.records import read_content
 from deeplab2_kmax.dataset_check.report import Place, Report
 from deeplab2_kmax.dataset_check.scan import read_record
 from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.pictures.opening import without_pillows_warning
 from deeplab2_kmax.visualization.borders import border_pixels
 from deeplab2_kmax.visualization.coloring import segment_colors
 
@@ -48,7 +49,8 @@ def draw_samples(report: Report, count: int) -> list[Sample]:
     sound = [place for place in report.places if place not in with_faults]
     samples = []
     for place in [*faulty, *spread(sound, count - len(faulty))]:
-        content = read_content(read_record(place), has_labels=True)
+        with without_pillows_warning():
+            content = read_content(read_record(place), has_labels=True)
         if content.image is not None and content.label is not None and content.image.shape[:2] == content.label.shape:
             pixels = beside(content.image, content.label, report.descriptor)
             contents = in_words(content.label, report.descriptor)

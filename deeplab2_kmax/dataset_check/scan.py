@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 import tqdm
@@ -17,13 +18,15 @@ from deeplab2_kmax.dataset_check.records import RecordFacts, check_record
 from deeplab2_kmax.dataset_check.report import Place, Report, make_report
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.pictures.opening import without_pillows_warning
 from deeplab2_kmax.records.manifest import faults_of_sizes
 from deeplab2_kmax.records.shards import find_shards
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted
 
-# How many records may wait for each thread: bounds the memory, whatever the size of the data.
-_WAITING = 4
+# How many records may wait for each thread, and how many bytes of records for all of them: bounds the memory, whatever
+# the size of the data. A record of 10,000 x 10,000 pixels has half a gigabyte.
+_WAITING, _WAITING_BYTES = 4, 2**28
 
 
 def check_records(
@@ -47,7 +50,9 @@ def check_records(
     """
     shards = find_shards(file_patterns, descriptor.name)
     check = functools.partial(check_record, descriptor=descriptor, has_labels=has_labels, limits=limits)
-    return make_report(title, descriptor, shards, _in_order(shards, check), has_labels)
+    # Here, because warnings cannot be hidden in one thread alone.
+    with without_pillows_warning():
+        return make_report(title, descriptor, shards, _in_order(shards, check), has_labels)
 
 
 def read_record(place: Place) -> bytes:
@@ -59,22 +64,35 @@ def read_record(place: Place) -> bytes:
 def _in_order(shards: Sequence[str], check: Callable[[bytes], RecordFacts]) -> Iterator[tuple[Place, RecordFacts]]:
     """The facts about each record, in the order of the files, with a progress bar meanwhile."""
     threads = os.cpu_count() or 1
-    pending: collections.deque[tuple[Place, RecordFacts | concurrent.futures.Future[RecordFacts]]] = collections.deque()
+    pending: collections.deque[_Pending] = collections.deque()
+    waiting = 0
     # Threads are enough, as TensorFlow's decoders and NumPy's sorting release Python's lock.
     with concurrent.futures.ThreadPoolExecutor(threads) as pool, tqdm.tqdm(desc="checking", unit="record") as bar:
         for place, record in _serialized(shards):
-            facts = record if isinstance(record, RecordFacts) else pool.submit(check, record)
-            pending.append((place, facts))
-            if len(pending) > threads * _WAITING:
-                yield _finished(*pending.popleft())
+            size = 0 if isinstance(record, RecordFacts) else len(record)
+            while pending and (len(pending) >= threads * _WAITING or waiting + size > _WAITING_BYTES):
+                waiting -= pending[0].size
+                yield _finished(pending.popleft())
                 bar.update()
+            facts = record if isinstance(record, RecordFacts) else pool.submit(check, record)
+            pending.append(_Pending(place, facts, size))
+            waiting += size
         while pending:
-            yield _finished(*pending.popleft())
+            yield _finished(pending.popleft())
             bar.update()
 
 
-def _finished(place: Place, facts: RecordFacts | concurrent.futures.Future[RecordFacts]) -> tuple[Place, RecordFacts]:
-    return place, facts if isinstance(facts, RecordFacts) else facts.result()
+class _Pending(NamedTuple):
+    """A record that is being checked, or the facts about it; `size` is that of the record in bytes."""
+
+    place: Place
+    facts: RecordFacts | concurrent.futures.Future[RecordFacts]
+    size: int
+
+
+def _finished(pending: _Pending) -> tuple[Place, RecordFacts]:
+    facts = pending.facts
+    return pending.place, facts if isinstance(facts, RecordFacts) else facts.result()
 
 
 def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFacts]]:
@@ -86,8 +104,7 @@ def _serialized(shards: Sequence[str]) -> Iterator[tuple[Place, bytes | RecordFa
     for shard in shards:
         index, used = 0, 0
         try:
-            for record in tf.data.TFRecordDataset(shard):
-                serialized = record.numpy()
+            for serialized in tf.data.TFRecordDataset(shard).as_numpy_iterator():
                 yield Place(shard, index), serialized
                 index, used = index + 1, used + len(serialized) + FRAME_BYTES
             fault = _fault_of_end(files.size(shard) - used, index, other_sizes.get(shard))

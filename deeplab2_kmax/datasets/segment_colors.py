@@ -10,10 +10,13 @@ import numpy as np
 
 def ids_to_colors(ids: np.ndarray) -> np.ndarray:
     """Segment ids [...] from 0 to 2^24 - 1 as colors [..., 3], uint8 RGB."""
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+    # The three lower bytes of each number, without arithmetic on whole maps: large pictures have 100 million pixels.
+    digits = np.ascontiguousarray(ids, "<i4").reshape(-1, 1).view(np.uint8)
+    return digits[:, :3].reshape(*np.shape(ids), 3)
 
 
 def colors_to_ids(colors: np.ndarray) -> np.ndarray:
     """The reverse of `ids_to_colors`: colors [..., 3], uint8 RGB, as segment ids [...], int32."""
-    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
-    return red + 256 * green + 65536 * blue
+    digits = np.zeros((*colors.shape[:-1], 4), np.uint8)
+    digits[..., :3] = colors
+    return digits.view("<i4")[..., 0]

@@ -16,6 +16,7 @@ from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.visualization import display_scale, overlay
 
 RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array")
+_LARGEST_BYTE = 255
 
 
 @dataclasses.dataclass
@@ -33,8 +34,9 @@ class PredictionFiles:
         raw_format: one of `RAW_FORMATS`, or None for no raw files. In "two_channel_png" red is the class and green the
             instance; in "three_channel_png" the instance is 256 * green + blue; "two_channel_numpy_array" is int32
             [H, W, 3] with class and instance in its first two channels and zeros in the third.
-        source_ids: whether to write classes by the ids of the data set's own annotation files (void: 0) instead of
-            training ids.
+        source_ids: whether to write classes by the ids of the data set's own annotation files instead of training ids.
+            Void is 0 then; if that is a class there, as in ADE20K, it is 255, or the largest number below that no class
+            has.
     """
 
     folder: str
@@ -94,21 +96,29 @@ class PredictionFiles:
         self._save_png(files.join("raw_semantic", name), _as_bytes(classes, "class", name))
         path = files.join("raw_panoptic", name)
         if self.raw_format == "two_channel_numpy_array":
+            channels = np.zeros((*prediction.shape, 3), np.int32)
+            channels[..., 0], channels[..., 1] = classes, instances
             with files.atomic_file(files.join(self.folder, f"{path}.npy")) as file:
-                np.save(file, np.stack([classes, instances, np.zeros_like(classes)], -1).astype(np.int32))
+                np.save(file, channels)
         elif self.raw_format == "two_channel_png":
             self._save_png(path, _channels(name, classes, instances, np.zeros_like(instances)))
         else:
             self._save_png(path, _channels(name, classes, instances // 256, instances % 256))
 
     def _source_id_table(self) -> np.ndarray:
-        """Source id of each class id, int32; 0 for the ignore label and for ids without a class."""
+        """Source id of each class id, int32; that of void for the ignore label and for ids without a class."""
         # Void need not be a class id below num_classes: Cityscapes has 255.
         largest = max(self.descriptor.num_classes - 1, self.descriptor.ignore_label)
-        table = np.zeros(largest + 1, np.int32)
+        table = np.full(largest + 1, self._source_id_of_void(), np.int32)
         for segment_class in self.descriptor.classes:
             table[segment_class.id] = segment_class.source_id
         return table
+
+    def _source_id_of_void(self) -> int:
+        """A number that no class has, so that void can be told from all of them."""
+        taken = {segment_class.source_id for segment_class in self.descriptor.classes}
+        usual = (0, *range(_LARGEST_BYTE, 0, -1))
+        return next((number for number in usual if number not in taken), max(taken) + 1)
 
     def _save_png(self, name: str, pixels: np.ndarray) -> None:
         with files.atomic_file(files.join(self.folder, f"{name}.png")) as file:
@@ -122,7 +132,7 @@ def _channels(name: str, classes: np.ndarray, *instances: np.ndarray) -> np.ndar
 
 def _as_bytes(values: np.ndarray, what: str, name: str) -> np.ndarray:
     """The values as uint8; a DataError that says `what` of image `name` is too large where they do not fit."""
-    if values.max(initial=0) > 255:
+    if values.max(initial=0) > _LARGEST_BYTE:
         raise DataError(
             f"{name}: expected ids up to 255, which fit an 8-bit channel; got {what} {values.max()};"
             ' use evaluator_options.raw_panoptic_format: "two_channel_numpy_array"'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -37,6 +39,14 @@ _FOREIGN = (
 )
 
 
+@contextlib.contextmanager
+def without_pillows_warning() -> Iterator[None]:
+    """Hides that Pillow warns of large pictures below its limit; ours, `MAX_PIXELS`, is the one that counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def open_whole(content: bytes, name: str) -> Image.Image:
     """Decodes a picture completely, as it is stored.
 
@@ -53,9 +63,7 @@ def open_whole(content: bytes, name: str) -> Image.Image:
     if not content:
         raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got an empty file")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures below its limit; ours is the one that counts.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with without_pillows_warning():
             picture = Image.open(io.BytesIO(content))
     except Image.UnidentifiedImageError as error:
         if content.startswith((JPEG_START, PNG_START)):

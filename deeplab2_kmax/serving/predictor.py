@@ -16,6 +16,10 @@ from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets
 from deeplab2_kmax.serving.inference import InferenceModel
 from deeplab2_kmax.visualization import overlay
+from deeplab2_kmax.visualization.large_maps import count_segments, numbered_segments, row_blocks
+
+# Those of the model's maps that a prediction is made from.
+_USED_MAPS = ("panoptic_pred", "semantic_scores", "instance_scores")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +140,11 @@ class Predictor:
             DataError: the image has another shape or dtype.
         """
         image = as_rgb(image)
-        maps = self._run(tf.constant(image[None]))
-        panoptic = maps["panoptic_pred"][0].numpy()
-        scores = maps["semantic_scores"][0].numpy() * maps["instance_scores"][0].numpy()
+        # One map after the other, each freed once it is used: of a large picture, each takes hundreds of megabytes.
+        maps = {name: values for name, values in self._run(tf.constant(image[None])).items() if name in _USED_MAPS}
+        panoptic = maps.pop("panoptic_pred").numpy()[0]
+        scores = maps.pop("semantic_scores").numpy()[0]
+        scores *= maps.pop("instance_scores").numpy()[0]
         return Prediction(image, panoptic, list_segments(panoptic, scores, self.dataset), self.dataset)
 
 
@@ -165,9 +171,12 @@ def list_segments(panoptic: np.ndarray, scores: np.ndarray, dataset: DatasetDesc
         dataset: the classes of these ids.
     """
     # Weighted counts of each id give the sums of its scores in one pass over the picture.
-    ids, index = np.unique(panoptic, return_inverse=True)
-    areas = np.bincount(index.ravel())
-    means = np.bincount(index.ravel(), weights=scores.ravel()) / areas
+    ids, index = numbered_segments(panoptic)
+    areas = count_segments(index, len(ids))
+    sums = np.zeros(len(ids))
+    for rows in row_blocks(*index.shape):
+        sums += np.bincount(index[rows].ravel(), weights=scores[rows].ravel(), minlength=len(ids))
+    means = sums / areas
     segments = []
     for row in np.argsort(-areas, kind="stable"):
         segment_class = dataset.by_id.get(int(ids[row]) // dataset.label_divisor)

@@ -11,10 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from deeplab2_kmax.visualization.borders import border_pixels
+from deeplab2_kmax.visualization.large_maps import count_segments, screen_shrinking
 
 # Words that COCO appends to the names of stuff classes to tell them from things; in a picture they are only noise.
 _SUFFIX = re.compile(r"-(other-merged|merged|other|stuff)$")
 _SMALLEST_FONT, _LARGEST_FONT = 10, 28
+# Of the shorter side of the picture, as it is shown on a screen.
+_FONT_SHARE = 0.032
+# Where a segment is widest is looked for among at most so many pixels of a side.
+_SEARCHED_PIXELS = 1024
 # A segment gets a label only if it has at least this share of the label's pixels.
 _SMALLEST_SHARE = 0.6
 
@@ -62,8 +67,8 @@ def draw_captions(
         A new [H, W, 3] uint8 picture, or `image` itself if there is nothing to write.
     """
     height, width = index.shape
-    font = load_font(font_size or int(np.clip(round(min(height, width) * 0.032), _SMALLEST_FONT, _LARGEST_FONT)))
-    areas = np.bincount(index.ravel(), minlength=len(texts))
+    font = load_font(font_size or _fitting_font(height, width))
+    areas = count_segments(index, len(texts))
     wanted = [i for i in np.argsort(-areas, kind="stable").tolist() if texts[i] and areas[i] >= smallest]
     if not wanted:
         return image
@@ -79,13 +84,25 @@ def draw_captions(
     return np.asarray(picture)
 
 
+def _fitting_font(height: int, width: int) -> int:
+    """The size of the texts of a picture, in its pixels, so that they can be read when all of it is on a screen."""
+    shrunk = screen_shrinking(height, width)
+    shown = np.clip(round(min(height, width) / shrunk * _FONT_SHARE), _SMALLEST_FONT, _LARGEST_FONT)
+    return round(float(shown) * shrunk)
+
+
 def _widest_points(index: np.ndarray, wanted: list[int]) -> list[tuple[int, int]]:
     """For each wanted segment the (row, column) farthest from its border; unlike the centroid, it is always inside."""
+    # Distances take some 60 bytes for each pixel that is looked at; every few pixels are enough for a text.
+    steps = [-(-length // _SEARCHED_PIXELS) for length in index.shape]
+    index = index[tuple(slice(step // 2, None, step) for step in steps)]
     # Padded, so that the edge of the picture counts as a border.
     inside = np.zeros((index.shape[0] + 2, index.shape[1] + 2), bool)
     inside[1:-1, 1:-1] = ~border_pixels(index, both_sides=False)
-    distance = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
-    return [(int(row), int(column)) for row, column in ndimage.maximum_position(distance, index, wanted)]
+    distance = ndimage.distance_transform_edt(inside, sampling=steps)[1:-1, 1:-1]
+    found = ndimage.maximum_position(distance, index, wanted)
+    (down, across), (top, left) = steps, (step // 2 for step in steps)
+    return [(int(row) * down + top, int(column) * across + left) for row, column in found]
 
 
 def _boxes_around(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.visualization.large_maps import numbered_segments
 
 if TYPE_CHECKING:
     from deeplab2_kmax.datasets import DatasetDescriptor
@@ -65,8 +66,8 @@ def panoptic_to_color(panoptic: np.ndarray, descriptor: DatasetDescriptor) -> np
     Raises:
         DataError: an id belongs to no class of the data set.
     """
-    segment_ids, index = np.unique(panoptic, return_inverse=True)
-    return segment_colors(segment_ids, descriptor)[index.reshape(panoptic.shape)]
+    segment_ids, index = numbered_segments(panoptic)
+    return segment_colors(segment_ids, descriptor)[index]
 
 
 def _shade(color: tuple[int, int, int], rank: int) -> tuple[int, int, int]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.visualization.borders import border_pixels
 from deeplab2_kmax.visualization.captions import draw_captions, readable_class_name
 from deeplab2_kmax.visualization.coloring import segment_colors
+from deeplab2_kmax.visualization.large_maps import line_width, numbered_segments, row_blocks
 
 if TYPE_CHECKING:
     from deeplab2_kmax.datasets import DatasetDescriptor
@@ -52,7 +54,8 @@ def overlay(
         opacity: share of the segment's color in the result, 0..1.
         outlines: whether to draw a thin line between segments.
         names: whether to write class names on segments that are large enough.
-        scale: whole factor to enlarge the picture by, see `display_scale`; lines and text keep their size.
+        scale: whole factor to enlarge the picture by, see `display_scale`; lines and text keep their size. In large
+            pictures, both are larger, so that they can be seen when the whole picture is on a screen.
         captions: texts to write in place of the class name, by panoptic id.
 
     Returns:
@@ -62,8 +65,7 @@ def overlay(
         DataError: the sizes differ, or an id belongs to no class of the data set.
     """
     _check(image, panoptic)
-    segment_ids, index = np.unique(panoptic, return_inverse=True)
-    index = index.reshape(panoptic.shape)
+    segment_ids, index = numbered_segments(panoptic)
     void = segment_ids // descriptor.label_divisor == descriptor.ignore_label
     colors = segment_colors(segment_ids, descriptor).astype(np.float32)
     if scale > 1:
@@ -72,10 +74,15 @@ def overlay(
         index = index.repeat(scale, 0).repeat(scale, 1)
 
     weight = np.where(void, 0.0, opacity).astype(np.float32)
-    canvas = image * (1 - weight)[index][..., None] + (colors * weight[:, None])[index]
-    if outlines:
-        _draw_outlines(canvas, index, colors, void)
-    canvas = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    canvas = np.empty(image.shape, np.uint8)
+    line = line_width(*index.shape) if outlines else 0
+    for rows in row_blocks(*index.shape):
+        part = index[rows]
+        blended = image[rows] * (1 - weight)[part][..., None] + (colors * weight[:, None])[part]
+        if outlines:
+            lines = _outlines(index, rows, line) & ~void[part]
+            blended[lines] = 0.25 * colors[part[lines]] + 0.75 * 255
+        canvas[rows] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
     if not names:
         return canvas
     texts = _texts(segment_ids, descriptor, captions or {})
@@ -97,7 +104,14 @@ def _texts(segment_ids: np.ndarray, descriptor: DatasetDescriptor, captions: Map
     return [captions.get(i, names[i // descriptor.label_divisor]) for i in segment_ids.tolist()]
 
 
-def _draw_outlines(canvas: np.ndarray, index: np.ndarray, colors: np.ndarray, void: np.ndarray) -> None:
-    """Draws a line one pixel wide between segments, in a light tone of the segment's color; none in void."""
-    rows, columns = np.nonzero(border_pixels(index, both_sides=False) & ~void[index])
-    canvas[rows, columns] = 0.25 * colors[index[rows, columns]] + 0.75 * 255
+def _outlines(index: np.ndarray, rows: slice, width: int) -> np.ndarray:
+    """Marks the lines between segments, `width` pixels wide: bool, for some rows of the map [H, W] of segments."""
+    # Lines of neighboring rows reach into these.
+    start = max(0, rows.start - width)
+    borders = border_pixels(index[start : rows.stop + width], both_sides=False)
+    if width > 1:
+        wide = borders.astype(np.uint8)
+        for axis in (0, 1):
+            wide = ndimage.maximum_filter1d(wide, width, axis, mode="constant")
+        borders = wide.astype(bool)
+    return borders[rows.start - start :][: rows.stop - rows.start]

@@ -16,7 +16,7 @@ from PIL import Image
 from deeplab2_kmax import files
 from deeplab2_kmax.cli import check_dataset
 from deeplab2_kmax.cli import main as command
-from deeplab2_kmax.dataset_check import FaultKind
+from deeplab2_kmax.dataset_check import FaultKind, scan
 from deeplab2_kmax.dataset_check.faults import NO_LIMITS
 from deeplab2_kmax.dataset_check.records import check_record, read_content
 from deeplab2_kmax.datasets import load_dataset
@@ -223,6 +223,16 @@ def test_training_can_start_where_nothing_is_wrong(tmp_path, descriptor, capsys)
     assert "16.7 % of the pixels are void, 16.7 % crowd; an image has 2 to 2 things (2.0 on average)" in _flat(said)
     assert re.search(r"car +1 +thing +40 +120 +50.0 %", said)
     assert re.search(r"sea +4 +stuff +40 +40 +16.7 %", said)
+
+
+def test_few_large_records_wait_at_a_time_and_none_is_lost(tmp_path, descriptor, capsys, monkeypatch):
+    _write(tmp_path / "a.tfrecord", [_record(f"image{n}") for n in range(12)])
+    arguments = ["--dataset", descriptor, "--file_pattern", tmp_path / "a*"]
+    expected = _check(capsys, *arguments)
+    for at_once in (0, 2 * len(_record("image"))):
+        monkeypatch.setattr(scan, "_WAITING_BYTES", at_once)
+        assert _check(capsys, *arguments) == expected
+    assert "12 records in 1 file" in expected[1]
 
 
 def test_labels_of_another_divisor_and_absent_classes_are_told(tmp_path, descriptor, capsys):

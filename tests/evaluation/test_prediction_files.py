@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import ConfigError, DataError
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles, build_prediction_files
 from deeplab2_kmax.protos import evaluator_pb2
@@ -25,6 +25,30 @@ def test_two_channels_hold_source_class_and_instance(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "raw_panoptic/town/one.png"))
     assert pixels.tolist() == [[[7, 0, 0], [24, 3, 0], [0, 0, 0]]]
     assert np.asarray(Image.open(tmp_path / "raw_semantic/town/one.png")).tolist() == [[7, 24, 0]]
+
+
+def test_void_is_no_class_where_a_class_has_number_0(tmp_path):
+    """ADE20K's own files call walls 0."""
+    write(tmp_path, "two_channel_png", [[1 * 1000, 2 * 1000, 0]], dataset="ade20k_panoptic")
+    assert np.asarray(Image.open(tmp_path / "raw_semantic/town/one.png")).tolist() == [[0, 1, 255]]
+    assert np.asarray(Image.open(tmp_path / "raw_panoptic/town/one.png")).tolist() == [
+        [[0, 0, 0], [1, 0, 0], [255, 0, 0]]
+    ]
+
+
+@pytest.mark.parametrize(("taken", "void"), [((7, 8), 0), ((0, 255), 254), (range(256), 256)])
+def test_void_gets_a_number_that_no_class_has(tmp_path, taken, void):
+    classes = tuple(SegmentClass(n + 1, f"c{n}", False, (1, 2, 3), number) for n, number in enumerate(taken))
+    descriptor = DatasetDescriptor("own", classes, len(classes) + 1, 0, 10)
+    files = PredictionFiles(str(tmp_path), descriptor, raw_format="two_channel_numpy_array")
+    files.begin()
+    ids = np.array([[0, 10]])
+    if void > 255:
+        with pytest.raises(DataError, match="got class 256"):
+            files.write("one.png", ids, None, None)
+        return
+    files.write("one.png", ids, None, None)
+    assert np.load(tmp_path / "raw_panoptic/one.npy")[..., 0].tolist() == [[void, taken[0]]]
 
 
 def test_training_ids_stay_on_request(tmp_path):

@@ -14,6 +14,8 @@ _TOP_HEIGHT = 500
 _SMALLEST_PANEL, _HIGHEST_PANEL, _HIGHEST_ROWS = 262, 485, 900
 # Heights of the title above a panel and of the caption below it.
 _TITLE, _CAPTION = 34, 30
+# Strips that are narrower than the titles above them keep this distance.
+_TITLE_WIDTH = 80
 _SECTION = 84
 _FLOW_HEIGHT, _CHART_HEIGHT = 300, 340
 
@@ -86,11 +88,11 @@ def _fit_top(aspect: float) -> tuple[tuple[_Point, _Point], _Size, _Point, int]:
     below = _size(aspect, room + _GAP, (_TOP_HEIGHT - _TITLE - 12) / 2)
     x, y = MARGIN, _HEADER
     if beside[0] * beside[1] >= below[0] * below[1]:
-        size, second = beside, (x + beside[1] + _GAP, y)
+        size, second = beside, (x + max(beside[1], _TITLE_WIDTH) + _GAP, y)
     else:
         size, second = below, (x, y + below[0] + _TITLE + 12)
     end = max(second[1] + size[0], y + _TABLE_HEIGHT)
-    return ((x, y), second), size, (second[0] + size[1] + 2 * _GAP, y), end
+    return ((x, y), second), size, (second[0] + max(size[1], _TITLE_WIDTH) + 2 * _GAP, y), end
 
 
 def _fit_panels(aspect: float, count: int) -> tuple[_Size, int]:
