@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import did_you_mean, printable, shortened
@@ -186,8 +188,47 @@ def quoted(value: Any) -> str:
     return printable(shortened(text, _LONGEST_QUOTE))
 
 
-def read_annotation_text(path: str) -> str:
+def load_yaml_object(path: str) -> Entry:
+    """Reads a YAML file that holds an object; its keys may be whole numbers, too.
+
+    Raises:
+        DataError: the file cannot be read, is not YAML in UTF-8, holds no object, or has a key twice in an object.
+    """
+    text = read_annotation_text(path)
+    try:
+        content = yaml.load(text, Loader=_loader(path))
+    except DataError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        place = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise DataError(f"{path}: expected YAML, but it is cut off or broken{place}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected YAML, got characters, dates or nesting that are none of it") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a YAML object, got {quoted(content)}")
+    return Entry(content, path)
+
+
+def _loader(path: str) -> type[yaml.SafeLoader]:
+    """YAML's loader, which refuses keys that come twice instead of taking the last."""
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            repeated = [key for key in keys if isinstance(key, str) and keys.count(key) > 1]
+            if repeated:
+                raise DataError(f"{path}: expected keys that differ in an object, got {quoted(repeated[0])} twice")
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+def read_annotation_text(path: str, may_be_empty: bool = False) -> str:
     """The text of an annotation file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        may_be_empty: whether an empty file says something in this format.
 
     Raises:
         DataError: the file cannot be read, is empty, or is not in UTF-8.
@@ -196,7 +237,7 @@ def read_annotation_text(path: str) -> str:
         content = files.read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from error
-    if not content.strip():
+    if not content.strip() and not may_be_empty:
         raise DataError(f"{path}: expected annotations, got an empty file")
     try:
         return content.decode("utf-8-sig")

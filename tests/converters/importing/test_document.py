@@ -1,6 +1,6 @@
 import pytest
 
-from deeplab2_kmax.converters.importing.document import Entry, load_json, load_json_object
+from deeplab2_kmax.converters.importing.document import Entry, load_json, load_json_object, load_yaml_object
 from deeplab2_kmax.errors import DataError
 
 
@@ -91,3 +91,19 @@ def test_byte_order_marks_and_missing_files(tmp_path):
         load_json_object(str(path))
     with pytest.raises(DataError, match="none.json: cannot read the annotations: No such file"):
         load_json(str(tmp_path / "none.json"))
+
+
+def test_points_are_pairs_of_numbers():
+    assert entry(points=[[1, 2.5], [3, 4]]).points("points") == [1, 2.5, 3, 4]
+    with pytest.raises(DataError, match=r"shapes\[3\].points\[1\]: expected x and y of a point, got \[3\]"):
+        entry(points=[[1, 2], [3]]).points("points")
+
+
+def test_yaml_is_read_as_strictly(tmp_path):
+    path = tmp_path / "data.yaml"
+    path.write_text("names: {0: cat, 1: dog}\ntrain: images # a comment\n")
+    content = load_yaml_object(str(path))
+    assert content.raw("names") == {0: "cat", 1: "dog"} and content.text("train") == "images"
+    path.write_text("names: {0: cat, 0: dog}\n")
+    with pytest.raises(DataError, match='data.yaml: expected keys that differ in an object, got "0" twice'):
+        load_yaml_object(str(path))
