@@ -24,7 +24,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.cvat": ["output_dir", "annotations", "overlaps"],
     "-m deeplab2_kmax.converters.folder": ["output_dir"],
     "-m deeplab2_kmax.converters.labelme": ["output_dir", "label_folder", "overlaps"],
-    "-m deeplab2_kmax.converters.roboflow": ["output_dir", "boxes"],
+    "-m deeplab2_kmax.converters.roboflow": ["output_dir", "[no]boxes"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],
     "-m deeplab2_kmax.converters.yolo": ["output_dir", "data_yaml", "overlaps"],
 }
