@@ -19,6 +19,7 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
+from deeplab2_kmax.converters.panoptic_json import read_annotations
 from deeplab2_kmax.converters.reading import labelled_images
 from deeplab2_kmax.converters.reading.images import image_files
 from deeplab2_kmax.converters.reading.labelled_images import LabelledImage, source_files
@@ -81,7 +82,9 @@ def find_images(ade20k_root: str, split: str) -> list[LabelledImage]:
     """
     images = image_files(files.join(ade20k_root, _SPLITS[split]), ".jpg")
     json_path = _json_path(ade20k_root, split)
-    return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0])
+    return labelled_images.with_panoptic_pngs(
+        images, read_annotations(json_path), json_path, os.path.splitext(json_path)[0]
+    )
 
 
 def _json_path(ade20k_root: str, split: str) -> str:

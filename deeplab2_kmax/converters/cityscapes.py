@@ -20,6 +20,7 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
+from deeplab2_kmax.converters.panoptic_json import read_annotations
 from deeplab2_kmax.converters.reading import labelled_images
 from deeplab2_kmax.converters.reading.images import image_files
 from deeplab2_kmax.converters.reading.labelled_images import LabelledImage, source_files
@@ -98,7 +99,9 @@ def find_images(cityscapes_root: str, split: str, create_panoptic_data: bool = T
     json_path = _json_path(cityscapes_root, split)
     if not files.exists(json_path):
         raise DataError(f"{json_path}: no such file; cityscapesscripts makes it: csCreatePanopticImgs --use-train-id")
-    return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0], image_is="image_id")
+    return labelled_images.with_panoptic_pngs(
+        images, read_annotations(json_path, "image_id"), json_path, os.path.splitext(json_path)[0]
+    )
 
 
 def _json_path(cityscapes_root: str, split: str) -> str:

@@ -18,6 +18,7 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
+from deeplab2_kmax.converters.panoptic_json import read_annotations
 from deeplab2_kmax.converters.reading import labelled_images
 from deeplab2_kmax.converters.reading.images import image_files
 from deeplab2_kmax.converters.reading.labelled_images import LabelledImage, source_files
@@ -74,7 +75,9 @@ def find_images(coco_root: str, split: str) -> list[LabelledImage]:
     if split in _UNLABELED_SPLITS:
         return labelled_images.without_labels(images)
     (json_path,) = _annotations(coco_root, split)
-    return labelled_images.with_panoptic_pngs(images, json_path, os.path.splitext(json_path)[0])
+    return labelled_images.with_panoptic_pngs(
+        images, read_annotations(json_path), json_path, os.path.splitext(json_path)[0]
+    )
 
 
 def _annotations(coco_root: str, split: str) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ Format: https://cocodataset.org/#format-data. If my/dataset.json does not exist,
 from __future__ import annotations
 
 import functools
-import json
 import os.path
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,8 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
+from deeplab2_kmax.converters.importing.document import load_json_object
+from deeplab2_kmax.converters.panoptic_json import Annotations, Category, annotations_of, categories_of
 from deeplab2_kmax.converters.reading.images import same_name, user_images
 from deeplab2_kmax.converters.reading.labelled_images import (
     LabelledImage,
@@ -29,10 +30,9 @@ from deeplab2_kmax.converters.reading.labelled_images import (
     source_files,
     with_panoptic_pngs,
 )
-from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations
-from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
+from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat
+from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, read_descriptor, write_descriptor
-from deeplab2_kmax.datasets.coco_fields import flag, whole_number
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.wording import counted, some_of
@@ -41,6 +41,8 @@ from deeplab2_kmax.wording import counted, some_of
 _LABEL_DIVISOR = 1000
 _IGNORE_LABEL = 0
 _NAMED = 5
+# How the summary of a split calls them.
+_OTHER_AREAS = "areas that differ from the PNG, which counts"
 
 
 def convert_coco_panoptic(
@@ -79,13 +81,16 @@ def convert_coco_panoptic(
             segment); or the output folder cannot be written. The shards that are finished by then are kept for the
             next run, see `ShardedOutput`.
     """
-    images = with_panoptic_pngs(_annotated(image_folder, annotations), annotations, png_folder, image_is="images")
-    descriptor = _descriptor(dataset, annotations)
+    content = load_json_object(annotations)
+    listed = annotations_of(content, "images")
+    images = with_panoptic_pngs(_annotated(image_folder, listed, annotations), listed, annotations, png_folder)
+    categories = categories_of(content)
+    descriptor = _descriptor(dataset, categories, annotations)
     source = PanopticFormat(
         descriptor,
         treat_crowd_as_ignore=treat_crowd_as_ignore,
         areas_are_optional=True,
-        classes_by_category=classes_by_category(dataset, descriptor, annotations),
+        classes_by_category=classes_by_category(dataset, descriptor, categories, annotations),
     )
     _say_if_areas_are_missing(images, annotations)
     make_record = functools.partial(own_panoptic_record, source=source)
@@ -94,12 +99,15 @@ def convert_coco_panoptic(
         return output.write([Split(split, images, make_record, source_files, (annotations,))], origin)
 
 
-def own_panoptic_record(item: LabelledImage, source: PanopticFormat) -> bytes:
-    """The record of an image and its panoptic PNG, see `panoptic_record`."""
-    return panoptic_record(item, None, source)
+def own_panoptic_record(item: LabelledImage, source: PanopticFormat) -> NotedRecord:
+    """The record of an image and its panoptic PNG, see `panoptic_record`; notes areas that the PNG contradicts."""
+    areas: dict[int, int] = {}
+    record = panoptic_record(item, None, source, areas)
+    other = sum(segment.get("area") not in (None, areas[segment["id"]]) for segment in item.segments)
+    return NotedRecord(record, item.name, {_OTHER_AREAS: other} if other else {})
 
 
-def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
+def descriptor_of_categories(name: str, categories: Sequence[Category], annotations: str) -> DatasetDescriptor:
     """Makes a descriptor from the `categories` of a COCO panoptic JSON.
 
     Classes are numbered from 1 in the order of the category ids, which become their source ids; 0 is void. Colors are
@@ -107,28 +115,27 @@ def descriptor_of_categories(name: str, annotations: str) -> DatasetDescriptor:
 
     Args:
         name: the name of the data set.
-        annotations: the JSON file.
+        categories: of the file.
+        annotations: the JSON file, for messages.
 
     Raises:
-        DataError: the file cannot be read, a category lacks id, name or isthing, or two categories contradict each
-            other.
+        DataError: there are no categories, one does not say whether it is a thing, or its values are out of range.
     """
-    try:
-        categories = sorted(json.loads(files.read_text(annotations))["categories"], key=lambda each: each["id"])
-        entries = [_class_entry(place + 1, category) for place, category in enumerate(categories)]
-        return descriptor_of_entries(name, entries, ignore_label=_IGNORE_LABEL, label_divisor=_LABEL_DIVISOR)
-    except OSError as error:
-        raise DataError(f"{annotations}: cannot read the annotations: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error) if isinstance(error, UserError) else repr(error)
+    if not categories:
         raise DataError(
-            f"{annotations}: expected `categories`, each with id, name and isthing, to write a descriptor from;"
-            f" {reason}"
-        ) from error
+            f"{annotations}: expected `categories`, each with id, name and isthing, to write a descriptor from; got"
+            " none. Add them, or write the descriptor yourself (docs/your_own_dataset.md)"
+        )
+    ordered = sorted(categories, key=lambda category: category.id)
+    entries = [_class_entry(place + 1, category) for place, category in enumerate(ordered)]
+    try:
+        return descriptor_of_entries(name, entries, ignore_label=_IGNORE_LABEL, label_divisor=_LABEL_DIVISOR)
+    except UserError as error:
+        raise DataError(f"{annotations}: expected `categories` that make a descriptor, but {error}") from error
 
 
 def classes_by_category(
-    dataset: str, descriptor: DatasetDescriptor, annotations: str
+    dataset: str, descriptor: DatasetDescriptor, categories: Sequence[Category], annotations: str
 ) -> dict[int, SegmentClass] | None:
     """The class of each category id of a JSON file, which may number the classes in another way than the descriptor.
 
@@ -138,46 +145,46 @@ def classes_by_category(
     Args:
         dataset: the descriptor's name or path, for messages.
         descriptor: the classes.
-        annotations: the JSON file.
+        categories: of the JSON file.
+        annotations: the JSON file, for messages.
 
     Returns:
         {category id: class}, categories without a class left out; None if the file lists no categories.
 
     Raises:
-        DataError: a category has the id of a class, but the name of none; or two categories have one id.
+        DataError: a category has the id of a class, but the name of none; or it is a thing in one of them and stuff in
+            the other.
     """
-    categories = json.loads(files.read_text(annotations)).get("categories")
     if not categories:
         return None
     by_name = {c.name: c for c in descriptor.classes}
     classes: dict[int, SegmentClass] = {}
     mapped = []
-    for place, category in enumerate(categories):
-        where = f"{annotations}: entry {place} of `categories`"
-        if not isinstance(category, dict) or not {"id", "name"} <= category.keys():
-            raise DataError(f"{where}: expected an object with id and name, got {category!r}")
-        category_id, name = whole_number(category, "id", where), category["name"]
-        same_id, same_name = descriptor.by_source_id.get(category_id), by_name.get(name)
-        if category_id in classes:
-            raise DataError(f"{where}: expected ids that differ, got a second category of id {category_id}")
+    for category in categories:
+        name, same_id, same_name = category.name, descriptor.by_source_id.get(category.id), by_name.get(category.name)
         if same_name is None and same_id is not None:
             raise DataError(
-                f"{annotations}: category {category_id} is {name!r} here, but {same_id.name!r} in {dataset}, which"
+                f"{annotations}: category {category.id} is {name!r} here, but {same_id.name!r} in {dataset}, which"
                 f" knows no {name!r}; expected the same names. Rename the category or the class, or convert into a data"
                 " set of its own"
             )
-        if same_name is not None:
-            classes[category_id] = same_name
-            if same_name is not same_id:
-                mapped.append(f"{name} is {category_id} here and {same_name.source_id} there")
+        if same_name is None:
+            continue
+        if category.is_thing not in (None, same_name.is_thing):
+            raise DataError(
+                f"{category.where}: expected isthing {int(same_name.is_thing)} for {name!r}, as in {dataset}, got"
+                f" {int(not same_name.is_thing)}; make both the same, or convert into a data set of its own"
+            )
+        classes[category.id] = same_name
+        if same_name is not same_id:
+            mapped.append(f"{name} is {category.id} here and {same_name.source_id} there")
     if mapped:
         print(f"{annotations}: categories are mapped by name to {dataset}: {some_of(mapped, _NAMED, separator='; ')}")
     return classes
 
 
-def _annotated(image_folder: str, annotations: str) -> dict[str, str]:
+def _annotated(image_folder: str, names: Annotations, annotations: str) -> dict[str, str]:
     """The pictures that have an annotation in the JSON file: {name as the JSON has it: path}."""
-    names = read_annotations(annotations, "images")
     if not names:
         raise DataError(f"{annotations}: expected annotations of the images in {image_folder}, got none")
     listed: dict[str, dict[str, str]] = {}
@@ -220,19 +227,23 @@ def _say_if_areas_are_missing(images: Sequence[LabelledImage], annotations: str)
         print(f"{annotations}: {counted(missing, 'segment')} without area, which is counted from the PNGs")
 
 
-def _class_entry(class_id: int, category: Mapping[str, Any]) -> dict[str, Any]:
-    where = f"category {category['id']} ({category['name']})"
-    entry = {"id": class_id, "source_id": category["id"], "is_thing": flag(category, "isthing", where)}
-    color = {"color": list(category["color"])} if "color" in category else {}
-    return {**entry, **color, "name": category["name"]}
+def _class_entry(class_id: int, category: Category) -> dict[str, Any]:
+    if category.is_thing is None:
+        raise DataError(
+            f"{category.where}: expected the field isthing, 0 or 1, to write a descriptor from; {category.name!r} lacks"
+            " it"
+        )
+    entry = {"id": class_id, "source_id": category.id, "is_thing": category.is_thing}
+    color = {} if category.color is None else {"color": list(category.color)}
+    return {**entry, **color, "name": category.name}
 
 
-def _descriptor(dataset: str, annotations: str) -> DatasetDescriptor:
+def _descriptor(dataset: str, categories: Sequence[Category], annotations: str) -> DatasetDescriptor:
     """The descriptor of `dataset`; if its file does not exist, it is written from the categories."""
     if not dataset.endswith(".json") or files.exists(dataset):
         return load_dataset(dataset)
     name = os.path.splitext(os.path.basename(dataset))[0]
-    write_descriptor(dataset, descriptor_of_categories(name, annotations))
+    write_descriptor(dataset, descriptor_of_categories(name, categories, annotations))
     print(f"{dataset}: written from the categories of {annotations}")
     return read_descriptor(dataset)
 

@@ -124,10 +124,13 @@ BREAKAGES = {
         r"b.jpg: .*got 4 bytes of another kind",
     ),
     "unlisted": (lambda c: c.json["train"].pop() and c.save(), r"b.jpg: expected an annotation"),
-    "json cut": (lambda c: _truncate(c.root / "annotations" / "panoptic_val2017.json"), r"val2017.json: expected JSON"),
+    "json cut": (
+        lambda c: _truncate(c.root / "annotations" / "panoptic_val2017.json"),
+        r"val2017.json: expected annotations, got an empty",
+    ),
     "other json": (
         lambda c: (c.root / "annotations" / "panoptic_val2017.json").write_text("[]"),
-        r"val2017.json: expected COCO panoptic",
+        r"val2017.json: expected a JSON object, got a list",
     ),
     "no json": (lambda c: (c.root / "annotations" / "panoptic_val2017.json").unlink(), r"val2017.json: cannot read"),
     "no images": (lambda c: (c.root / "val2017" / "c.jpg").unlink(), r"val2017: expected images"),

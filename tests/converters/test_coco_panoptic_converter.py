@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab2_kmax.converters.coco_panoptic import convert_coco_panoptic, descriptor_of_categories
+from deeplab2_kmax import files
+from deeplab2_kmax.converters import coco_panoptic
+from deeplab2_kmax.converters.coco_panoptic import convert_coco_panoptic
 from deeplab2_kmax.datasets import read_descriptor
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.records import schema
@@ -95,28 +97,69 @@ def test_pictures_of_another_split_are_left_out(tree, tmp_path, capsys):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (lambda d: d.pop("categories"), "KeyError.'categories'"),
+        (lambda d: d.pop("categories"), "expected `categories`, each with id, name and isthing, .*; got none"),
         (
             lambda d: d["categories"][0].pop("isthing"),
-            r"\(soil\): expected the field isthing, 0 or 1, .*missing",
+            r"categories\[0\]: expected the field isthing, .*'soil' lacks it",
         ),
         (
-            lambda d: d["categories"][0].update(isthing="0"),
-            r"90 \(soil\): expected 0 or 1 as isthing .*got '0'",
+            lambda d: d["categories"][0].update(isthing=None),
+            r"categories\[0\]: expected the field isthing, .* lacks it",
         ),
-        (lambda d: d["categories"][0].update(isthing=None), "expected 0 or 1 as isthing in the JSON, got None"),
-        (lambda d: d["categories"][0].update(isthing=0.5), "expected 0 or 1 as isthing in the JSON, got 0.5"),
-        (lambda d: d["categories"][0].update(id=7), "own source_id, got more than one with 7"),
+        (lambda d: d["categories"][0].update(isthing="0"), r'categories\[0\].isthing: expected 0, 1, .* got "0"'),
+        (lambda d: d["categories"][0].update(isthing=0.5), r"categories\[0\].isthing: expected 0, 1, .* got 0.5"),
+        (lambda d: d["categories"][0].update(id=7), r"categories\[1\].id: expected categories that differ, .* with 7"),
+        (lambda d: d["categories"][0].update(name="apple"), r"categories\[1\].name: .* differ, .* with \"apple\""),
+        (lambda d: d["categories"][0].update(id="7"), r'categories\[0\].id: expected a whole number, got "7"'),
+        (lambda d: d["categories"][0].pop("name"), r"categories\[0\]: expected the field name, which is missing"),
+        (lambda d: d["categories"].append(3), r"categories\[2\]: expected an object, got 3"),
+        (lambda d: d.update(categories={}), "categories: expected a list, got {}"),
+        (lambda d: d["categories"][1].update(color="red"), r'categories\[1\].color: expected a list, got "red"'),
+        (
+            lambda d: d["categories"][1].update(color=[1, 2]),
+            "expected `categories` that make a descriptor, but .*color",
+        ),
+        (lambda d: d.pop("annotations"), "expected the field annotations, which is missing"),
+        (lambda d: d["annotations"][0].pop("file_name"), r"annotations\[0\]: expected the field file_name, which is"),
+        (
+            lambda d: d["annotations"][0].update(segments_info=5),
+            r"annotations\[0\].segments_info: expected a list, got 5",
+        ),
     ],
 )
-def test_categories_that_make_no_descriptor_are_refused(tree, change, reason):
-    with open(tree["annotations"]) as file:
-        content = json.load(file)
-    change(content)
-    with open(tree["annotations"], "w") as file:
-        json.dump(content, file)
-    with pytest.raises(DataError, match=f"own.json: expected `categories`, .*{reason}"):
-        descriptor_of_categories("own", tree["annotations"])
+def test_what_is_missing_or_of_another_type_is_refused_by_its_place(tree, change, reason):
+    _changed(tree, change)
+    with pytest.raises(DataError, match=f"own.json: .*{reason}|own.json: {reason}") as told:
+        convert_coco_panoptic(**tree)
+    assert "\n" not in str(told.value) and "Error" not in str(told.value)
+    assert not pathlib.Path(tree["dataset"]).exists()
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ("", "expected annotations, got an empty file"),
+        ("[]", "expected a JSON object, got a list"),
+        ('{"annotations": [', "expected JSON, but it is cut off or broken at line 1"),
+        ('{"annotations": [], "annotations": []}', 'expected keys that differ in an object, got "annotations" twice'),
+        ('{"annotations": [NaN]}', "expected finite numbers, got NaN"),
+    ],
+)
+def test_files_that_hold_something_else_say_what_they_are(tree, content, reason):
+    pathlib.Path(tree["annotations"]).write_text(content)
+    with pytest.raises(DataError, match=f"own.json: {reason}"):
+        convert_coco_panoptic(**tree)
+
+
+def test_the_file_is_parsed_once(tree, monkeypatch):
+    """COCO's own has 350 MB."""
+    parsed = []
+    load = coco_panoptic.load_json_object
+    monkeypatch.setattr(coco_panoptic, "load_json_object", lambda path: parsed.append(path) or load(path))
+    read = files.read_bytes
+    monkeypatch.setattr(files, "read_bytes", lambda path: parsed.append(path) or read(path))
+    convert_coco_panoptic(**tree)
+    assert parsed.count(tree["annotations"]) == 2
 
 
 def _changed(tree, change):
@@ -176,8 +219,16 @@ def test_missing_areas_are_counted_from_the_png(tree, expected, capsys):
         (lambda d: _segments(d)[0].update(category_id="7"), "whole number as category_id in the JSON, got '7'"),
         (lambda d: _segments(d)[0].update(category_id=True), "whole number as category_id in the JSON, got True"),
         (lambda d: _segments(d).append({"id": 12, "category_id": 7}), "segment 12: expected pixels .*got none"),
-        (lambda d: d.update(images=[{"id": 2, "file_name": "a.jpg"}]), "a.png: expected the id of one of `images`"),
-        (lambda d: d.update(images=[{"id": 1, "file_name": "a.jpg"}] * 2), "ids of `images` that differ, got 1 twice"),
+        (lambda d: _segments(d)[0].update(id=2**24), r"segment 16777216: expected an id from 1 to 16,777,215, .*color"),
+        (lambda d: _segments(d)[0].update(id=-3), r"segment -3: expected an id from 1 to 16,777,215, .*got -3"),
+        (
+            lambda d: d.update(images=[{"id": 2, "file_name": "a.jpg"}]),
+            r"annotations\[0\].image_id: expected the id of one of `images`, got 1 for a.png",
+        ),
+        (
+            lambda d: d.update(images=[{"id": 1, "file_name": "a.jpg"}] * 2),
+            r"images\[1\].id: expected ids that differ, got 1 twice",
+        ),
     ],
 )
 def test_fields_without_a_sure_meaning_are_refused(tree, change, reason):
@@ -228,6 +279,31 @@ def test_categories_that_another_file_numbers_anew_are_mapped_by_name(tree, expe
     np.testing.assert_array_equal(_label(paths), expected)
     told = capsys.readouterr().out
     assert "categories are mapped by name to" in told and "soil is 7 here and 90 there; apple is 3 here" in told
+
+
+def test_areas_that_differ_are_counted_for_the_split(tree, expected, capsys):
+    _changed(tree, lambda d: [s.update(area=5) for s in _segments(d)[:2]])
+    np.testing.assert_array_equal(_label(convert_coco_panoptic(**tree)), expected)
+    told = [line for line in capsys.readouterr().out.splitlines() if "areas that differ" in line]
+    expected_start = "train: areas that differ from the PNG, which counts: 2 in 1 of 1 image, most in a (2)"
+    assert len(told) == 1 and told[0].startswith(expected_start)
+
+
+@pytest.mark.parametrize("category, expected, got", [(0, 0, 1), (1, 1, 0)])
+def test_a_second_file_that_makes_a_thing_of_stuff_is_refused(tree, category, expected, got):
+    convert_coco_panoptic(**tree)
+    _changed(tree, lambda d: d["categories"][category].update(isthing=got))
+    name = CATEGORIES[category]["name"]
+    with pytest.raises(
+        DataError, match=rf"categories\[{category}\]: expected isthing {expected} for '{name}', .*{got}"
+    ):
+        convert_coco_panoptic(**{**tree, "split": "val"})
+
+
+def test_a_second_file_need_not_say_what_is_a_thing(tree, expected):
+    convert_coco_panoptic(**tree)
+    _changed(tree, lambda d: [c.pop("isthing") for c in d["categories"]])
+    np.testing.assert_array_equal(_label(convert_coco_panoptic(**{**tree, "split": "val"})), expected)
 
 
 def test_categories_of_other_names_are_refused(tree):

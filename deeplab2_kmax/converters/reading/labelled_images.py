@@ -13,7 +13,7 @@ from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters.reading.images import FilesByName, image_record
-from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_annotations, read_panoptic_label
+from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat, read_panoptic_label
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted
 
@@ -67,7 +67,7 @@ def without_labels(images: Mapping[str, str]) -> list[LabelledImage]:
 
 
 def with_panoptic_pngs(
-    images: Mapping[str, str], json_path: str, png_folder: str, image_is: str = "file_name"
+    images: Mapping[str, str], annotations: Mapping[str, tuple[str, list[Any]]], json_path: str, png_folder: str
 ) -> list[LabelledImage]:
     """Each image with its panoptic PNG and its segments.
 
@@ -75,42 +75,44 @@ def with_panoptic_pngs(
 
     Args:
         images: {name: image file}.
-        json_path: the annotations.
+        annotations: {name of the image: (file name of its PNG, its `segments_info`)}.
+        json_path: the file that they are from, for messages.
         png_folder: the folder of the PNGs that the annotations name.
-        image_is: see `read_annotations`.
 
     Raises:
-        DataError: the annotations are broken, or an image has no annotation or no PNG.
+        DataError: an image has no annotation or no PNG.
     """
-    annotations = read_annotations(json_path, image_is)
     pngs = FilesByName(png_folder)
     found = []
     for name, image_path in images.items():
         if name not in annotations:
             raise DataError(f"{image_path}: expected an annotation in {json_path}, got none")
-        png_name, segments = annotations.pop(name)
+        png_name, segments = annotations[name]
         png_path = pngs.find(png_name)
         if png_path is None:
             path = files.join(png_folder, png_name)
             raise DataError(f"{path}: no such file, though {json_path} lists it for {image_path}")
         found.append(LabelledImage(posixpath.basename(name), image_path, png_path, segments))
-    if annotations:
-        logging.warning("%s: left out %s without an image", json_path, counted(len(annotations), "annotation"))
+    if left := len(annotations) - len(found):
+        logging.warning("%s: left out %s without an image", json_path, counted(left, "annotation"))
     return found
 
 
-def panoptic_record(item: LabelledImage, image_format: str | None, source: PanopticFormat) -> bytes:
+def panoptic_record(
+    item: LabelledImage, image_format: str | None, source: PanopticFormat, areas: dict[int, int] | None = None
+) -> bytes:
     """The record, a serialized tf.train.Example, of an image and its panoptic PNG, if it has one.
 
     Args:
         item: the image.
         image_format: see `schema.encode_record`.
         source: how the data set uses the panoptic format.
+        areas: see `read_panoptic_label`.
 
     Raises:
         DataError: the image or the label is broken, or they do not belong together.
     """
     label = None
     if item.label_path is not None:
-        label = read_panoptic_label(item.label_path, item.segments, source)
+        label = read_panoptic_label(item.label_path, item.segments, source, areas)
     return image_record(item.name, item.image_path, image_format, label)

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
-import os.path
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
-from deeplab2_kmax import files
 from deeplab2_kmax.converters.reading.images import read_source
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.datasets.coco_fields import flag, whole_number
@@ -27,6 +23,8 @@ from deeplab2_kmax.records.label_runs import LabelRuns
 from deeplab2_kmax.wording import counted
 
 _UNLABELLED = 0
+# Three bytes of a color.
+_LARGEST_ID = 2**24 - 1
 _SEGMENT_FIELDS = ("id", "category_id", "area")
 
 
@@ -61,62 +59,12 @@ class PanopticFormat:
         return self.descriptor.by_id if self.category_is == "id" else self.descriptor.by_source_id
 
 
-def read_annotations(json_path: str, image_is: str = "file_name") -> dict[str, tuple[str, list[dict[str, Any]]]]:
-    """Reads the annotations of all images.
-
-    Args:
-        json_path: the file with `annotations`, one for each image.
-        image_is: what names the image: "file_name", the name of the PNG, whose extension does not count; "image_id"; or
-            "images", the file name in `images` of the entry with this `image_id`, without extension, which is how
-            COCO's format joins them. A file without `images` is read as with "file_name".
-
-    Returns:
-        {name of the image: (file name of its PNG, its `segments_info`)}.
-
-    Raises:
-        DataError: the file cannot be read, is not a COCO panoptic JSON, has two annotations for one image, or an
-            annotation of an image that `images` does not list.
-    """
-    try:
-        content = json.loads(files.read_text(json_path))
-        names = _names_by_id(content["images"], json_path) if image_is == "images" and "images" in content else None
-        by_name: dict[str, tuple[str, list[dict[str, Any]]]] = {}
-        for annotation in content["annotations"]:
-            png_name = annotation["file_name"]
-            name = os.path.splitext(png_name)[0] if image_is != "image_id" else str(annotation[image_is])
-            if names is not None:
-                if annotation["image_id"] not in names:
-                    raise DataError(
-                        f"{json_path}: annotation of {png_name}: expected the id of one of `images` as image_id, got"
-                        f" {annotation['image_id']!r}"
-                    )
-                name = names[annotation["image_id"]]
-            if name in by_name:
-                raise DataError(f"{json_path}: expected one annotation an image, got a second one for {png_name}")
-            by_name[name] = (png_name, list(annotation["segments_info"]))
-    except OSError as error:
-        raise DataError(f"{json_path}: cannot read the annotations: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{json_path}: expected JSON, but {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{json_path}: expected COCO panoptic annotations, each with file_name and segments_info; got {error!r}"
-        ) from error
-    return by_name
-
-
-def _names_by_id(images: Sequence[dict[str, Any]], json_path: str) -> dict[Any, str]:
-    """{image id: file name without extension} of the `images` of a COCO JSON."""
-    names: dict[Any, str] = {}
-    for image in images:
-        if image["id"] in names:
-            raise DataError(f"{json_path}: expected ids of `images` that differ, got {image['id']} twice")
-        # Tools on Windows part folders by backslashes.
-        names[image["id"]] = os.path.splitext(image["file_name"].replace("\\", "/"))[0]
-    return names
-
-
-def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], source: PanopticFormat) -> np.ndarray:
+def read_panoptic_label(
+    png_path: str,
+    segments: Sequence[dict[str, Any]],
+    source: PanopticFormat,
+    areas: dict[int, int] | None = None,
+) -> np.ndarray:
     """Reads the panoptic label of one image.
 
     The instances of a thing class are numbered from 1 in the order of `segments`, as in DeepLab2: a segment without
@@ -126,6 +74,7 @@ def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], sourc
         png_path: the RGB PNG whose colors are segment ids, R + 256 G + 256^2 B.
         segments: `segments_info`; of each segment, `id`, `category_id`, `area` and `iscrowd` are used.
         source: the meaning of the fields.
+        areas: if it is given, the pixels of each segment id in the PNG are put into it.
 
     Returns:
         int32 panoptic ids [height, width].
@@ -136,7 +85,10 @@ def read_panoptic_label(png_path: str, segments: Sequence[dict[str, Any]], sourc
     """
     panoptic_ids = _panoptic_ids(png_path, segments, source)
     runs = LabelRuns(_segment_ids(png_path))
-    _check_areas(png_path, segments, dict(runs.items()), source)
+    counted_areas = dict(runs.items())
+    if areas is not None:
+        areas.update(counted_areas)
+    _check_areas(png_path, segments, counted_areas, source)
     return runs.paint(np.array([panoptic_ids[value] for value in runs.values.tolist()], np.int32))
 
 
@@ -162,18 +114,11 @@ def _check_areas(
 
 
 def _require_pixels(png_path: str, segment: dict[str, Any], area: int) -> None:
-    """Refuses a segment without pixels; tells of the first whose `area` is another than the PNG's."""
-    where = f"{png_path}: segment {segment['id']}"
+    """Refuses a segment without pixels."""
     if not area:
-        raise DataError(f"{where}: expected pixels of each segment that the JSON lists, got none of this id")
-    if segment.get("area", area) != area:
-        logging.log_first_n(
-            logging.WARNING,
-            "%s: area is %s in the JSON, but the PNG has %s; the PNG counts, here and in other such segments",
-            1,
-            where,
-            segment["area"],
-            counted(area, "pixel"),
+        raise DataError(
+            f"{png_path}: segment {segment['id']}: expected pixels of each segment that the JSON lists, got none of"
+            " this id"
         )
 
 
@@ -213,6 +158,11 @@ def _checked_place(segment: Any, position: int, png_path: str, seen: dict[int, i
         if field not in segment:
             raise DataError(f"{where}: expected the fields {', '.join(fields)} in the JSON, {field} is missing")
         whole_number(segment, field, where)
+    if not _UNLABELLED <= segment["id"] <= _LARGEST_ID:
+        raise DataError(
+            f"{where}: expected an id from 1 to {_LARGEST_ID:,}, which the color of a pixel can hold, got"
+            f" {segment['id']:,}; number the segments of each image anew, in JSON and PNG"
+        )
     if segment["id"] in seen:
         what = "the id of unlabelled pixels" if segment["id"] == _UNLABELLED else "listed twice in the JSON"
         raise DataError(f"{where}: expected segment ids that are unique and not {_UNLABELLED}, got one that is {what}")
