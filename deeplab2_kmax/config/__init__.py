@@ -32,7 +32,9 @@ from deeplab2_kmax.config.named import find_config
 from deeplab2_kmax.config.notes import Note, ignored_fields
 from deeplab2_kmax.config.overrides import apply_override
 from deeplab2_kmax.config.parsing import config_to_text, parse_config
+from deeplab2_kmax.config.problems import refuse
 from deeplab2_kmax.config.support import require_supported, unsupported_reason
+from deeplab2_kmax.config.value_ranges import range_problems
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 
@@ -97,6 +99,7 @@ def load_with_notes(
     if unsupported_reason(config) is not None:
         # Still of use: such a config can be listed, compared and printed.
         return config, notes
+    refuse(range_problems(config), path)  # Before anything computes with the numbers.
     notes += explicit_fields(config)
     check_config(config, path)
     return config, [*notes, *ignored_fields(config)]

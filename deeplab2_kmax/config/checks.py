@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 
 from deeplab2_kmax.config.data_checks import data_problems
-from deeplab2_kmax.config.differences import field_values
 from deeplab2_kmax.config.model_checks import model_problems
 from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.config.update_rules import update_rule_problems
+from deeplab2_kmax.config.value_ranges import range_problems
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, evaluator_pb2, model_pb2, trainer_pb2
@@ -30,7 +30,6 @@ _LOSSES = "trainer_options.loss_options"
 # Of the semantic decoder's logits, whatever the stride of the masks is: it ends with the encoder's stage 2.
 _SEMANTIC_STRIDE = 4
 _TRAINED_TERMS = ("pq_style_loss", "mask_id_cross_entropy_loss", "instance_discrimination_loss", "semantic_loss")
-_LOSS_TERMS = (*_TRAINED_TERMS, "mask_approximation_loss")
 
 
 def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> None:
@@ -43,14 +42,11 @@ def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> 
     Raises:
         ConfigError: lists every contradiction found.
     """
+    # First and by themselves: the other rules compute with the numbers.
+    refuse(range_problems(config), path)
     problems = [*model_problems(config.model_options), *update_rule_problems(config)]
     problems += [*trainer_problems(config.trainer_options), *loss_problems(config.trainer_options.loss_options)]
     problems += evaluator_problems(config.evaluator_options)
-    problems += [
-        f"{path}: expected a finite number, got {value}"
-        for path, value in field_values(config).items()
-        if value in ("inf", "-inf", "nan")
-    ]
     for name in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(name):
             options = getattr(config, name)
@@ -61,26 +57,19 @@ def check_config(config: config_pb2.ExperimentOptions, path: str = "config") -> 
 
 def trainer_problems(options: trainer_pb2.TrainerOptions) -> list[str]:
     """What contradicts itself in the options of training, apart from those of the losses."""
-    problems = []
     solver = options.solver_options
     where = "trainer_options.solver_options"
-    problems += choice_problems(f"{where}.optimizer", solver.optimizer, OPTIMIZERS)
-    problems += choice_problems(f"{where}.learning_policy", solver.learning_policy, LEARNING_POLICIES)
-    for name in ("steps_per_loop", "save_checkpoints_steps", "save_summaries_steps"):
-        if getattr(options, name) < 1:
-            problems.append(f"trainer_options.{name}: expected at least 1, got {getattr(options, name)}")
-    return problems
+    return [
+        *choice_problems(f"{where}.optimizer", solver.optimizer, OPTIMIZERS),
+        *choice_problems(f"{where}.learning_policy", solver.learning_policy, LEARNING_POLICIES),
+    ]
 
 
 def loss_problems(options: trainer_pb2.LossOptions) -> list[str]:
     """What contradicts itself in the options of the losses that mask transformers have."""
-    problems: list[str] = []
+    problems = range_problems(options, _LOSSES)
     if name := options.semantic_loss.name:
         problems += choice_problems(f"{_LOSSES}.semantic_loss.name", name, SEMANTIC_LOSSES)
-    for name in _LOSS_TERMS:
-        fraction = getattr(options, name).top_k_percent
-        if options.HasField(name) and not 0 < fraction <= 1:
-            problems.append(f"{_LOSSES}.{name}.top_k_percent: expected a fraction in (0, 1], got {fraction:g}")
     return problems
 
 
@@ -97,8 +86,11 @@ def training_loss_problems(options: trainer_pb2.LossOptions) -> list[str]:
 
 def evaluator_problems(options: evaluator_pb2.EvaluatorOptions) -> list[str]:
     """What contradicts itself in the options of evaluation and post-processing."""
-    where = "evaluator_options.transformer_post_processing"
-    return choice_problems(where, options.transformer_post_processing, POST_PROCESSINGS)
+    where = "evaluator_options"
+    return [
+        *range_problems(options, where),
+        *choice_problems(f"{where}.transformer_post_processing", options.transformer_post_processing, POST_PROCESSINGS),
+    ]
 
 
 def _model_and_data_problems(

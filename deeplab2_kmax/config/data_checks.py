@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deeplab2_kmax.config.problems import choice_problems
+from deeplab2_kmax.config.value_ranges import range_problems
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import dataset_pb2
@@ -25,7 +26,10 @@ def data_problems(options: dataset_pb2.DatasetOptions, where: str) -> list[str]:
         where: path of the message in the config, "train_dataset_options" or "eval_dataset_options".
     """
     problems = [*_dataset_problems(options), *_size_problems(options), *_augmentation_problems(options)]
-    return [f"{where}.{problem}" for problem in (*problems, *_number_problems(options))]
+    # True is the default, so only a config that asks for it is told that it cannot have it.
+    if options.HasField("resume_in_order") and options.resume_in_order and not options.HasField("seed"):
+        problems.append("resume_in_order: needs a seed, without which there is no order to resume")
+    return [*range_problems(options, where), *(f"{where}.{problem}" for problem in problems)]
 
 
 def reading_problems(options: dataset_pb2.DatasetOptions, where: str, is_training: bool) -> list[str]:
@@ -54,7 +58,7 @@ def _dataset_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:
 
 def _size_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:
     crop = list(options.crop_size)
-    has_crop = len(crop) == 2 and min(crop) >= 1
+    has_crop = len(crop) == 2
     if not has_crop:
         yield f"crop_size: expected height and width, got {crop}"
     for name in ("min_resize_value", "max_resize_value"):
@@ -75,11 +79,8 @@ def _size_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:
 def _augmentation_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:
     augmentations = options.augmentations
     smallest, largest = augmentations.min_scale_factor, augmentations.max_scale_factor
-    if not 0 < smallest <= largest:
-        yield f"augmentations: expected 0 < min_scale_factor <= max_scale_factor, got {smallest:g} and {largest:g}"
-    if augmentations.scale_factor_step_size < 0:
-        step = augmentations.scale_factor_step_size
-        yield f"augmentations.scale_factor_step_size: expected at least 0, got {step:g}"
+    if smallest > largest:
+        yield f"augmentations: expected min_scale_factor <= max_scale_factor, got {smallest:g} and {largest:g}"
     if policy := augmentations.autoaugment_policy_name:
         yield from choice_problems("augmentations.autoaugment_policy_name", policy, AUTOAUGMENT_POLICIES)
     pasting = augmentations.panoptic_copy_paste
@@ -88,13 +89,3 @@ def _augmentation_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]
         field = f"panoptic_copy_paste_{kind}_option"
         where = f"augmentations.panoptic_copy_paste.{field}"
         yield from choice_problems(where, getattr(pasting, field), PASTE_CHOICES)
-
-
-def _number_problems(options: dataset_pb2.DatasetOptions) -> Iterator[str]:
-    lowest = {"batch_size": 1, "resize_factor": 0, "max_thing_id": 1, "shuffle_buffer_size": 1, "max_bad_records": 0}
-    for name, number in lowest.items():
-        if getattr(options, name) < number:
-            yield f"{name}: expected at least {number}, got {getattr(options, name)}"
-    # True is the default, so only a config that asks for it is told that it cannot have it.
-    if options.HasField("resume_in_order") and options.resume_in_order and not options.HasField("seed"):
-        yield "resume_in_order: needs a seed, without which there is no order to resume"

@@ -22,7 +22,6 @@ _DUAL_PATH_CHOICES: dict[str, tuple[str | int, ...]] = {
     "drop_path_schedule": ("constant", "linear"),
     "output_stride": (8, 16, 32),
 }
-_DUAL_PATH_AT_LEAST_ONE = ("axial_expansion", "extra_decoder_blocks", "stem_channels")
 _HEADS_OF_AXIAL_ATTENTION = 8
 # DeepLab2's names of the encoder's stages, which the semantic decoder takes as skips.
 _SKIPS = tuple(f"res{stage}" for stage in range(1, 6))
@@ -59,9 +58,6 @@ def _backbone_problems(backbone: model_pb2.ModelOptions.BackboneOptions) -> list
     for name in ("stem_max_pool", "activated_features"):
         if getattr(backbone, name) and encoder.kind != "resnet":
             problems.append(f"{_BACKBONE}.{name}: only ResNet has this choice; expected false for {backbone.name}")
-    keep = backbone.drop_path_keep_prob
-    if not 0 < keep <= 1:
-        problems.append(f"{_BACKBONE}.drop_path_keep_prob: expected a value in (0, 1], got {keep:g}")
     return problems
 
 
@@ -99,9 +95,6 @@ def _transformer_decoder_problems(max_deeplab: model_pb2.ModelOptions.MaXDeepLab
     if len(decoder.num_blocks) != 3:
         problems.append(f"{where}.num_blocks: expected 3 values, got {list(decoder.num_blocks)}")
     problems += _indivisible_channels(decoder, decoder.num_heads, f"num_heads {decoder.num_heads}")
-    keep = max_deeplab.transformer_decoder_drop_path_keep_prob
-    if not 0 < keep <= 1:
-        problems.append(f"{where}_drop_path_keep_prob: expected a value in (0, 1], got {keep:g}")
     return problems
 
 
@@ -109,8 +102,6 @@ def _indivisible_channels(
     decoder: model_pb2.ModelOptions.TransformerDecoderOptions, divisor: int, reason: str
 ) -> list[str]:
     """Attention splits keys and values evenly over its heads."""
-    if divisor < 1:
-        return [f"{_MAX_DEEPLAB}.transformer_decoder.num_heads: expected at least 1, got {decoder.num_heads}"]
     return [
         f"{_MAX_DEEPLAB}.transformer_decoder.{name}: {getattr(decoder, name)} is not divisible by {reason}"
         for name in ("key_channels", "value_channels")
@@ -124,9 +115,6 @@ def _dual_path_problems(options: model_pb2.ModelOptions) -> list[str]:
     problems = []
     for name, choices in _DUAL_PATH_CHOICES.items():
         problems += choice_problems(f"{_BACKBONE}.{name}", getattr(backbone, name), choices)
-    for name in _DUAL_PATH_AT_LEAST_ONE:
-        if getattr(backbone, name) < 1:
-            problems.append(f"{_BACKBONE}.{name}: expected at least 1, got {getattr(backbone, name)}")
     if backbone.use_squeeze_and_excite or backbone.use_sac_beyond_stride > 0:
         problems.append(f"{_BACKBONE}: use_squeeze_and_excite and use_sac_beyond_stride are not implemented")
     # Axial attention stands in the stages from stride 16 on.

@@ -12,19 +12,52 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from deeplab2_kmax.protos import value_range_pb2 as deeplab2__kmax_dot_protos_dot_value__range__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"deeplab2_kmax/protos/dataset.proto\x12\rdeeplab2_kmax\"\xfa\x08\n\x0e\x44\x61tasetOptions\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0c\x66ile_pattern\x18\x02 \x03(\t\x12\x16\n\nbatch_size\x18\x03 \x01(\x05:\x02\x33\x32\x12\x11\n\tcrop_size\x18\x04 \x03(\x05\x12\x18\n\x10min_resize_value\x18\x05 \x03(\x05\x12\x18\n\x10max_resize_value\x18\x06 \x03(\x05\x12\x15\n\rresize_factor\x18\x07 \x01(\x05\x12H\n\raugmentations\x18\x08 \x01(\x0b\x32\x31.deeplab2_kmax.DatasetOptions.AugmentationOptions\x12\x10\n\x05sigma\x18\t \x01(\x02:\x01\x38\x12.\n\x1fincrease_small_instance_weights\x18\n \x01(\x08:\x05\x66\x61lse\x12&\n\x18small_instance_threshold\x18\x0b \x01(\x05:\x04\x34\x30\x39\x36\x12 \n\x15small_instance_weight\x18\x0c \x01(\x02:\x01\x33\x12\x1d\n\x0euse_two_frames\x18\r \x01(\x08:\x05\x66\x61lse\x12&\n\x18\x64\x65\x63ode_groundtruth_label\x18\x0e \x01(\x08:\x04true\x12(\n\x19thing_id_mask_annotations\x18\x0f \x01(\x08:\x05\x66\x61lse\x12\x19\n\x0cmax_thing_id\x18\x10 \x01(\x05:\x03\x31\x32\x38\x12\x1d\n\x0euse_next_frame\x18\x11 \x01(\x08:\x05\x66\x61lse\x12\x16\n\x0e\x63\x61meras_to_use\x18\x12 \x03(\t\x12\r\n\x04seed\x18\xe8\x07 \x01(\x03\x12\"\n\x13shuffle_buffer_size\x18\xe9\x07 \x01(\x05:\x04\x31\x30\x30\x30\x12\x1e\n\x0fresume_in_order\x18\xf2\x07 \x01(\x08:\x04true\x12\x1b\n\x0fmax_bad_records\x18\xf3\x07 \x01(\x05:\x01\x30\x1a\xd3\x01\n\x18PanopticCopyPasteOptions\x12$\n\x19panoptic_copy_paste_scale\x18\x01 \x01(\x02:\x01\x30\x12\x30\n panoptic_copy_paste_thing_option\x18\x02 \x01(\t:\x06random\x12\x30\n panoptic_copy_paste_stuff_option\x18\x03 \x01(\t:\x06random\x12-\n\x1fpanoptic_copy_paste_void_option\x18\x04 \x01(\t:\x04none\x1a\xeb\x01\n\x13\x41ugmentationOptions\x12\x1b\n\x10min_scale_factor\x18\x01 \x01(\x02:\x01\x31\x12\x1b\n\x10max_scale_factor\x18\x02 \x01(\x02:\x01\x31\x12$\n\x16scale_factor_step_size\x18\x03 \x01(\x02:\x04\x30.25\x12\x1f\n\x17\x61utoaugment_policy_name\x18\x04 \x01(\t\x12S\n\x13panoptic_copy_paste\x18\x05 \x01(\x0b\x32\x36.deeplab2_kmax.DatasetOptions.PanopticCopyPasteOptions')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"deeplab2_kmax/protos/dataset.proto\x12\rdeeplab2_kmax\x1a&deeplab2_kmax/protos/value_range.proto\"\xd1\x0b\n\x0e\x44\x61tasetOptions\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0c\x66ile_pattern\x18\x02 \x03(\t\x12-\n\nbatch_size\x18\x03 \x01(\x05:\x02\x33\x32\x42\x15\xc2\xf3\x18\x11\t\x00\x00\x00\x00\x00\x00\xf0?2\x06images\x12(\n\tcrop_size\x18\x04 \x03(\x05\x42\x15\xc2\xf3\x18\x11\t\x00\x00\x00\x00\x00\x00\xf0?2\x06pixels\x12\x38\n\x10min_resize_value\x18\x05 \x03(\x05\x42\x1e\xc2\xf3\x18\x1a\t\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0\xbf\x32\x06pixels\x12\x38\n\x10max_resize_value\x18\x06 \x03(\x05\x42\x1e\xc2\xf3\x18\x1a\t\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0\xbf\x32\x06pixels\x12$\n\rresize_factor\x18\x07 \x01(\x05\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12H\n\raugmentations\x18\x08 \x01(\x0b\x32\x31.deeplab2_kmax.DatasetOptions.AugmentationOptions\x12\x1f\n\x05sigma\x18\t \x01(\x02:\x01\x38\x42\r\xc2\xf3\x18\t\x19\x00\x00\x00\x00\x00\x00\x00\x00\x12.\n\x1fincrease_small_instance_weights\x18\n \x01(\x08:\x05\x66\x61lse\x12=\n\x18small_instance_threshold\x18\x0b \x01(\x05:\x04\x34\x30\x39\x36\x42\x15\xc2\xf3\x18\x11\t\x00\x00\x00\x00\x00\x00\x00\x00\x32\x06pixels\x12/\n\x15small_instance_weight\x18\x0c \x01(\x02:\x01\x33\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\x0euse_two_frames\x18\r \x01(\x08:\x05\x66\x61lse\x12&\n\x18\x64\x65\x63ode_groundtruth_label\x18\x0e \x01(\x08:\x04true\x12(\n\x19thing_id_mask_annotations\x18\x0f \x01(\x08:\x05\x66\x61lse\x12\x31\n\x0cmax_thing_id\x18\x10 \x01(\x05:\x03\x31\x32\x38\x42\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\xe0\xff\xef@\x12\x1d\n\x0euse_next_frame\x18\x11 \x01(\x08:\x05\x66\x61lse\x12\x16\n\x0e\x63\x61meras_to_use\x18\x12 \x03(\t\x12\x13\n\x04seed\x18\xe8\x07 \x01(\x03\x42\x04\xc2\xf3\x18\x00\x12:\n\x13shuffle_buffer_size\x18\xe9\x07 \x01(\x05:\x04\x31\x30\x30\x30\x42\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?2\x07records\x12\x1e\n\x0fresume_in_order\x18\xf2\x07 \x01(\x08:\x04true\x12\x33\n\x0fmax_bad_records\x18\xf3\x07 \x01(\x05:\x01\x30\x42\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x32\x07records\x1a\xeb\x01\n\x18PanopticCopyPasteOptions\x12<\n\x19panoptic_copy_paste_scale\x18\x01 \x01(\x02:\x01\x30\x42\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00P@\x12\x30\n panoptic_copy_paste_thing_option\x18\x02 \x01(\t:\x06random\x12\x30\n panoptic_copy_paste_stuff_option\x18\x03 \x01(\t:\x06random\x12-\n\x1fpanoptic_copy_paste_void_option\x18\x04 \x01(\t:\x04none\x1a\xaa\x02\n\x13\x41ugmentationOptions\x12\x33\n\x10min_scale_factor\x18\x01 \x01(\x02:\x01\x31\x42\x16\xc2\xf3\x18\x12\x11\x00\x00\x00\x00\x00\x00P@\x19\x00\x00\x00\x00\x00\x00\x00\x00\x12\x33\n\x10max_scale_factor\x18\x02 \x01(\x02:\x01\x31\x42\x16\xc2\xf3\x18\x12\x11\x00\x00\x00\x00\x00\x00P@\x19\x00\x00\x00\x00\x00\x00\x00\x00\x12\x33\n\x16scale_factor_step_size\x18\x03 \x01(\x02:\x04\x30.25B\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1f\n\x17\x61utoaugment_policy_name\x18\x04 \x01(\t\x12S\n\x13panoptic_copy_paste\x18\x05 \x01(\x0b\x32\x36.deeplab2_kmax.DatasetOptions.PanopticCopyPasteOptions')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deeplab2_kmax.protos.dataset_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_DATASETOPTIONS']._serialized_start=54
-  _globals['_DATASETOPTIONS']._serialized_end=1200
-  _globals['_DATASETOPTIONS_PANOPTICCOPYPASTEOPTIONS']._serialized_start=751
-  _globals['_DATASETOPTIONS_PANOPTICCOPYPASTEOPTIONS']._serialized_end=962
-  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS']._serialized_start=965
-  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS']._serialized_end=1200
+  _globals['_DATASETOPTIONS_PANOPTICCOPYPASTEOPTIONS'].fields_by_name['panoptic_copy_paste_scale']._options = None
+  _globals['_DATASETOPTIONS_PANOPTICCOPYPASTEOPTIONS'].fields_by_name['panoptic_copy_paste_scale']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\000\000\021\000\000\000\000\000\000P@'
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS'].fields_by_name['min_scale_factor']._options = None
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS'].fields_by_name['min_scale_factor']._serialized_options = b'\302\363\030\022\021\000\000\000\000\000\000P@\031\000\000\000\000\000\000\000\000'
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS'].fields_by_name['max_scale_factor']._options = None
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS'].fields_by_name['max_scale_factor']._serialized_options = b'\302\363\030\022\021\000\000\000\000\000\000P@\031\000\000\000\000\000\000\000\000'
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS'].fields_by_name['scale_factor_step_size']._options = None
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS'].fields_by_name['scale_factor_step_size']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_DATASETOPTIONS'].fields_by_name['batch_size']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['batch_size']._serialized_options = b'\302\363\030\021\t\000\000\000\000\000\000\360?2\006images'
+  _globals['_DATASETOPTIONS'].fields_by_name['crop_size']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['crop_size']._serialized_options = b'\302\363\030\021\t\000\000\000\000\000\000\360?2\006pixels'
+  _globals['_DATASETOPTIONS'].fields_by_name['min_resize_value']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['min_resize_value']._serialized_options = b'\302\363\030\032\t\000\000\000\000\000\000\000\000)\000\000\000\000\000\000\360\2772\006pixels'
+  _globals['_DATASETOPTIONS'].fields_by_name['max_resize_value']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['max_resize_value']._serialized_options = b'\302\363\030\032\t\000\000\000\000\000\000\000\000)\000\000\000\000\000\000\360\2772\006pixels'
+  _globals['_DATASETOPTIONS'].fields_by_name['resize_factor']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['resize_factor']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_DATASETOPTIONS'].fields_by_name['sigma']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['sigma']._serialized_options = b'\302\363\030\t\031\000\000\000\000\000\000\000\000'
+  _globals['_DATASETOPTIONS'].fields_by_name['small_instance_threshold']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['small_instance_threshold']._serialized_options = b'\302\363\030\021\t\000\000\000\000\000\000\000\0002\006pixels'
+  _globals['_DATASETOPTIONS'].fields_by_name['small_instance_weight']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['small_instance_weight']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_DATASETOPTIONS'].fields_by_name['max_thing_id']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['max_thing_id']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\360?\021\000\000\000\000\340\377\357@'
+  _globals['_DATASETOPTIONS'].fields_by_name['seed']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['seed']._serialized_options = b'\302\363\030\000'
+  _globals['_DATASETOPTIONS'].fields_by_name['shuffle_buffer_size']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['shuffle_buffer_size']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\360?2\007records'
+  _globals['_DATASETOPTIONS'].fields_by_name['max_bad_records']._options = None
+  _globals['_DATASETOPTIONS'].fields_by_name['max_bad_records']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\000\0002\007records'
+  _globals['_DATASETOPTIONS']._serialized_start=94
+  _globals['_DATASETOPTIONS']._serialized_end=1583
+  _globals['_DATASETOPTIONS_PANOPTICCOPYPASTEOPTIONS']._serialized_start=1047
+  _globals['_DATASETOPTIONS_PANOPTICCOPYPASTEOPTIONS']._serialized_end=1282
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS']._serialized_start=1285
+  _globals['_DATASETOPTIONS_AUGMENTATIONOPTIONS']._serialized_end=1583
 # @@protoc_insertion_point(module_scope)

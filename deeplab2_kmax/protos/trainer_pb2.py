@@ -12,29 +12,80 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from deeplab2_kmax.protos import value_range_pb2 as deeplab2__kmax_dot_protos_dot_value__range__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"deeplab2_kmax/protos/trainer.proto\x12\rdeeplab2_kmax\"\xc4\x07\n\rSolverOptions\x12 \n\x12use_sync_batchnorm\x18\x01 \x01(\x08:\x04true\x12 \n\x12\x62\x61tchnorm_momentum\x18\x0e \x01(\x02:\x04\x30.99\x12 \n\x11\x62\x61tchnorm_epsilon\x18\x0f \x01(\x02:\x05\x30.001\x12\x1d\n\x0flearning_policy\x18\x02 \x01(\t:\x04poly\x12!\n\x12\x62\x61se_learning_rate\x18\x03 \x01(\x02:\x05\x30.001\x12 \n\x13poly_learning_power\x18\x04 \x01(\x02:\x03\x30.9\x12!\n\x16poly_end_learning_rate\x18\x05 \x01(\x02:\x01\x30\x12\x17\n\x0cwarmup_steps\x18\x06 \x01(\x05:\x01\x30\x12\x17\n\toptimizer\x18\x07 \x01(\t:\x04\x61\x64\x61m\x12\x17\n\x0cweight_decay\x18\x08 \x01(\x02:\x01\x30\x12\x1d\n\x12\x61\x64\x61mw_weight_decay\x18\x11 \x01(\x02:\x01\x30\x12$\n\x15use_gradient_clipping\x18\t \x01(\x08:\x05\x66\x61lse\x12\x1e\n\x12\x63lip_gradient_norm\x18\n \x01(\x02:\x02\x31\x30\x12\'\n\x18training_number_of_steps\x18\x0b \x01(\x05:\x05\x36\x30\x30\x30\x30\x12,\n!backbone_learning_rate_multiplier\x18\x10 \x01(\x02:\x01\x31\x12!\n\x15lookahead_sync_period\x18\xe8\x07 \x01(\x05:\x01\x30\x12&\n\x18lookahead_slow_step_size\x18\xe9\x07 \x01(\x02:\x03\x30.5\x12 \n\x14weight_average_decay\x18\xea\x07 \x01(\x02:\x01\x30\x12.\n\"learning_rate_reference_batch_size\x18\xfc\x07 \x01(\x05:\x01\x30\x12X\n\x15learning_rate_scaling\x18\xfd\x07 \x01(\x0e\x32\x30.deeplab2_kmax.SolverOptions.LearningRateScaling:\x06LINEAR\x12W\n\x11\x63lipped_gradients\x18\x86\x08 \x01(\x0e\x32-.deeplab2_kmax.SolverOptions.ClippedGradients:\x0c\x45\x41\x43H_REPLICA\"2\n\x13LearningRateScaling\x12\n\n\x06LINEAR\x10\x00\x12\x0f\n\x0bSQUARE_ROOT\x10\x01\";\n\x10\x43lippedGradients\x12\x10\n\x0c\x45\x41\x43H_REPLICA\x10\x00\x12\x15\n\x11SUM_OVER_REPLICAS\x10\x01\"\xf8\x07\n\x0bLossOptions\x12\x43\n\rsemantic_loss\x18\x01 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x41\n\x0b\x63\x65nter_loss\x18\x02 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x45\n\x0fregression_loss\x18\x03 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x41\n\x0bmotion_loss\x18\x04 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12J\n\x14next_regression_loss\x18\x05 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x43\n\rpq_style_loss\x18\x06 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12P\n\x1amask_id_cross_entropy_loss\x18\x07 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12R\n\x1cinstance_discrimination_loss\x18\x08 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12@\n\ndepth_loss\x18\t \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\\\n\x15unmatched_slot_weight\x18\xe8\x07 \x01(\x0e\x32..deeplab2_kmax.LossOptions.UnmatchedSlotWeight:\x0cVOID_OVERLAP\x12N\n\x17mask_approximation_loss\x18\xf2\x07 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12.\n\x1emask_approximation_things_only\x18\xf3\x07 \x01(\x08:\x05\x66\x61lse\x1aN\n\x11SingleLossOptions\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x06weight\x18\x02 \x01(\x02:\x01\x31\x12\x18\n\rtop_k_percent\x18\x03 \x01(\x02:\x01\x31\"0\n\x13UnmatchedSlotWeight\x12\x10\n\x0cVOID_OVERLAP\x10\x00\x12\x07\n\x03ONE\x10\x01\"\xaf\x04\n\x0eTrainerOptions\x12\"\n\x17num_checkpoints_to_keep\x18\x01 \x01(\x05:\x01\x35\x12$\n\x16save_checkpoints_steps\x18\x02 \x01(\x05:\x04\x31\x30\x30\x30\x12\"\n\x14save_summaries_steps\x18\x03 \x01(\x05:\x04\x31\x30\x30\x30\x12\x1c\n\x0esteps_per_loop\x18\x04 \x01(\x05:\x04\x31\x30\x30\x30\x12\x30\n\x0closs_options\x18\x05 \x01(\x0b\x32\x1a.deeplab2_kmax.LossOptions\x12\x34\n\x0esolver_options\x18\x06 \x01(\x0b\x32\x1c.deeplab2_kmax.SolverOptions\x12\r\n\x04seed\x18\x90\x08 \x01(\x03\x12!\n\x11\x64\x65terministic_ops\x18\x91\x08 \x01(\x08:\x05\x66\x61lse\x12\x1e\n\x12num_summary_images\x18\x9a\x08 \x01(\x05:\x01\x32\x12\x13\n\x03xla\x18\xe8\x07 \x01(\x08:\x05\x66\x61lse\x12\'\n\x1bgradient_accumulation_steps\x18\xf2\x07 \x01(\x05:\x01\x31\x12O\n\x11non_finite_policy\x18\xf3\x07 \x01(\x0e\x32-.deeplab2_kmax.TrainerOptions.NonFinitePolicy:\x04STOP\x12!\n\x14max_skipped_in_a_row\x18\xf4\x07 \x01(\x05:\x02\x31\x30\"%\n\x0fNonFinitePolicy\x12\x08\n\x04STOP\x10\x00\x12\x08\n\x04SKIP\x10\x01')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"deeplab2_kmax/protos/trainer.proto\x12\rdeeplab2_kmax\x1a&deeplab2_kmax/protos/value_range.proto\"\xe6\t\n\rSolverOptions\x12 \n\x12use_sync_batchnorm\x18\x01 \x01(\x08:\x04true\x12\x38\n\x12\x62\x61tchnorm_momentum\x18\x0e \x01(\x02:\x04\x30.99B\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\xf0?\x12\x38\n\x11\x62\x61tchnorm_epsilon\x18\x0f \x01(\x02:\x05\x30.001B\x16\xc2\xf3\x18\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\x0flearning_policy\x18\x02 \x01(\t:\x04poly\x12\x30\n\x12\x62\x61se_learning_rate\x18\x03 \x01(\x02:\x05\x30.001B\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12/\n\x13poly_learning_power\x18\x04 \x01(\x02:\x03\x30.9B\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x30\n\x16poly_end_learning_rate\x18\x05 \x01(\x02:\x01\x30\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12-\n\x0cwarmup_steps\x18\x06 \x01(\x05:\x01\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\x00\x00\x32\x05steps\x12\x17\n\toptimizer\x18\x07 \x01(\t:\x04\x61\x64\x61m\x12&\n\x0cweight_decay\x18\x08 \x01(\x02:\x01\x30\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12,\n\x12\x61\x64\x61mw_weight_decay\x18\x11 \x01(\x02:\x01\x30\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12$\n\x15use_gradient_clipping\x18\t \x01(\x08:\x05\x66\x61lse\x12-\n\x12\x63lip_gradient_norm\x18\n \x01(\x02:\x02\x31\x30\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12=\n\x18training_number_of_steps\x18\x0b \x01(\x05:\x05\x36\x30\x30\x30\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\xf0?2\x05steps\x12;\n!backbone_learning_rate_multiplier\x18\x10 \x01(\x02:\x01\x31\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x37\n\x15lookahead_sync_period\x18\xe8\x07 \x01(\x05:\x01\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\x00\x00\x32\x05steps\x12>\n\x18lookahead_slow_step_size\x18\xe9\x07 \x01(\x02:\x03\x30.5B\x16\xc2\xf3\x18\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x00\x00\x12\x38\n\x14weight_average_decay\x18\xea\x07 \x01(\x02:\x01\x30\x42\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00!\x00\x00\x00\x00\x00\x00\xf0?\x12\x45\n\"learning_rate_reference_batch_size\x18\xfc\x07 \x01(\x05:\x01\x30\x42\x15\xc2\xf3\x18\x11\t\x00\x00\x00\x00\x00\x00\x00\x00\x32\x06images\x12X\n\x15learning_rate_scaling\x18\xfd\x07 \x01(\x0e\x32\x30.deeplab2_kmax.SolverOptions.LearningRateScaling:\x06LINEAR\x12W\n\x11\x63lipped_gradients\x18\x86\x08 \x01(\x0e\x32-.deeplab2_kmax.SolverOptions.ClippedGradients:\x0c\x45\x41\x43H_REPLICA\"2\n\x13LearningRateScaling\x12\n\n\x06LINEAR\x10\x00\x12\x0f\n\x0bSQUARE_ROOT\x10\x01\";\n\x10\x43lippedGradients\x12\x10\n\x0c\x45\x41\x43H_REPLICA\x10\x00\x12\x15\n\x11SUM_OVER_REPLICAS\x10\x01\"\x9f\x08\n\x0bLossOptions\x12\x43\n\rsemantic_loss\x18\x01 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x41\n\x0b\x63\x65nter_loss\x18\x02 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x45\n\x0fregression_loss\x18\x03 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x41\n\x0bmotion_loss\x18\x04 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12J\n\x14next_regression_loss\x18\x05 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\x43\n\rpq_style_loss\x18\x06 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12P\n\x1amask_id_cross_entropy_loss\x18\x07 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12R\n\x1cinstance_discrimination_loss\x18\x08 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12@\n\ndepth_loss\x18\t \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12\\\n\x15unmatched_slot_weight\x18\xe8\x07 \x01(\x0e\x32..deeplab2_kmax.LossOptions.UnmatchedSlotWeight:\x0cVOID_OVERLAP\x12N\n\x17mask_approximation_loss\x18\xf2\x07 \x01(\x0b\x32,.deeplab2_kmax.LossOptions.SingleLossOptions\x12.\n\x1emask_approximation_things_only\x18\xf3\x07 \x01(\x08:\x05\x66\x61lse\x1au\n\x11SingleLossOptions\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x06weight\x18\x02 \x01(\x02:\x01\x31\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x30\n\rtop_k_percent\x18\x03 \x01(\x02:\x01\x31\x42\x16\xc2\xf3\x18\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x00\x00\"0\n\x13UnmatchedSlotWeight\x12\x10\n\x0cVOID_OVERLAP\x10\x00\x12\x07\n\x03ONE\x10\x01\"\xcc\x05\n\x0eTrainerOptions\x12\x31\n\x17num_checkpoints_to_keep\x18\x01 \x01(\x05:\x01\x35\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12:\n\x16save_checkpoints_steps\x18\x02 \x01(\x05:\x04\x31\x30\x30\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\xf0?2\x05steps\x12\x38\n\x14save_summaries_steps\x18\x03 \x01(\x05:\x04\x31\x30\x30\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\xf0?2\x05steps\x12\x32\n\x0esteps_per_loop\x18\x04 \x01(\x05:\x04\x31\x30\x30\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\xf0?2\x05steps\x12\x30\n\x0closs_options\x18\x05 \x01(\x0b\x32\x1a.deeplab2_kmax.LossOptions\x12\x34\n\x0esolver_options\x18\x06 \x01(\x0b\x32\x1c.deeplab2_kmax.SolverOptions\x12%\n\x04seed\x18\x90\x08 \x01(\x03\x42\x16\xc2\xf3\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\xc0\xff\xff\xff\xef\x41\x12!\n\x11\x64\x65terministic_ops\x18\x91\x08 \x01(\x08:\x05\x66\x61lse\x12-\n\x12num_summary_images\x18\x9a\x08 \x01(\x05:\x01\x32\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x13\n\x03xla\x18\xe8\x07 \x01(\x08:\x05\x66\x61lse\x12\x36\n\x1bgradient_accumulation_steps\x18\xf2\x07 \x01(\x05:\x01\x31\x42\r\xc2\xf3\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12O\n\x11non_finite_policy\x18\xf3\x07 \x01(\x0e\x32-.deeplab2_kmax.TrainerOptions.NonFinitePolicy:\x04STOP\x12\x37\n\x14max_skipped_in_a_row\x18\xf4\x07 \x01(\x05:\x02\x31\x30\x42\x14\xc2\xf3\x18\x10\t\x00\x00\x00\x00\x00\x00\xf0?2\x05steps\"%\n\x0fNonFinitePolicy\x12\x08\n\x04STOP\x10\x00\x12\x08\n\x04SKIP\x10\x01')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deeplab2_kmax.protos.trainer_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_SOLVEROPTIONS']._serialized_start=54
-  _globals['_SOLVEROPTIONS']._serialized_end=1018
-  _globals['_SOLVEROPTIONS_LEARNINGRATESCALING']._serialized_start=907
-  _globals['_SOLVEROPTIONS_LEARNINGRATESCALING']._serialized_end=957
-  _globals['_SOLVEROPTIONS_CLIPPEDGRADIENTS']._serialized_start=959
-  _globals['_SOLVEROPTIONS_CLIPPEDGRADIENTS']._serialized_end=1018
-  _globals['_LOSSOPTIONS']._serialized_start=1021
-  _globals['_LOSSOPTIONS']._serialized_end=2037
-  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS']._serialized_start=1909
-  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS']._serialized_end=1987
-  _globals['_LOSSOPTIONS_UNMATCHEDSLOTWEIGHT']._serialized_start=1989
-  _globals['_LOSSOPTIONS_UNMATCHEDSLOTWEIGHT']._serialized_end=2037
-  _globals['_TRAINEROPTIONS']._serialized_start=2040
-  _globals['_TRAINEROPTIONS']._serialized_end=2599
-  _globals['_TRAINEROPTIONS_NONFINITEPOLICY']._serialized_start=2562
-  _globals['_TRAINEROPTIONS_NONFINITEPOLICY']._serialized_end=2599
+  _globals['_SOLVEROPTIONS'].fields_by_name['batchnorm_momentum']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['batchnorm_momentum']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\000\000\021\000\000\000\000\000\000\360?'
+  _globals['_SOLVEROPTIONS'].fields_by_name['batchnorm_epsilon']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['batchnorm_epsilon']._serialized_options = b'\302\363\030\022\021\000\000\000\000\000\000\360?\031\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['base_learning_rate']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['base_learning_rate']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['poly_learning_power']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['poly_learning_power']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['poly_end_learning_rate']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['poly_end_learning_rate']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['warmup_steps']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['warmup_steps']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\000\0002\005steps'
+  _globals['_SOLVEROPTIONS'].fields_by_name['weight_decay']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['weight_decay']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['adamw_weight_decay']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['adamw_weight_decay']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['clip_gradient_norm']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['clip_gradient_norm']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['training_number_of_steps']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['training_number_of_steps']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\360?2\005steps'
+  _globals['_SOLVEROPTIONS'].fields_by_name['backbone_learning_rate_multiplier']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['backbone_learning_rate_multiplier']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['lookahead_sync_period']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['lookahead_sync_period']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\000\0002\005steps'
+  _globals['_SOLVEROPTIONS'].fields_by_name['lookahead_slow_step_size']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['lookahead_slow_step_size']._serialized_options = b'\302\363\030\022\021\000\000\000\000\000\000\360?\031\000\000\000\000\000\000\000\000'
+  _globals['_SOLVEROPTIONS'].fields_by_name['weight_average_decay']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['weight_average_decay']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\000\000!\000\000\000\000\000\000\360?'
+  _globals['_SOLVEROPTIONS'].fields_by_name['learning_rate_reference_batch_size']._options = None
+  _globals['_SOLVEROPTIONS'].fields_by_name['learning_rate_reference_batch_size']._serialized_options = b'\302\363\030\021\t\000\000\000\000\000\000\000\0002\006images'
+  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS'].fields_by_name['weight']._options = None
+  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS'].fields_by_name['weight']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS'].fields_by_name['top_k_percent']._options = None
+  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS'].fields_by_name['top_k_percent']._serialized_options = b'\302\363\030\022\021\000\000\000\000\000\000\360?\031\000\000\000\000\000\000\000\000'
+  _globals['_TRAINEROPTIONS'].fields_by_name['num_checkpoints_to_keep']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['num_checkpoints_to_keep']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\360?'
+  _globals['_TRAINEROPTIONS'].fields_by_name['save_checkpoints_steps']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['save_checkpoints_steps']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\360?2\005steps'
+  _globals['_TRAINEROPTIONS'].fields_by_name['save_summaries_steps']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['save_summaries_steps']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\360?2\005steps'
+  _globals['_TRAINEROPTIONS'].fields_by_name['steps_per_loop']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['steps_per_loop']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\360?2\005steps'
+  _globals['_TRAINEROPTIONS'].fields_by_name['seed']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['seed']._serialized_options = b'\302\363\030\022\t\000\000\000\000\000\000\000\000\021\000\000\300\377\377\377\357A'
+  _globals['_TRAINEROPTIONS'].fields_by_name['num_summary_images']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['num_summary_images']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\000\000'
+  _globals['_TRAINEROPTIONS'].fields_by_name['gradient_accumulation_steps']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['gradient_accumulation_steps']._serialized_options = b'\302\363\030\t\t\000\000\000\000\000\000\360?'
+  _globals['_TRAINEROPTIONS'].fields_by_name['max_skipped_in_a_row']._options = None
+  _globals['_TRAINEROPTIONS'].fields_by_name['max_skipped_in_a_row']._serialized_options = b'\302\363\030\020\t\000\000\000\000\000\000\360?2\005steps'
+  _globals['_SOLVEROPTIONS']._serialized_start=94
+  _globals['_SOLVEROPTIONS']._serialized_end=1348
+  _globals['_SOLVEROPTIONS_LEARNINGRATESCALING']._serialized_start=1237
+  _globals['_SOLVEROPTIONS_LEARNINGRATESCALING']._serialized_end=1287
+  _globals['_SOLVEROPTIONS_CLIPPEDGRADIENTS']._serialized_start=1289
+  _globals['_SOLVEROPTIONS_CLIPPEDGRADIENTS']._serialized_end=1348
+  _globals['_LOSSOPTIONS']._serialized_start=1351
+  _globals['_LOSSOPTIONS']._serialized_end=2406
+  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS']._serialized_start=2239
+  _globals['_LOSSOPTIONS_SINGLELOSSOPTIONS']._serialized_end=2356
+  _globals['_LOSSOPTIONS_UNMATCHEDSLOTWEIGHT']._serialized_start=2358
+  _globals['_LOSSOPTIONS_UNMATCHEDSLOTWEIGHT']._serialized_end=2406
+  _globals['_TRAINEROPTIONS']._serialized_start=2409
+  _globals['_TRAINEROPTIONS']._serialized_end=3125
+  _globals['_TRAINEROPTIONS_NONFINITEPOLICY']._serialized_start=3088
+  _globals['_TRAINEROPTIONS_NONFINITEPOLICY']._serialized_end=3125
 # @@protoc_insertion_point(module_scope)

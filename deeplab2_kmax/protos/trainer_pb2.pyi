@@ -1,3 +1,4 @@
+from deeplab2_kmax.protos import value_range_pb2 as _value_range_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

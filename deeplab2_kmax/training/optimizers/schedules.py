@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from deeplab2_kmax.config.checks import LEARNING_POLICIES
 from deeplab2_kmax.config.problems import choice_problems, refuse
-from deeplab2_kmax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +34,7 @@ class Schedule:
     poly_end_learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        where = "trainer_options.solver_options"
-        refuse(choice_problems(f"{where}.learning_policy", self.policy, LEARNING_POLICIES))
-        if self.total_steps < 1:
-            raise ConfigError(f"{where}.training_number_of_steps: expected at least 1, got {self.total_steps}")
+        refuse(choice_problems("trainer_options.solver_options.learning_policy", self.policy, LEARNING_POLICIES))
 
 
 class LinearWarmUp(tf.keras.optimizers.schedules.LearningRateSchedule):

@@ -7,7 +7,7 @@ import math
 
 from deeplab2_kmax.config.checks import OPTIMIZERS
 from deeplab2_kmax.config.problems import choice_problems, refuse
-from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.config.value_ranges import range_problems
 from deeplab2_kmax.protos import config_pb2, trainer_pb2
 from deeplab2_kmax.training.optimizers.schedules import Schedule
 
@@ -50,20 +50,6 @@ class SolverSettings:
 
     def __post_init__(self) -> None:
         refuse(choice_problems(f"{_WHERE}.optimizer", self.optimizer, OPTIMIZERS))
-        if self.lookahead_sync_period < 0:
-            raise ConfigError(
-                f"{_WHERE}.lookahead_sync_period: expected 0 (off) or more, got {self.lookahead_sync_period}"
-            )
-        if not 0 < self.lookahead_slow_step_size <= 1:
-            raise ConfigError(
-                f"{_WHERE}.lookahead_slow_step_size: expected a number above 0, at most 1; got"
-                f" {self.lookahead_slow_step_size}"
-            )
-        if not 0 <= self.average_decay < 1:
-            raise ConfigError(
-                f"{_WHERE}.weight_average_decay: expected 0 (off) or a number below 1 such as 0.9999; got"
-                f" {self.average_decay}"
-            )
 
     @classmethod
     def from_options(cls, options: config_pb2.SolverOptions, batch_size: int | None = None) -> SolverSettings:
@@ -77,6 +63,7 @@ class SolverSettings:
         Raises:
             ConfigError: a value is out of range.
         """
+        refuse(range_problems(options, _WHERE))
         factor = 1.0 if batch_size is None else learning_rate_factor(options, batch_size)
         clips = options.use_gradient_clipping and options.clip_gradient_norm > 0
         has_multiplier = options.HasField("backbone_learning_rate_multiplier")
@@ -112,13 +99,8 @@ def learning_rate_factor(options: config_pb2.SolverOptions, batch_size: int) -> 
         options: of the config; with a reference batch size R the factor is b / R (linear scaling) or its square root;
             without one it is 1.
         batch_size: b, the images of one update, over all replicas.
-
-    Raises:
-        ConfigError: the reference is negative.
     """
     reference = options.learning_rate_reference_batch_size
-    if reference < 0:
-        raise ConfigError(f"{_WHERE}.learning_rate_reference_batch_size: expected 0 (off) or more, got {reference}")
     if not reference:
         return 1.0
     ratio = batch_size / reference

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.cleanup import clear_leftovers
 from deeplab2_kmax.config import require_supported
+from deeplab2_kmax.config.problems import refuse
+from deeplab2_kmax.config.value_ranges import range_problems
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.terminal import say, say_note
@@ -40,6 +42,7 @@ def start(
     `deeplab2_kmax.training.run_experiment` documents arguments, result and errors.
     """
     require_supported(config)
+    refuse(range_problems(config))  # It may have been made in code, which nothing has checked.
     folder = files.join(model_dir, config.experiment_name)
     cluster = cluster_of_environment()
     if cluster and mode is Mode.CONTINUOUS_EVAL:

@@ -26,8 +26,6 @@ def require_equal_parts(batch_size: int, replicas: int, parts: int) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    if parts < 1:
-        raise ConfigError(f"{_FIELD}: expected 1 (off) or more, got {parts}")
     if batch_size % (replicas * parts):
         raise ConfigError(
             f"{_FIELD}: {counted(parts, 'part')} on {counted(replicas, 'replica')} need a"

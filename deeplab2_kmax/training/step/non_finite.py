@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.training.step.step import StepReport, TrainStep
 from deeplab2_kmax.wording import counted, some_of
@@ -39,17 +38,9 @@ class NonFinitePolicy:
 
     @classmethod
     def from_options(cls, options: config_pb2.TrainerOptions) -> NonFinitePolicy:
-        """The policy that a config's `trainer_options` ask for.
-
-        Raises:
-            ConfigError: the limit is below 1.
-        """
+        """The policy that a config's `trainer_options` ask for."""
         if options.non_finite_policy == options.STOP:
             return cls()
-        if options.max_skipped_in_a_row < 1:
-            raise ConfigError(
-                f"trainer_options.max_skipped_in_a_row: expected 1 or more, got {options.max_skipped_in_a_row}"
-            )
         return cls(options.max_skipped_in_a_row, skips=True)
 
 

@@ -27,8 +27,6 @@ class Seeding:
     deterministic_ops: bool = False
 
     def __post_init__(self) -> None:
-        if self.seed is not None and not 0 <= self.seed <= _LARGEST:
-            raise ConfigError(f"trainer_options.seed: expected 0 to {_LARGEST}, got {self.seed}")
         if self.deterministic_ops and self.seed is None:
             raise ConfigError("trainer_options.deterministic_ops: needs a trainer_options.seed; set one, e.g. 1")
 
@@ -37,7 +35,7 @@ class Seeding:
         """The seeding that a config's `trainer_options` ask for.
 
         Raises:
-            ConfigError: the seed is out of range, or missing where it is needed.
+            ConfigError: the seed is missing where it is needed.
         """
         return cls(options.seed if options.HasField("seed") else None, options.deterministic_ops)
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.config import load_config
-from deeplab2_kmax.errors import CheckpointError, ConfigError
+from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.training.checkpoints.checkpointing import require_state
 from deeplab2_kmax.training.optimizers import (
     Schedule,
@@ -180,15 +180,3 @@ def test_only_the_rows_with_a_gradient_move(kind, period):
     tf.function(lambda: optimizers.apply([(rows, table)]))()
     moved = table.numpy() < [[1.0], [2.0], [3.0]]
     np.testing.assert_array_equal(moved, [[True], [False], [True]])
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"lookahead_sync_period": -1}, "lookahead_sync_period: expected 0 .*-1"),
-        ({"lookahead_slow_step_size": 0.0}, "lookahead_slow_step_size: .*above 0.*0.0"),
-    ],
-)
-def test_values_are_checked(changes, message):
-    with pytest.raises(ConfigError, match=message):
-        SolverSettings("radam", Schedule(RATE), **changes)

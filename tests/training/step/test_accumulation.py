@@ -100,7 +100,6 @@ def _images_of_passes(model):
     [
         ((6, 1, 4), "4 parts on 1 replica need a train_dataset_options.batch_size that is a multiple of 4, got 6"),
         ((4, 2, 4), "4 parts on 2 replicas need a train_dataset_options.batch_size that is a multiple of 8, got 4"),
-        ((4, 1, 0), "gradient_accumulation_steps: expected 1 (off) or more, got 0"),
     ],
 )
 def test_batches_that_cannot_be_cut(arguments, message):
