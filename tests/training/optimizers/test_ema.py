@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.checkpoints import holds_averages, load_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
-from deeplab2_kmax.errors import CheckpointError, ConfigError
+from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.inference import restored_model
@@ -182,9 +182,3 @@ def test_training_with_evaluation_evaluates_the_averages_and_goes_on_with_the_we
     )
     np.testing.assert_array_equal(evaluated, [averaged[KERNEL]])
     np.testing.assert_array_equal(kernel, kept)
-
-
-def test_the_decay_is_checked():
-    for value in (1.0, -0.1):
-        with pytest.raises(ConfigError, match=f"weight_average_decay: .*below 1.*{value}"):
-            SolverSettings("sgd", Schedule(0.1), average_decay=value)
