@@ -39,6 +39,7 @@ _CONVERTERS = {
     "coco_panoptic": ("deeplab2_kmax.converters.coco_panoptic", "your own data in COCO's panoptic format"),
     "cvat": ("deeplab2_kmax.converters.cvat", "what CVAT exports as 'CVAT for images 1.1'"),
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
+    "label_studio": ("deeplab2_kmax.converters.label_studio", "what Label Studio exports as JSON"),
     "labelme": ("deeplab2_kmax.converters.labelme", "a folder of labelme's JSONs"),
     "roboflow": ("deeplab2_kmax.converters.roboflow", "an export of Roboflow, COCO segmentation"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),

@@ -23,6 +23,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.coco_panoptic": ["output_dir"],
     "-m deeplab2_kmax.converters.cvat": ["output_dir", "annotations", "overlaps"],
     "-m deeplab2_kmax.converters.folder": ["output_dir"],
+    "-m deeplab2_kmax.converters.label_studio": ["output_dir", "annotations", "image_key"],
     "-m deeplab2_kmax.converters.labelme": ["output_dir", "label_folder", "overlaps"],
     "-m deeplab2_kmax.converters.roboflow": ["output_dir", "[no]boxes"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],
