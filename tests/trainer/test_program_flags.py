@@ -27,6 +27,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.labelme": ["output_dir", "label_folder", "overlaps"],
     "-m deeplab2_kmax.converters.roboflow": ["output_dir", "[no]boxes"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],
+    "-m deeplab2_kmax.converters.supervisely": ["output_dir", "project_folder", "split_by"],
     "-m deeplab2_kmax.converters.yolo": ["output_dir", "data_yaml", "overlaps"],
 }
 

@@ -103,14 +103,7 @@ class Entry:
 
     def points(self, field: str) -> list[float]:
         """A field that holds a list of points [x, y], as the list x, y, x, y, ... of finite numbers."""
-        found: list[float] = []
-        for place, point in enumerate(self.items(field)):
-            where = f"{self.place(field)}[{place}]"
-            numbers = as_numbers(point, where)
-            if len(numbers) != 2:
-                raise DataError(f"{where}: expected x and y of a point, got {quoted(point)}")
-            found += numbers
-        return found
+        return as_points(self.items(field), self.place(field))
 
     def entry(self, field: str, default: Any = _NEEDED) -> Any:
         """A field that holds an object, as an `Entry`."""
@@ -177,6 +170,19 @@ def as_numbers(values: Any, where: str) -> list[float]:
     if not isinstance(values, list):
         raise DataError(f"{where}: expected a list of numbers, got {quoted(values)}")
     return [as_number(value, f"{where}[{place}]") for place, value in enumerate(values)]
+
+
+def as_points(values: Any, where: str) -> list[float]:
+    """A list of points [x, y], as the list x, y, x, y, ... of finite numbers; raises DataError for anything else."""
+    if not isinstance(values, list):
+        raise DataError(f"{where}: expected a list of points, got {quoted(values)}")
+    found: list[float] = []
+    for place, point in enumerate(values):
+        numbers = as_numbers(point, f"{where}[{place}]")
+        if len(numbers) != 2:
+            raise DataError(f"{where}[{place}]: expected x and y of a point, got {quoted(point)}")
+        found += numbers
+    return found
 
 
 def quoted(value: Any) -> str:

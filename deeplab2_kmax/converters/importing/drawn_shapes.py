@@ -1,4 +1,4 @@
-"""Shapes besides polygons and run lengths: ellipses, and masks that tools store as a PNG within their JSON."""
+"""Shapes of some tools only: ellipses, polygons that hold their outline, and PNGs within a JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import base64
 import binascii
 import math
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from deeplab2_kmax.converters.importing.regions import require_inside
+from deeplab2_kmax.converters.importing.regions import check_outline, require_inside
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.pictures.opening import MAX_PIXELS, open_whole
+from deeplab2_kmax.pictures.opening import MAX_PIXELS, PNG_START, open_whole
 from deeplab2_kmax.wording import counted
 
 
@@ -49,14 +51,39 @@ class Ellipse(NamedTuple):
         return inside
 
 
+class PixelPolygons(NamedTuple):
+    """The areas within outlines that run from pixel to pixel, less holes. The pixels of an outline belong to it.
+
+    Attributes:
+        parts: of each part, x and y of its pixels in turn, and those of its holes; (0, 0) is the first pixel.
+    """
+
+    parts: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
+
+    def mask(self, height: int, width: int, where: str) -> np.ndarray:
+        """See `Shape`."""
+        whole = np.zeros((height, width), bool)
+        for outline, holes in self.parts:
+            part = Image.new("L", (width, height))
+            for points, value in ((outline, 1), *((hole, 0) for hole in holes)):
+                check_outline(points, height, width, where)
+                corners = list(zip(points[::2], points[1::2]))
+                ImageDraw.Draw(part).polygon(corners, fill=value)
+                # Pillow fills what has its center inside; of the pixels that an outline runs through, that is half.
+                ImageDraw.Draw(part).line([*corners, corners[0]], fill=value)
+            whole |= np.asarray(part) > 0
+        return whole
+
+
 class PngMask(NamedTuple):
     """A PNG that covers a box of the picture; what is neither 0 nor transparent in it is inside.
 
     Attributes:
         encoded: the PNG in base64.
         left, top: the first column and row of the box.
-        is_compressed: whether the PNG is compressed by zlib before it is encoded.
+        is_compressed: whether the PNG may be compressed by zlib before it is encoded.
         size: (height, width) that the annotations give for the box; None if they do not.
+        least: the smallest number, or alpha value, that is inside.
     """
 
     encoded: str
@@ -64,6 +91,7 @@ class PngMask(NamedTuple):
     top: int
     is_compressed: bool = False
     size: tuple[int, int] | None = None
+    least: int = 1
 
     def mask(self, height: int, width: int, where: str) -> np.ndarray:
         """See `Shape`."""
@@ -91,7 +119,7 @@ class PngMask(NamedTuple):
                 f"{where}: expected a mask in base64, got {counted(len(self.encoded), 'character')} that are broken or"
                 " cut off"
             ) from error
-        if self.is_compressed:
+        if self.is_compressed and not content.startswith(PNG_START):
             content = _decompressed(content, where)
         image = open_whole(content, where)
         if image.format != "PNG" or image.mode not in ("1", "L", "P", "LA", "RGBA", "I", "I;16"):
@@ -100,8 +128,8 @@ class PngMask(NamedTuple):
                 f" of mode {image.mode}"
             )
         if image.mode in ("LA", "RGBA") or (image.mode == "P" and "transparency" in image.info):
-            return np.asarray(image.convert("RGBA"))[..., 3] > 0
-        return np.asarray(image) > 0
+            return np.asarray(image.convert("RGBA"))[..., 3] >= self.least
+        return np.asarray(image) >= self.least
 
 
 def _decompressed(content: bytes, where: str) -> bytes:

@@ -214,15 +214,18 @@ def decompressed_counts(text: str, where: str) -> list[int]:
 def _filled(outlines: Sequence[Sequence[float]], height: int, width: int, where: str) -> np.ndarray:
     """The pixels within any of the outlines: bool [height, width]."""
     for outline in outlines:
-        _check_outline(outline, height, width, where)
+        check_outline(outline, height, width, where)
     if not outlines:
         return np.zeros((height, width), bool)
     parts = coco_mask.frPyObjects([list(map(float, outline)) for outline in outlines], height, width)
     return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
 
 
-def _check_outline(outline: Sequence[float], height: int, width: int, where: str) -> None:
-    """Refuses what pycocotools would read as something else, or would take all memory for."""
+def check_outline(outline: Sequence[float], height: int, width: int, where: str) -> None:
+    """Refuses outlines of less than three points, and of points far out of the picture.
+
+    pycocotools reads less as something else, and takes all memory for points beyond all measure.
+    """
     if len(outline) % 2 or len(outline) < 2 * _FEWEST_POINTS:
         raise DataError(
             f"{where}: expected a polygon of at least {_FEWEST_POINTS} points, x and y of each, got"

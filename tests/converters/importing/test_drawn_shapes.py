@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse, PngMask
+from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse, PixelPolygons, PngMask
 from deeplab2_kmax.errors import DataError
 
 WHERE = "export.json: shapes[0]"
@@ -97,3 +97,23 @@ GREY = png(Image.fromarray(INSIDE.astype(np.uint8)))
 def test_masks_that_are_broken_or_do_not_fit_are_refused(mask, reason):
     with pytest.raises(DataError, match=rf"^export.json: shapes\[0\]: .*{reason}"):
         mask.mask(4, 5, WHERE)
+
+
+def test_outlines_of_pixels_belong_to_polygons_and_to_their_holes():
+    first = ((1, 1, 6, 1, 6, 6, 1, 6), [(3, 3, 4, 3, 4, 4, 3, 4)])
+    expected = np.zeros((8, 12), bool)
+    expected[1:7, 1:7] = True
+    expected[3:5, 3:5] = False
+    expected[2, 9:12] = expected[3, 10] = True
+    np.testing.assert_array_equal(PixelPolygons([first, ((9, 2, 12, 2, 10, 3), ())]).mask(8, 12, WHERE), expected)
+    # A part does not fall into the hole of another one.
+    assert PixelPolygons([((2, 2, 5, 2, 5, 5, 2, 5), ()), first]).mask(8, 12, WHERE)[3:5, 3:5].all()
+    with pytest.raises(DataError, match="expected a polygon of at least 3 points"):
+        PixelPolygons([(first[0], [(3, 3, 4, 3)])]).mask(8, 12, WHERE)
+
+
+def test_masks_may_be_compressed_and_soft():
+    soft = Image.fromarray(np.array([[0, 127, 128]], np.uint8))
+    for compress in (False, True):
+        mask = PngMask(encoded(png(soft), compress), 0, 0, True, least=128)
+        np.testing.assert_array_equal(mask.mask(1, 3, WHERE), [[False, False, True]])
