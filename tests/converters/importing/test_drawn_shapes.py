@@ -83,7 +83,7 @@ GREY = png(Image.fromarray(INSIDE.astype(np.uint8)))
         (PngMask("", 0, 0), "expected a picture .*, got an empty file"),
         (PngMask(encoded(GREY[:-30]), 0, 0), "expected a whole picture"),
         (PngMask(encoded(b"nothing"), 0, 0), "expected a picture"),
-        (PngMask(encoded(GREY), 0, 0, True), "expected a mask compressed by zlib, got bytes that are broken"),
+        (PngMask(encoded(b"neither"), 0, 0, True), "expected a mask compressed by zlib, got bytes that are broken"),
         (PngMask(encoded(zlib.compress(GREY)[:-6]), 0, 0, True), "compressed by zlib, got bytes that are cut off"),
         (
             PngMask(encoded(png(Image.new("RGB", (3, 2)))), 0, 0),
