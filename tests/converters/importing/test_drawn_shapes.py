@@ -105,7 +105,7 @@ def test_outlines_of_pixels_belong_to_polygons_and_to_their_holes():
     expected[1:7, 1:7] = True
     expected[3:5, 3:5] = False
     expected[2, 9:12] = expected[3, 10] = True
-    np.testing.assert_array_equal(PixelPolygons([first, ((9, 2, 12, 2, 10, 3), ())]).mask(8, 12, WHERE), expected)
+    np.testing.assert_array_equal(PixelPolygons([first, ((9, 2, 11, 2, 10, 3), ())]).mask(8, 12, WHERE), expected)
     # A part does not fall into the hole of another one.
     assert PixelPolygons([((2, 2, 5, 2, 5, 5, 2, 5), ()), first]).mask(8, 12, WHERE)[3:5, 3:5].all()
     with pytest.raises(DataError, match="expected a polygon of at least 3 points"):
