@@ -44,6 +44,7 @@ _CONVERTERS = {
     "roboflow": ("deeplab2_kmax.converters.roboflow", "an export of Roboflow, COCO segmentation"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),
     "supervisely": ("deeplab2_kmax.converters.supervisely", "a project in Supervisely's format"),
+    "voc": ("deeplab2_kmax.converters.voc", "masks in PASCAL VOC's layout, such as CVAT's"),
     "yolo": ("deeplab2_kmax.converters.yolo", "YOLO's outlines in text files, with data.yaml"),
 }
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"

@@ -7,6 +7,8 @@ copied it from a picture to its label, only one of the two would be turned other
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -64,6 +66,44 @@ def decode_colors(content: bytes, name: str) -> np.ndarray:
             f"{name}: expected an RGB PNG of segment ids with 8 bits a channel, got {_description(image)}{depth}"
         )
     return np.asarray(_upright(image).convert("RGB"))
+
+
+class MaskPng(NamedTuple):
+    """A PNG of which numbers or colors stand for classes or instances.
+
+    Attributes:
+        numbers: int32 [height, width], grey values, indices into the palette, or colors as 256^2 R + 256 G + B.
+        palette: the color of each index, in the same form; None for other PNGs.
+        has_colors: whether the numbers are colors.
+    """
+
+    numbers: np.ndarray
+    palette: tuple[int, ...] | None
+    has_colors: bool
+
+
+def decode_mask(content: bytes, name: str) -> MaskPng:
+    """Decodes a PNG of grey values, of indices into a palette, or of RGB colors; transparency is dropped.
+
+    Args:
+        content: of the file.
+        name: what messages begin with, such as the path.
+
+    Raises:
+        DataError: it is not a whole PNG of one of these kinds.
+    """
+    image = open_whole(content, name)
+    if image.mode in ("RGB", "RGBA"):
+        return MaskPng(_packed(decode_colors(content, name)), None, has_colors=True)
+    numbers = decode_numbers(content, name)
+    if image.mode != "P":
+        return MaskPng(numbers, None, has_colors=False)
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return MaskPng(numbers, tuple(_packed(colors).tolist()), has_colors=False)
+
+
+def _packed(colors: np.ndarray) -> np.ndarray:
+    return colors.astype(np.int32) @ np.array([256**2, 256, 1], np.int32)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -78,7 +78,7 @@ BREAKAGES = {
     "twice": (lambda c: c.json["train"].append(c.json["train"][0]) or c.save(), "expected one annotation an image"),
     "no image id": (
         lambda c: c.json_path("val").write_text(json.dumps({"annotations": [{"file_name": "a", "segments_info": []}]})),
-        "val_trainId.json: annotations\[0\]: expected the field image_id, which is missing",
+        r"val_trainId.json: annotations\[0\]: expected the field image_id, which is missing",
     ),
     "same name": (
         lambda c: (

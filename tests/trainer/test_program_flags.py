@@ -28,6 +28,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.roboflow": ["output_dir", "[no]boxes"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],
     "-m deeplab2_kmax.converters.supervisely": ["output_dir", "project_folder", "split_by"],
+    "-m deeplab2_kmax.converters.voc": ["output_dir", "folder", "background_class"],
     "-m deeplab2_kmax.converters.yolo": ["output_dir", "data_yaml", "overlaps"],
 }
 

@@ -119,6 +119,18 @@ class FilesByName:
                     return files.join(place, self._names(place)[same_name(base)])
         return None
 
+    def find_picture(self, name: str) -> str | None:
+        """The path of the picture whose name without ending is given; None where there is none.
+
+        Raises:
+            DataError: there are two, of different endings.
+        """
+        endings = [each for ending in PICTURE_ENDINGS for each in (ending, ending.upper())]
+        found = [path for path in (self.find(name + ending) for ending in endings) if path is not None]
+        if len(found) > 1:
+            raise DataError(f"{found[0]}: expected one picture of this name, got {os.path.basename(found[1])}, too")
+        return found[0] if found else None
+
     def _places(self, folder: str) -> list[str]:
         # The folders of a URL, or of its maker's disk, are nowhere below this one.
         is_below = bool(folder) and not files.is_remote(folder) and not folder.startswith("/")
