@@ -47,6 +47,7 @@ _CONVERTERS = {
     "voc": ("deeplab2_kmax.converters.voc", "masks in PASCAL VOC's layout, such as CVAT's"),
     "yolo": ("deeplab2_kmax.converters.yolo", "YOLO's outlines in text files, with data.yaml"),
 }
+_LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
 _OUTPUT_HELP = "local or remote folder to write to; made where missing"
@@ -183,6 +184,19 @@ def _add_predict(commands: _Commands) -> None:
     parser.add_argument(
         "--checkpoint", metavar="PATH", help=f"instead of --model, with --config_file: {_CHECKPOINT_HELP}"
     )
+    parser.add_argument(
+        "--labels_for",
+        action="append",
+        choices=_LABELLING_TOOLS,
+        default=[],
+        help="also write the segments of all pictures to one file, which a labelling tool imports; repeatable",
+    )
+    parser.add_argument(
+        "--image_url",
+        metavar="URL",
+        help="with --labels_for=label_studio: what comes before the names of pictures there (default: that of its local"
+        " storage, /data/local-files/?d=)",
+    )
 
 
 def _add_export(commands: _Commands) -> None:
@@ -304,10 +318,16 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     from deeplab2_kmax.cli.output_files import free_memory_between_steps
 
     free_memory_between_steps()
+    if options.image_url is not None and "label_studio" not in options.labels_for:
+        raise UserError("predict: --image_url needs --labels_for=label_studio, whose tasks it is for")
     predictor = _predictor(options)
     from deeplab2_kmax.cli.predict import predict_files
+    from deeplab2_kmax.serving.pre_labels import LOCAL_FILES, pre_labels
 
-    return 1 if predict_files(predictor, options.images, options.output, report=_print, complain=_print_error) else 0
+    image_url = LOCAL_FILES if options.image_url is None else options.image_url
+    tools = list(dict.fromkeys(options.labels_for))
+    labels = pre_labels(tools, predictor.dataset, options.model or options.checkpoint, image_url)
+    return 1 if predict_files(predictor, options.images, options.output, _print, _print_error, labels) else 0
 
 
 def _predictor(options: argparse.Namespace) -> Predictor:

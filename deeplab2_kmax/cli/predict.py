@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from deeplab2_kmax import files
 from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_result
 from deeplab2_kmax.datasets.segment_colors import ids_to_colors
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.pictures import read_image
+from deeplab2_kmax.serving.pre_labels import PreLabels
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
 from deeplab2_kmax.visualization import display_scale
-from deeplab2_kmax.wording import shortened
+from deeplab2_kmax.wording import counted, shortened
 
 OVERLAY, PANOPTIC, SEGMENTS = "_overlay.png", "_panoptic.png", "_segments.json"
 # Leaves room for the other columns of the table in 80 columns.
@@ -86,6 +88,7 @@ def predict_files(
     folder: str | os.PathLike[str],
     report: Callable[[str], object],
     complain: Callable[[str], object],
+    labels: Sequence[PreLabels] = (),
 ) -> int:
     """Segments picture files one after the other.
 
@@ -95,17 +98,44 @@ def predict_files(
         folder: as in `for_each_picture`.
         report: as in `for_each_picture`.
         complain: as in `for_each_picture`.
+        labels: files for labelling tools, to be written to the folder at the end with all pictures that did not fail.
 
     Returns:
         The number of files that failed.
 
     Raises:
-        UserError: results cannot be written, or one of them would replace an input.
+        UserError: results cannot be written, or one of them would replace an input; or two pictures have one name, by
+            which labelling tools would not tell them apart.
     """
+    if labels:
+        _require_names_that_differ(images)
+    done = 0
 
     def predict_one(image: str, folder: str, name: str) -> str:
         prediction = predict_file(predictor, image, folder, name, keep=images)
         height, width = prediction.panoptic_map.shape
+        nonlocal done
+        done += 1
+        for each in labels:
+            each.add(image, prediction)
         return f"{image} ({width} x {height}) -> {files.join(folder, name + OVERLAY)}\n{segment_table(prediction)}"
 
-    return for_each_picture(predict_one, images, folder, report, complain)
+    failed = for_each_picture(predict_one, images, folder, report, complain)
+    for each in labels if done else ():
+        path = files.join(folder, each.file_name)
+        refuse_to_overwrite(images, [path], path)
+        write_result(path, each.content())
+        report(f"labels of {counted(done, 'picture')} -> {path}")
+    return failed
+
+
+def _require_names_that_differ(images: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for image in dict.fromkeys(images):
+        name = os.path.basename(image)
+        if name in seen:
+            raise UserError(
+                f"{image}: expected pictures whose names differ, as labelling tools find them by name; {seen[name]} has"
+                " the same; predict them one after the other, into folders of their own"
+            )
+        seen[name] = image

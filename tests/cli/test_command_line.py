@@ -65,6 +65,26 @@ def test_predict_writes_results_names_bad_files_and_goes_on(
     np.testing.assert_array_equal(np.asarray(Image.open(good)), picture)
 
 
+def test_predict_writes_labels_for_tools(capsys, monkeypatch, exported, predictor, good, tmp_path):
+    monkeypatch.setattr(Predictor, "from_saved_model", lambda path, dataset: {exported: predictor}[path])
+    words = [
+        "predict",
+        good,
+        "-o",
+        tmp_path / "out",
+        "--model",
+        exported,
+        "--labels_for=cvat",
+        "--labels_for=label_studio",
+    ]
+    status, printed, _ = _run(capsys, *words, "--image_url=s3://bucket/")
+    assert status == 0
+    assert f"labels of 1 picture -> {tmp_path / 'out' / 'cvat.xml'}" in printed
+    (task,) = json.loads((tmp_path / "out" / "label_studio.json").read_text())
+    assert task["data"]["image"] == "s3://bucket/scene.png"
+    assert task["predictions"][0]["model_version"] == exported
+
+
 def test_predict_into_a_place_that_cannot_be_written(predictor, good, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write into this output folder: Not a directory"):
@@ -96,6 +116,10 @@ def test_pictures_of_one_name_from_two_folders_both_get_results(predictor, pictu
     ("arguments", "message"),
     [
         (["predict", "x.png", "-o", "out"], "--model DIR"),
+        (
+            ["predict", "x.png", "-o", "out", "--model", "m", "--image_url=x/"],
+            "--image_url needs --labels_for=label_st",
+        ),
         (["predict", "x.png", "-o", "out", "--model", "m", "--checkpoint", "c"], "--model DIR"),
         (["predict", "x.png", "-o", "out", "--model", "nowhere"], "nowhere: expected the folder of a SavedModel"),
         (["config", "--config_file", "nowhere.textproto"], "nowhere.textproto"),

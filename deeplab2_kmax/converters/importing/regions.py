@@ -183,6 +183,18 @@ def mask_of_counts(counts: Sequence[int], height: int, width: int, where: str) -
     return np.repeat(inside, np.array(counts, np.int64)).reshape(height, width)
 
 
+def counts_of_mask(mask: np.ndarray) -> list[int]:
+    """The lengths of runs of pixels outside and inside in turn, row by row, the first of pixels outside.
+
+    Args:
+        mask: bool [height, width].
+    """
+    flat = np.concatenate([[False], mask.ravel()])
+    starts = np.flatnonzero(flat[1:] != flat[:-1])
+    counts: list[int] = np.diff(np.concatenate([[0], starts, [mask.size]])).tolist()
+    return counts
+
+
 def decompressed_counts(text: str, where: str) -> list[int]:
     """The run lengths that pycocotools compresses to a text.
 
