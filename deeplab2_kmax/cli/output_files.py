@@ -11,6 +11,7 @@ from PIL import Image
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.names import safe_name
 from deeplab2_kmax.wording import printable
 
 # Read by TensorFlow when it first allocates; otherwise it keeps the memory that its largest maps have taken.
@@ -38,6 +39,8 @@ def make_output_folder(folder: str | os.PathLike[str]) -> str:
 def output_names(images: Iterable[str]) -> dict[str, str]:
     """A name for the results of each picture: its file name without ending, numbered where several pictures share it.
 
+    Names that are too long, or no UTF-8, are changed, see `safe_name`.
+
     Args:
         images: different paths, local or remote.
 
@@ -46,7 +49,7 @@ def output_names(images: Iterable[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for image in images:
-        stem, number = os.path.splitext(os.path.basename(image))[0], 1
+        stem, number = safe_name(os.path.splitext(os.path.basename(image))[0]), 1
         name = stem
         while name in names.values():
             number += 1

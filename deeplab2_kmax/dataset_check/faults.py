@@ -23,6 +23,7 @@ class FaultKind(enum.Enum):
     NOTHING_LABELLED = "images with void pixels only"
     ONLY_CROWDS = "things without any instance"
     DUPLICATE_NAME = "names of more than one image"
+    UNSAFE_NAME = "names that no file can have"
     ABSENT_CLASS = "classes that never occur"
 
     @property
@@ -38,6 +39,7 @@ _TOLERABLE = frozenset(
         FaultKind.NOTHING_LABELLED,
         FaultKind.ONLY_CROWDS,
         FaultKind.DUPLICATE_NAME,
+        FaultKind.UNSAFE_NAME,
         FaultKind.ABSENT_CLASS,
     ]
 )

@@ -15,6 +15,7 @@ from deeplab2_kmax.dataset_check.faults import Fault, FaultKind, Limits
 from deeplab2_kmax.dataset_check.labels import label_faults, segment_areas
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
+from deeplab2_kmax.names import safe_name
 from deeplab2_kmax.pictures import MAX_PIXELS
 from deeplab2_kmax.records import schema
 from deeplab2_kmax.wording import counted, first_line
@@ -80,9 +81,11 @@ def read_content(serialized: bytes, has_labels: bool) -> RecordContent:
         fault = Fault(FaultKind.BROKEN_RECORD, f"expected a tf.train.Example, got {amount} of something else")
         return RecordContent("", None, None, [fault])
     faults = list(_missing_keys(features, has_labels))
-    name = _first_bytes(features, schema.IMAGE_FILENAME).decode(errors="replace")
+    encoded_name = _first_bytes(features, schema.IMAGE_FILENAME)
+    name = encoded_name.decode(errors="backslashreplace")
     if faults:
         return RecordContent(name, None, None, faults)
+    faults += _name_faults(encoded_name)
     height, width = (features[key].int64_list.value[0] for key in _SIZE_KEYS)
     image, label = None, None
     try:
@@ -113,6 +116,13 @@ def _missing_keys(features: Features, has_labels: bool) -> Iterator[Fault]:
         values = "int64_list" if feature.dtype == tf.int64 else "bytes_list"
         if key not in features or len(getattr(features[key], values).value) != 1:
             yield Fault(FaultKind.BROKEN_RECORD, f"expected one value of {key!r}, got none or several")
+
+
+def _name_faults(name: bytes) -> Iterator[Fault]:
+    """Evaluation calls the files of an image by its name."""
+    safe = safe_name(name)
+    if safe.encode() != name:
+        yield Fault(FaultKind.UNSAFE_NAME, f"no result can have the name {name!r}; evaluation will write {safe!r}")
 
 
 def _first_bytes(features: Features, key: str) -> bytes:

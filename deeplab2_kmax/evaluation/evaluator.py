@@ -177,7 +177,7 @@ class Evaluator(orbit.StandardEvaluator):
 
     def _write(self, image: Mapping[str, Any], truth: np.ndarray | None, prediction: np.ndarray) -> None:
         """Writes the files and the picture of one image, as far as they are wanted."""
-        name = image["image_name"].decode()
+        name = image["image_name"].decode(errors="backslashreplace")
         # The rest of the network's input is padding.
         rows, columns = image["size_resized"]
         if self._files is not None:

@@ -12,6 +12,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import safe_name
 from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.visualization import display_scale, overlay
 
@@ -61,7 +62,7 @@ class PredictionFiles:
         """Writes the files of one image.
 
         Args:
-            name: its file name, possibly below folders; the extension is dropped.
+            name: its file name, possibly below folders; the extension is dropped, and the rest made a `safe_name`.
             prediction: [H, W] panoptic ids at the image's original size.
             truth: [H, W] panoptic ids of the labels, or None.
             image: [h, w, 3] RGB 0..255 of any size, needed if `wants_picture()`; else None.
@@ -73,7 +74,7 @@ class PredictionFiles:
         if self.wants_picture() and image is not None:
             self._write_pictures(prediction, truth, image)
         if self.raw_format is not None:
-            self._write_raw(os.path.splitext(name)[0], prediction)
+            self._write_raw(safe_name(os.path.splitext(name)[0]), prediction)
         self._count += 1
 
     def _write_pictures(self, prediction: np.ndarray, truth: np.ndarray | None, image: np.ndarray) -> None:

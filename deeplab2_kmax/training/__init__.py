@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from deeplab2_kmax import files
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.terminal import quiet_libraries
 from deeplab2_kmax.training.mode import MODES, Mode
@@ -90,8 +89,9 @@ def evaluate_checkpoint(
     quiet_libraries()
     from deeplab2_kmax.checkpoints import resolve_checkpoint
     from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
+    from deeplab2_kmax.training.run_folder import run_folder
 
-    folder = files.join(output_dir, config.experiment_name)
+    folder = run_folder(output_dir, config.experiment_name)
     if other := last_whole_checkpoint(folder):
         raise ConfigError(
             f"output_dir: {folder} holds checkpoints of its own ({other}), which would be evaluated in place of"

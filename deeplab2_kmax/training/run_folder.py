@@ -17,6 +17,20 @@ _TRAINING_LOCK = ".training.lock"
 _EVALUATION_LOCK = "eval/.lock"
 
 
+def run_folder(model_dir: str, experiment_name: str) -> str:
+    """The folder of a run, `experiment_name` below `model_dir`; for an empty name `model_dir` itself, as in DeepLab2.
+
+    Raises:
+        ConfigError: the name leads to another place.
+    """
+    if files.is_remote(experiment_name) or experiment_name.startswith("/") or ".." in experiment_name.split("/"):
+        raise ConfigError(
+            f"experiment_name: expected the name of a folder below --model_dir, got {experiment_name!r}; give the place"
+            " of the folder as --model_dir"
+        )
+    return files.join(model_dir, experiment_name)
+
+
 def write_config(config: config_pb2.ExperimentOptions, folder: str) -> None:
     """Keeps the config a model was trained with beside its checkpoints, as `config.textproto`."""
     files.write_text(files.join(folder, _CONFIG_FILE), config_to_text(config))

@@ -101,6 +101,11 @@ PLANTED = [
     ),
     (_record("bare", label=None), f"expected one value of {schema.LABEL_ENCODED!r}, got none or several"),
     (b"\xff" * 9, "expected a tf.train.Example, got 9 bytes of something else"),
+    (
+        _record("outside", edit=_set(schema.IMAGE_FILENAME, b"../../outside")),
+        "no result can have the name b'../../outside'; evaluation will write 'outside'",
+    ),
+    (_record("latin1", edit=_set(schema.IMAGE_FILENAME, b"stra\xdfe")), "evaluation will write 'stra\\\\xdfe'"),
     (_record("largest", _label(31, 32)), None),
 ]
 
@@ -185,8 +190,8 @@ def test_every_planted_fault_is_named(tmp_path, descriptor, capsys):
             assert expected.format(shard=shard) in " ".join(lines), (index, lines)
     assert f"{damaged}, record 1: the file is damaged here" in said
     assert "the largest instance id is 15, the last that label_divisor 16 allows" in _flat(said)
-    assert "17 records in 2 files, 12 of them with a label" in _flat(said)
-    assert re.search(r"car +1 +thing +11 +22 ", said)
+    assert "19 records in 2 files, 14 of them with a label" in _flat(said)
+    assert re.search(r"car +1 +thing +13 +26 ", said)
     assert re.search(r"training cannot start: \d+ errors, \d+ warnings\n$", said)
 
     page = (tmp_path / "page" / "check.html").read_text()

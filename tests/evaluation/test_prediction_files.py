@@ -27,6 +27,16 @@ def test_two_channels_hold_source_class_and_instance(tmp_path):
     assert np.asarray(Image.open(tmp_path / "raw_semantic/town/one.png")).tolist() == [[7, 24, 0]]
 
 
+@pytest.mark.parametrize("name", ["../../{}.png", "/{}.png", "a/../../../{}.png"])
+def test_no_name_of_a_record_leads_out_of_the_folder(tmp_path, name):
+    folder = tmp_path / "run/vis"
+    files = PredictionFiles(str(folder), load_dataset("cityscapes_panoptic"), raw_format="two_channel_png")
+    files.begin()
+    files.write(name.format(f"{tmp_path}/outside".lstrip("/")), PANOPTIC, None, None)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 2 and all(folder in path.parents for path in written)
+
+
 def test_void_is_no_class_where_a_class_has_number_0(tmp_path):
     """ADE20K's own files call walls 0."""
     write(tmp_path, "two_channel_png", [[1 * 1000, 2 * 1000, 0]], dataset="ade20k_panoptic")

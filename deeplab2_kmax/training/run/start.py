@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 
-from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.cleanup import clear_leftovers
 from deeplab2_kmax.config import require_supported
 from deeplab2_kmax.config.problems import refuse
@@ -21,7 +20,7 @@ from deeplab2_kmax.training.reporting.progress import quiet_orbit
 from deeplab2_kmax.training.run import modes
 from deeplab2_kmax.training.run.run import Run
 from deeplab2_kmax.training.run.run_checks import check_run, check_strategy
-from deeplab2_kmax.training.run_folder import only_trainer
+from deeplab2_kmax.training.run_folder import only_trainer, run_folder
 from deeplab2_kmax.training.step.tracing import no_garbage_collection
 from deeplab2_kmax.training.stop_signals import STOPPED, StopSignals, name_of
 from deeplab2_kmax.training.storage_errors import storage_errors
@@ -43,7 +42,7 @@ def start(
     """
     require_supported(config)
     refuse(range_problems(config))  # It may have been made in code, which nothing has checked.
-    folder = files.join(model_dir, config.experiment_name)
+    folder = run_folder(model_dir, config.experiment_name)
     cluster = cluster_of_environment()
     if cluster and mode is Mode.CONTINUOUS_EVAL:
         raise ConfigError("mode: continuous_eval takes one process; unset the environment variable TF_CONFIG")

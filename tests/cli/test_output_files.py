@@ -1,0 +1,29 @@
+"""Pictures whose names no result could have still get results, and none keeps the others from theirs."""
+
+import os
+
+import pytest
+
+from deeplab2_kmax.cli.output_files import for_each_picture, output_names, write_result
+from deeplab2_kmax.errors import DataError
+
+
+def test_names_are_those_of_the_pictures_and_differ():
+    assert output_names(["x/a.jpg", "y/a.png", "a_2.png"]) == {"x/a.jpg": "a", "y/a.png": "a_2", "a_2.png": "a_2_2"}
+
+
+@pytest.mark.parametrize("stem", ["x" * 250, "ä" * 120, os.fsdecode(b"stra\xdfe"), "a\nb"])
+def test_names_that_results_cannot_have_are_changed(tmp_path, stem):
+    reported, complained = [], []
+
+    def work(image, folder, name):
+        if image == "broken.png":
+            raise DataError(f"{image}: no picture")
+        write_result(os.path.join(folder, name + "_overlay.png"), b"pixels")
+        return f"{image} -> {name}"
+
+    images = [f"{stem}.png", "broken.png", "good.png"]
+    assert for_each_picture(work, images, tmp_path, reported.append, complained.append) == 1
+    assert len(list(tmp_path.iterdir())) == len(reported) == 2 and len(complained) == 1
+    for line in (*reported, *complained):
+        line.encode()  # Terminals take UTF-8.
