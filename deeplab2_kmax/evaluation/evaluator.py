@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.distribution import sum_over_workers
+from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.mean_iou import MeanIoU, MeanIoUResult
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality, PanopticQualityResult
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
-from deeplab2_kmax.evaluation.report import quality_json, quality_table
+from deeplab2_kmax.evaluation.report import quality_json, quality_table, result_path
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
-from deeplab2_kmax.files import join, write_json
+from deeplab2_kmax.files import write_json
 from deeplab2_kmax.postprocessing import undo_resize
 from deeplab2_kmax.terminal import ERASE_LINE
 from deeplab2_kmax.wording import counted
@@ -55,6 +56,7 @@ class Evaluator(orbit.StandardEvaluator):
         per_class: whether to return PQ, SQ and RQ of each class that occurs, too.
         has_labels: whether the data set has labels; without them nothing is measured, and only predictions are written.
         use_tf_function: whether to run the model as a graph; eager execution is for debugging.
+        settings: identifies what the figures depend on besides the checkpoint; results under other settings are kept.
         say: prints lines of progress and the table of results.
     """
 
@@ -74,6 +76,7 @@ class Evaluator(orbit.StandardEvaluator):
         per_class: bool = False,
         has_labels: bool = True,
         use_tf_function: bool = True,
+        settings: str = "",
         say: Callable[[str], None] = print,
     ) -> None:
         super().__init__(dataset, orbit.StandardEvaluatorOptions(use_tf_function))
@@ -88,6 +91,7 @@ class Evaluator(orbit.StandardEvaluator):
         self._pictures = pictures
         self._per_class = per_class
         self._has_labels = has_labels
+        self._settings = settings
         self._say = say
         self._loss_means = {name: tf.keras.metrics.Mean(f"eval_{name}") for name in loss_names if has_labels}
 
@@ -193,18 +197,24 @@ class Evaluator(orbit.StandardEvaluator):
             The figures by DeepLab2's TensorBoard names, with `per_class` those of classes too; none without labels.
 
         Raises:
+            DataError: there was no image.
             OSError: the file cannot be written.
         """
         # Every process has to take part in the sums, and in the same order, or the others would wait forever.
         self._progress.images = images = int(sum_over_workers(np.array(self._progress.images)))
         self._progress.end()
+        if not images:
+            raise DataError(
+                "evaluation: expected at least one image, got none; the data set has no record that is read"
+            )
         if not self._has_labels:
             return {}
         quality, mean_iou = self._results_of_all_workers()
         losses = {f"losses/{mean.name}": float(mean.result()) for mean in self._loss_means.values()}
         step = int(self._global_step.numpy())
-        path = join(self._output_folder, f"metrics-{step}.json")
-        write_json(path, quality_json(quality, mean_iou, step=step, images=images, losses=losses))
+        path = result_path(self._output_folder, step, images, self._settings)
+        facts = {"step": step, "images": images, "settings": self._settings, "losses": losses}
+        write_json(path, quality_json(quality, mean_iou, **facts))
         self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {counted(images, 'image')}; per class in {path}")
         of_classes = quality.class_scalars() if self._per_class else {}
         return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from deeplab2_kmax import files
 from deeplab2_kmax.evaluation.mean_iou import MeanIoUResult
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQualityResult
 from deeplab2_kmax.wording import counted, shortened, wrapped
@@ -74,6 +76,29 @@ def _heading(name: str, *cells: str) -> list[str]:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
+
+
+def result_path(folder: str, step: int, images: int, settings: str) -> str:
+    """Where the results of a checkpoint go, such that they replace none that say more.
+
+    Args:
+        folder: where results are, possibly remote.
+        step: that of the checkpoint.
+        images: how many images were evaluated.
+        settings: identifies what the results depend on besides the checkpoint.
+
+    Returns:
+        `metrics-<step>.json`; or, if that holds results of more images, or of as many under other settings, a name
+        that tells both.
+    """
+    usual = files.join(folder, f"metrics-{step}.json")
+    try:
+        before = json.loads(files.read_text(usual))
+        is_replaced = before["images"] < images or (before["images"] == images and before["settings"] == settings)
+    # There is none yet, or it is not whole, or of a version that did not tell.
+    except (OSError, ValueError, KeyError, TypeError):
+        is_replaced = True
+    return usual if is_replaced else files.join(folder, f"metrics-{step}-{images}-images-{settings}.json")
 
 
 def quality_json(quality: PanopticQualityResult, mean_iou: MeanIoUResult | None = None, **more: Any) -> dict[str, Any]:

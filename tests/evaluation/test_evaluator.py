@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
@@ -158,6 +159,32 @@ def test_the_number_of_steps_can_be_limited(tmp_path):
     evaluator, _ = make_evaluator(tmp_path)
     evaluator.evaluate(tf.constant(1))
     assert json.loads((tmp_path / "metrics-120.json").read_text())["images"] == 2
+
+
+def test_results_of_fewer_images_or_other_settings_replace_none(tmp_path):
+    def evaluated(settings, steps=-1, wrong=False):
+        evaluator, said = make_evaluator(tmp_path, wrong=wrong, settings=settings)
+        evaluator.evaluate(tf.constant(steps))
+        return said[-1]
+
+    usual = tmp_path / "metrics-120.json"
+    evaluated("a", steps=1)
+    evaluated("b")  # More images: they say more, whatever the settings are.
+    before = usual.read_text()
+    assert json.loads(before)["images"] == 3
+    assert f"per class in {tmp_path}/metrics-120-2-images-b.json" in evaluated("b", steps=1)
+    assert f"per class in {tmp_path}/metrics-120-3-images-a.json" in evaluated("a", wrong=True)
+    assert usual.read_text() == before
+    evaluated("b", wrong=True)
+    assert usual.read_text() != before
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_an_evaluation_of_nothing_is_an_error(tmp_path, labels):
+    evaluator, _ = make_evaluator(tmp_path, labels=labels)
+    with pytest.raises(DataError, match="evaluation: expected at least one image, got none"):
+        evaluator.evaluate(tf.constant(0))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("labels", [True, False])

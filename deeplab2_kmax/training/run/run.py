@@ -28,6 +28,7 @@ from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints, ste
 from deeplab2_kmax.training.checkpoints.initial_weights import InitialCheckpoint, initial_weights, pretrained_encoder
 from deeplab2_kmax.training.distribution.multi_worker import CommonStop, require_same_step
 from deeplab2_kmax.training.distribution.strategy import describe, is_chief
+from deeplab2_kmax.training.evaluating.evaluation_results import settings_fingerprint
 from deeplab2_kmax.training.mode import Mode
 from deeplab2_kmax.training.optimizers import (
     Optimizers,
@@ -287,6 +288,7 @@ class Run:
             per_class=evaluator_options.per_class_summaries,
             has_labels=options.decode_groundtruth_label,
             use_tf_function=evaluator_options.use_tf_function,
+            settings=settings_fingerprint(self.config),
             say=say,
         )
 
