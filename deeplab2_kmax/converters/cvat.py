@@ -8,9 +8,10 @@ r"""Converts what CVAT exports as "CVAT for images 1.1" to TFRecords.
 Masks, polygons and ellipses become regions; a higher z_order is on top, then what comes later in the file, as CVAT
 shows it. Shapes of one label and one group (group_id) are parts of one thing. An attribute `is_crowd` makes a crowd.
 Boxes are no outlines and are refused, unless --boxes takes them for rectangles; cuboids are refused. Points, polylines,
-tags and skeletons have no area: they are left out and counted, as are pictures without a region. Tracks, of "CVAT for
-video", are refused: export the task as "CVAT for images". CVAT does not say which labels are stuff: --stuff_classes.
-Pictures of a project are split by their subset (Train, Validation -> train, val); those of "Default" go to --split.
+tags and skeletons have no area: they are left out and counted. So are pictures without a region, as CVAT does not say
+whether they are done; --empty_images says that they are. Tracks, of "CVAT for video", are refused: export the task as
+"CVAT for images". CVAT does not say which labels are stuff: --stuff_classes. Pictures of a project are split by their
+subset (Train, Validation -> train, val); those of "Default" go to --split.
 Format: https://docs.cvat.ai/docs/other/xml_format. CVAT's COCO export is read by `coco_instances`, its "Segmentation
 mask" by `voc`.
 """
@@ -98,8 +99,9 @@ def convert_cvat(
     split: str = "train",
     val_fraction: float = 0.0,
     boxes: bool = False,
+    empty_images: bool = False,
 ) -> list[str]:
-    """Writes one record for each picture with a region.
+    """Writes one record for each picture with a region, or for all.
 
     Args:
         dataset: path of the descriptor file, or the name of a built-in data set. If there is no such file, it is
@@ -111,6 +113,7 @@ def convert_cvat(
         split: what the names of the shards begin with, for pictures of no subset or of "Default".
         val_fraction: the share of those pictures, 0 to below 1, that goes to the split "val".
         boxes: take boxes for the rectangles that they are, instead of refusing them.
+        empty_images: whether pictures without a region hold nothing, and get a record.
 
     Returns:
         The paths of the shards, in order.
@@ -119,12 +122,17 @@ def convert_cvat(
         ConfigError: the descriptor cannot be read or contradicts itself.
         DataError: annotations or pictures are broken, missing or contradict each other; see `write_records`.
     """
-    export = read_cvat(image_folder, annotations, split, val_fraction, boxes)
+    export = read_cvat(image_folder, annotations, split, val_fraction, boxes, empty_images)
     return write_records(export, dataset, rules or ImportRules(), shards)
 
 
 def read_cvat(
-    image_folder: str, annotations: str, split: str = "train", val_fraction: float = 0.0, boxes: bool = False
+    image_folder: str,
+    annotations: str,
+    split: str = "train",
+    val_fraction: float = 0.0,
+    boxes: bool = False,
+    empty_images: bool = False,
 ) -> Export:
     """Reads the XML file and finds its pictures; arguments and errors as for `convert_cvat`."""
     root = load_xml(annotations, "annotations")
@@ -140,12 +148,12 @@ def read_cvat(
         entry.where = f"{entry.where} ({quoted(name)})"
         _require_new(entry, name, seen)
         regions = _regions(entry, classes, boxes, left_out)
-        if regions:
+        if regions or empty_images:
             path = _picture(pictures, name, entry, image_folder)
             by_subset.setdefault(subset, []).append(_annotated(entry, name, path, regions))
     tell_kinds_left_out(left_out, annotations)
     kept = sum(map(len, by_subset.values()))
-    tell_left_out(len(entries) - kept, len(entries), f"no region in {annotations}")
+    tell_left_out(len(entries) - kept, len(entries), "no region (--empty_images keeps them as pictures of nothing)")
     splits = {name: images for name, images in by_subset.items() if name != split}
     for name, images in split_by_fraction(by_subset.get(split, []), split, val_fraction):
         splits[name] = [*splits.get(name, []), *images]
@@ -155,7 +163,7 @@ def read_cvat(
         list(classes.values()),
         {name: (annotations,) for name in splits},
         annotations,
-        settings={"boxes": boxes},
+        settings={"boxes": boxes, "empty_images": empty_images},
         root=image_folder,
     )
 
@@ -335,6 +343,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
     flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val, evenly spread.")
     flags.DEFINE_boolean("boxes", False, "Take boxes for rectangles; by default they are refused.")
+    flags.DEFINE_boolean("empty_images", False, "Pictures without a region hold nothing; they get a record.")
     command_line.define_import_flags()
 
 

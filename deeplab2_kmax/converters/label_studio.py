@@ -6,9 +6,9 @@ r"""Converts what Label Studio exports as "JSON" to TFRecords.
     my/photos/NAME.jpg    the pictures, by the base name of the task's path or URL, also without the 8 digits that Label
                           Studio puts before the names of uploaded files (1a2b3c4d-NAME.jpg)
     my/export.json        the tasks; "JSON-MIN" is refused, as it does not say which annotation is meant
-Brush masks, polygons and ellipses become regions, each a thing of its own, those that come later on top. Rectangles are
-no outlines and are refused, unless --boxes takes them for what they are. Key points and answers without a place
-(choices, text, ratings, relations) have no area: they are left out and counted. All other kinds are refused.
+Brush masks, bitmasks, polygons and ellipses become regions, each a thing of its own, those that come later on top.
+Rectangles are no outlines and are refused, unless --boxes takes them for what they are. Key points and answers without a
+place (choices, text, ratings, relations) have no area: they are left out and counted. All other kinds are refused.
 Of a task's annotations, those that were skipped (`was_cancelled`) do not count; of several others, it is the one marked
 as ground truth, else the one that was submitted last (of the highest id), with a line that counts such tasks.
 Predictions and drafts are not read. A submitted annotation without regions makes a picture without regions; a task that
@@ -42,7 +42,7 @@ from deeplab2_kmax.converters.importing.conversion import (
     write_records,
 )
 from deeplab2_kmax.converters.importing.document import Entry, as_entries, load_json, quoted
-from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse
+from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse, PngMask
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region, Shape, turned_box
 from deeplab2_kmax.converters.reading.images import FilesByName, split_by_fraction
 from deeplab2_kmax.errors import DataError
@@ -53,7 +53,9 @@ _WITHOUT_AREA = (
     *("keypoint", "keypointlabels", "choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise"),
     *("ranker", "relation"),
 )
-_SHAPES = ("brush", "polygon", "ellipse", "rectangle")
+_SHAPES = ("brush", "bitmask", "polygon", "ellipse", "rectangle")
+# What the address of a PNG begins with that holds it itself.
+_PNG = "data:image/png;base64,"
 _HASH = re.compile("[0-9a-f]{8}-")
 _NAMED = 8
 
@@ -260,7 +262,13 @@ def _region(result: Entry, boxes: bool) -> Region:
     kind, value = result.text("type"), result.entry("value")
     shape = kind[: -len("labels")] if kind.endswith("labels") else kind
     if kind == "labels":
-        marks = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}
+        marks = {
+            "rle": "brush",
+            "imageDataURL": "bitmask",
+            "points": "polygon",
+            "radiusX": "ellipse",
+            "width": "rectangle",
+        }
         shape = next((shape for field, shape in marks.items() if field in value), kind)
     if shape not in _SHAPES:
         raise DataError(
@@ -270,12 +278,12 @@ def _region(result: Entry, boxes: bool) -> Region:
     labels = value.items(kind) if kind != shape else []
     if len(labels) != 1 or not isinstance(labels[0], str) or not labels[0].strip():
         raise DataError(f"{value.place(kind)}: expected one label, got {quoted(labels)}; label it in Label Studio")
-    height, width = _size(result)
-    return Region(labels[0].strip(), _shape(shape, value, width / 100, height / 100, boxes), result.where)
+    return Region(labels[0].strip(), _shape(shape, value, _size(result), boxes), result.where)
 
 
-def _shape(kind: str, value: Entry, x_scale: float, y_scale: float, boxes: bool) -> Shape:
-    """A shape; all of its lengths are percents of width or height, of which the scales make pixels."""
+def _shape(kind: str, value: Entry, size: tuple[int, int], boxes: bool) -> Shape:
+    """A shape of a picture of some height and width, of which all lengths are percents."""
+    y_scale, x_scale = (side / 100 for side in size)
     if kind == "brush":
         if value.text("format", "rle") != "rle":
             raise DataError(f"{value.place('format')}: expected rle, got {quoted(value.text('format'))}")
@@ -283,6 +291,11 @@ def _shape(kind: str, value: Entry, x_scale: float, y_scale: float, boxes: bool)
         if any(number != int(number) for number in rle):
             raise DataError(f"{value.place('rle')}: expected whole numbers, got others")
         return BrushRuns([int(number) for number in rle])
+    if kind == "bitmask":
+        address = value.text("imageDataURL")
+        if not address.startswith(_PNG):
+            raise DataError(f"{value.place('imageDataURL')}: expected {_PNG}..., got {quoted(address)}")
+        return PngMask(address[len(_PNG) :], 0, 0, size=size)
     if kind == "polygon":
         points = value.points("points")
         if not value.flag("closed", True):
@@ -297,10 +310,10 @@ def _shape(kind: str, value: Entry, x_scale: float, y_scale: float, boxes: bool)
             f"{value.where}: expected an outline, got a rectangle; outline it in Label Studio, delete it, or give"
             " --boxes to take it for what it is"
         )
-    size = value.number("width") * x_scale, value.number("height") * y_scale
-    if min(size) < 0:
-        raise DataError(f"{value.where}: expected width and height of at least 0, got {quoted(size)}")
-    return turned_box((x, y), size, (x, y), degrees)
+    sides = value.number("width") * x_scale, value.number("height") * y_scale
+    if min(sides) < 0:
+        raise DataError(f"{value.where}: expected width and height of at least 0, got {quoted(sides)}")
+    return turned_box((x, y), sides, (x, y), degrees)
 
 
 def _define_flags() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
+import zipfile
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -196,8 +197,33 @@ def test_what_has_no_area_is_counted(small, labels_in, capsys):
     assert list(labels_in(convert(folder))) == ["a"]
     out = capsys.readouterr().out
     assert "annotations.xml: annotations without an area left out: 3 points, 1 polyline, 1 tag" in out
-    assert "1 of 2 pictures left out: no region in" in out
+    assert "1 of 2 pictures left out: no region (--empty_images keeps them as pictures of nothing)" in out
     assert [c.name for c in read_descriptor(folder / "own.json").classes] == ["car", "mud"]
+
+
+def test_pictures_without_a_region_are_kept_by_flag(small, labels_in):
+    folder = small(square(), names=("a.png", "b.png"), labels=LABELS_CAR)
+    text = (folder / "annotations.xml").read_text()
+    (folder / "annotations.xml").write_text(text[::-1].replace(square()[::-1], "", 1)[::-1])
+    label = labels_in(convert(folder, rules=ImportRules(background_class="mud"), empty_images=True))
+    assert set(label["b"].ravel()) == {2000} and set(label["a"].ravel()) == {1001, 2000}
+
+
+def test_names_as_people_write_them(small, labels_in):
+    labels = "<label><name>traffic light &amp; \u201esign\u201c</name></label>"
+    folder = small(square("traffic light &amp; \u201esign\u201c"), names=("it's & 1 (2).png",), labels=labels)
+    text = (folder / "annotations.xml").read_text(encoding="utf-8")
+    (folder / "annotations.xml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert list(labels_in(convert(folder))) == ["it's & 1 (2)"]
+    assert [c.name for c in read_descriptor(folder / "own.json").classes] == ["traffic light & \u201esign\u201c"]
+
+
+def test_archives_are_named(small):
+    folder = small(square())
+    with zipfile.ZipFile(folder / "annotations.xml", "w") as archive:
+        archive.writestr("annotations.xml", "<annotations/>")
+    with pytest.raises(DataError, match="annotations.xml: expected annotations, got a ZIP archive; unpack it"):
+        convert(folder)
 
 
 def test_subsets_of_a_project_are_splits(small, labels_in, tmp_path):

@@ -1,6 +1,7 @@
 """Exports of Label Studio become records: brush masks and polygons come in, what is wrong or ambiguous is named."""
 
 import base64
+import io
 import json
 import pathlib
 
@@ -168,6 +169,23 @@ def small(tmp_path):
     return write
 
 
+def bitmask(label, mask):
+    """As Label Studio writes it: black on a transparent ground."""
+    pixels = np.zeros((*mask.shape, 4), np.uint8)
+    pixels[mask] = (0, 0, 0, 255)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return result("bitmasklabels", {"imageDataURL": url, "bitmasklabels": [label]}, *mask.shape)
+
+
+def test_bitmasks(small):
+    names, _ = labels(small(bitmask("car", HALF)))["a"]
+    np.testing.assert_array_equal(names == "car", HALF)
+    with pytest.raises(DataError, match=r"expected a mask of 6 x 4 pixels, as the annotations say, got 5 x 4"):
+        convert(small(changed(bitmask("car", HALF[:, :5]), original_width=6)))
+
+
 def test_later_regions_are_on_top_and_each_is_a_thing(small):
     square = polygon("car", [2, 0, 4, 0, 4, 4, 2, 4], 4, 6)
     names, instances = labels(small(brush("car", HALF), square))["a"]
@@ -288,7 +306,7 @@ REFUSED = {
         {"data": {"image": "a.png"}, "label": []},
         "expected the field annotations, which is missing; is this JSON-MIN",
     ),
-    "kind": (changed(BRUSH, type="videorectangle"), 'expected one of brushlabels, polygonlabels.*got "videorectangle"'),
+    "kind": (changed(BRUSH, type="videorectangle"), 'expected one of brushlabels, bitmasklabels.*got "videorectangle"'),
     "no label": (changed(BRUSH, type="brush"), r"value: brush: expected one label, got \[\]; label it"),
     "two labels": (
         with_value(BRUSH, brushlabels=["car", "mud"]),
@@ -309,6 +327,10 @@ REFUSED = {
     "long values": (
         with_value(BRUSH, rle=[*RLE[:4], 255, *RLE[5:]]),
         "expected run lengths of values of 8 bits, got 32",
+    ),
+    "no PNG": (
+        with_value(bitmask("car", HALF), imageDataURL="data:image/gif;base64,x"),
+        "imageDataURL: expected data:im",
     ),
     "open": (with_value(POLYGON, closed=False), "closed: expected a closed polygon, got one that was not finished"),
     "point": (
@@ -353,6 +375,7 @@ def fuzz(tmp_path):
     shapes = [brush(s.class_name, s.mask) for s in found[2].segments if s.is_thing]
     ellipse = {"x": 30, "y": 40, "radiusX": 15.5, "radiusY": 9, "rotation": 30, "ellipselabels": ["circle"]}
     box = {"x": 50, "y": 20.5, "width": 31, "height": 12, "rotation": 0, "rectanglelabels": ["square"]}
+    shapes.append(bitmask("star", found[2].segments[-1].mask))
     shapes += [result("ellipselabels", ellipse, *size), result("rectanglelabels", box, *size)]
     tasks.append(task(2, f"s3://bucket/{found[2].name}.png", [*shapes, result("choices", {"choices": ["a"]}, *size)]))
 

@@ -220,7 +220,9 @@ def test_mistakes_are_refused_by_name(tmp_path, change, reason):
 def test_masks_that_do_not_fit_are_refused(tmp_path):
     whole = mask_shape("cat", np.ones((4, 5), bool))
     save(tmp_path, "a", [{**whole, "points": [[0, 0], [5, 3]]}])
-    with pytest.raises(DataError, match=r"shapes\[0\]: expected a mask of 6 x 4 pixels, as its points say, got 5 x 4"):
+    with pytest.raises(
+        DataError, match=r"shapes\[0\]: expected a mask of 6 x 4 pixels, as the annotations say, got 5 x 4"
+    ):
         convert(tmp_path)
     save(tmp_path, "a", [{**whole, "points": [[20, 0], [24, 3]]}])
     with pytest.raises(DataError, match=r"expected a mask within the picture, 24 x 20 pixels, got one of 5 x 4 pixels"):

@@ -20,6 +20,8 @@ from deeplab2_kmax.wording import did_you_mean, printable, shortened
 
 _LONGEST_QUOTE = 60
 _NEEDED = object()
+# What archives begin with; many tools hand out their exports in one.
+_ZIP = b"PK\x03\x04"
 
 
 class Entry:
@@ -237,7 +239,7 @@ def read_annotation_text(path: str, may_be_empty: bool = False) -> str:
         may_be_empty: whether an empty file says something in this format.
 
     Raises:
-        DataError: the file cannot be read, is empty, or is not in UTF-8.
+        DataError: the file cannot be read, is empty or an archive, or is not in UTF-8.
     """
     try:
         content = files.read_bytes(path)
@@ -245,6 +247,8 @@ def read_annotation_text(path: str, may_be_empty: bool = False) -> str:
         raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from error
     if not content.strip() and not may_be_empty:
         raise DataError(f"{path}: expected annotations, got an empty file")
+    if content.startswith(_ZIP):
+        raise DataError(f"{path}: expected annotations, got a ZIP archive; unpack it and give the file in it")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -99,7 +99,7 @@ class PngMask(NamedTuple):
         rows, columns = inside.shape
         if self.size is not None and tuple(self.size) != (rows, columns):
             raise DataError(
-                f"{where}: expected a mask of {self.size[1]} x {self.size[0]} pixels, as its points say, got"
+                f"{where}: expected a mask of {self.size[1]} x {self.size[0]} pixels, as the annotations say, got"
                 f" {columns} x {rows}"
             )
         if self.left < 0 or self.top < 0 or self.left + columns > width or self.top + rows > height:

@@ -91,7 +91,10 @@ GREY = png(Image.fromarray(INSIDE.astype(np.uint8)))
         ),
         (PngMask(encoded(GREY), 3, 0), "within the picture, 5 x 4 pixels, got one of 3 x 2 pixels at x = 3, y = 0"),
         (PngMask(encoded(GREY), 0, -1), "expected a mask within the picture"),
-        (PngMask(encoded(GREY), 0, 0, False, (2, 4)), "expected a mask of 4 x 2 pixels, as its points say, got 3 x 2"),
+        (
+            PngMask(encoded(GREY), 0, 0, False, (2, 4)),
+            "expected a mask of 4 x 2 pixels, as the annotations say, got 3 x 2",
+        ),
     ],
 )
 def test_masks_that_are_broken_or_do_not_fit_are_refused(mask, reason):

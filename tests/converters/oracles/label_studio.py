@@ -1,5 +1,7 @@
 """Label Studio's JSON by plain json, numpy and pycocotools; run lengths are read bit by bit."""
 
+import base64
+import io
 import json
 import math
 import os
@@ -7,6 +9,7 @@ import re
 
 import numpy as np
 from converters.oracles.painting import paint
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 _NO_AREA = {"keypoint", "keypointlabels", "choices", "textarea", "rating", "number", "datetime", "taxonomy"}
@@ -54,6 +57,12 @@ def _mask(kind, value, height, width, boxes):
     if kind == "brushlabels":
         assert value.get("format") in ("rle", None)
         return _brush(value["rle"], height, width)
+    if kind == "bitmasklabels":
+        head, _, content = value["imageDataURL"].partition(",")
+        assert head == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as image:
+            assert image.format == "PNG" and image.size == (width, height)
+            return np.asarray(image.convert("RGBA"))[..., 3] > 0
     if kind == "polygonlabels":
         assert value.get("closed") in (True, 1, None)
         assert all(len(point) == 2 for point in value["points"])
