@@ -41,6 +41,7 @@ _CONVERTERS = {
     "folder": ("deeplab2_kmax.converters.folder", "your own pictures with semantic and instance PNGs"),
     "label_studio": ("deeplab2_kmax.converters.label_studio", "what Label Studio exports as JSON"),
     "labelme": ("deeplab2_kmax.converters.labelme", "a folder of labelme's JSONs"),
+    "mapillary": ("deeplab2_kmax.converters.mapillary", "Mapillary Vistas, v1.1 to v2.0"),
     "roboflow": ("deeplab2_kmax.converters.roboflow", "an export of Roboflow, COCO segmentation"),
     "shapes": ("deeplab2_kmax.converters.shapes", "drawn scenes, to try everything out"),
     "supervisely": ("deeplab2_kmax.converters.supervisely", "a project in Supervisely's format"),

@@ -5,7 +5,7 @@ deeplab2_kmax.converters.<name>`: `coco`, `cityscapes` and `ade20k` for these da
 for the user's own data, `shapes` for drawn scenes. They find images and labels; `reading` turns these into records,
 and `writing` writes records to shards. `command_line` has the flags that all of them share.
 
-All others, such as `labelme`, read exports of labelling tools, over `importing`.
+`mapillary` reads Mapillary Vistas. All others, such as `labelme`, read exports of labelling tools, over `importing`.
 
 Elsewhere: the fields of a record are in `deeplab2_kmax.records`, the classes of a data set in `deeplab2_kmax.datasets`.
 """

@@ -14,20 +14,16 @@ from deeplab2_kmax.converters.importing.painting import OVERLAPS
 from deeplab2_kmax.programs import run_program
 
 
-def define_shared_flags(treat_crowd_as_ignore: bool = True, num_shards: int | None = None) -> None:
+def define_shared_flags(treat_crowd_as_ignore: bool | None = True, num_shards: int | None = None) -> None:
     """Defines the flags that all converters have; the --help of the running converter lists them with its own flags.
 
     Args:
-        treat_crowd_as_ignore: the default of this flag, which DeepLab2's converters have too.
+        treat_crowd_as_ignore: the default of this flag, which DeepLab2's converters have too; None: labels without
+            crowds, for which it is not defined.
         num_shards: the default of this flag; None: the number of images decides.
     """
     by_images = "" if num_shards else "; by default one for 128 images"
-    defined = [
-        flags.DEFINE_boolean(
-            "treat_crowd_as_ignore",
-            treat_crowd_as_ignore,
-            "Label crowd regions as void; otherwise they get their thing class and instance id 0.",
-        ),
+    defined: list[flags.FlagHolder[Any]] = [
         flags.DEFINE_string("output_dir", None, "Local folder for the TFRecord shards.", required=True),
         flags.DEFINE_integer("num_shards", num_shards, f"Number of shards of a split{by_images}.", lower_bound=1),
         flags.DEFINE_integer(
@@ -43,6 +39,9 @@ def define_shared_flags(treat_crowd_as_ignore: bool = True, num_shards: int | No
             " --beam='--runner=DirectRunner'.",
         ),
     ]
+    if treat_crowd_as_ignore is not None:
+        meaning = "Label crowd regions as void; otherwise they get their thing class and instance id 0."
+        defined.append(flags.DEFINE_boolean("treat_crowd_as_ignore", treat_crowd_as_ignore, meaning))
     _list_among_own(defined)
 
 

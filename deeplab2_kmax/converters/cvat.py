@@ -29,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.importing.classes import NamedClass
+from deeplab2_kmax.converters.importing.classes import NamedClass, color_of_hex
 from deeplab2_kmax.converters.importing.conversion import (
     Export,
     ImportRules,
@@ -198,7 +198,7 @@ def _classes(root: XmlEntry) -> dict[str, NamedClass]:
                     raise DataError(f"{label.where}: expected names of labels that differ, got {quoted(name)}")
                 names.add(name)
                 if _label_type(label) in _CLASS_TYPES:
-                    found[name] = NamedClass(name, None, _color(label))
+                    found[name] = NamedClass(name, None, color_of_hex(label.child_content("color", ""), label.where))
     if not found:
         raise DataError(
             f"{root.where}: expected labels for masks or polygons in <meta>, got {counted(len(names), 'other label')};"
@@ -212,13 +212,6 @@ def _label_type(label: XmlEntry) -> str:
     if kind not in _LABEL_TYPES:
         raise DataError(f"{label.where}: expected a type, one of {', '.join(sorted(_LABEL_TYPES))}, got {quoted(kind)}")
     return str(kind)
-
-
-def _color(label: XmlEntry) -> tuple[int, int, int] | None:
-    text = label.child_content("color", "")
-    if text and not re.fullmatch("#[0-9a-fA-F]{6}", text):
-        raise DataError(f"{label.where}: expected a color such as #ff0080, got {quoted(text)}")
-    return (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)) if text else None
 
 
 def _split_of_subset(image: XmlEntry, split: str) -> str:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import collections
 import os.path
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from absl import flags
 
 from deeplab2_kmax import files
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.importing.classes import NamedClass
+from deeplab2_kmax.converters.importing.classes import NamedClass, color_of_hex
 from deeplab2_kmax.converters.importing.conversion import (
     Export,
     ImportRules,
@@ -50,7 +49,6 @@ _SPLIT_TAGS = ("train", "val", "test")
 _WITHOUT_AREA = ("point", "line", "graph")
 _WITH_AREA = ("bitmap", "alpha_mask", "polygon", "multipolygon", "rectangle")
 _ANY_SHAPE = "any"
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 # Alpha values go to 255.
 _HALF_OPAQUE = 128
 
@@ -135,11 +133,8 @@ def _classes(meta: Entry) -> tuple[dict[str, str], list[NamedClass]]:
         if title in shapes:
             raise DataError(f"{entry.place('title')}: expected titles that differ, got {quoted(title)} twice")
         shapes[title] = entry.text("shape")
-        color = entry.text("color", None)
-        if color is not None and not _COLOR.fullmatch(color):
-            raise DataError(f'{entry.place("color")}: expected a color such as "#FF8000", got {quoted(color)}')
-        rgb = None if color is None else (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16))
-        classes.append(NamedClass(title, color=rgb))
+        color = color_of_hex(entry.text("color", None), entry.place("color"))
+        classes.append(NamedClass(title, color=color))
     return shapes, classes
 
 

@@ -25,6 +25,7 @@ FLAGS = {
     "-m deeplab2_kmax.converters.folder": ["output_dir"],
     "-m deeplab2_kmax.converters.label_studio": ["output_dir", "annotations", "image_key"],
     "-m deeplab2_kmax.converters.labelme": ["output_dir", "label_folder", "overlaps"],
+    "-m deeplab2_kmax.converters.mapillary": ["output_dir", "mapillary_root", "release"],
     "-m deeplab2_kmax.converters.roboflow": ["output_dir", "[no]boxes"],
     "-m deeplab2_kmax.converters.shapes": ["output_dir"],
     "-m deeplab2_kmax.converters.supervisely": ["output_dir", "project_folder", "split_by"],

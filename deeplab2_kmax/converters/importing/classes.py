@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from deeplab2_kmax import files
+from deeplab2_kmax.converters.importing.document import quoted
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, read_descriptor, write_descriptor
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
 from deeplab2_kmax.errors import ConfigError, DataError
@@ -16,6 +18,7 @@ from deeplab2_kmax.wording import did_you_mean, some_of
 _LABEL_DIVISOR = 1000
 _IGNORE_LABEL = 0
 _NAMED = 8
+_HEX_COLOR = re.compile("#[0-9a-fA-F]{6}")
 
 
 class NamedClass(NamedTuple):
@@ -96,6 +99,23 @@ def classes_by_name(
             )
         classes[name] = None if name in void_classes else by_name[name]
     return classes
+
+
+def color_of_hex(text: str | None, place: str) -> tuple[int, int, int] | None:
+    """The color that a text such as "#ff0080" stands for; None for no text.
+
+    Args:
+        text: what the export gives.
+        place: what the message of an error begins with.
+
+    Raises:
+        DataError: the text is no such color.
+    """
+    if not text:
+        return None
+    if not _HEX_COLOR.fullmatch(text):
+        raise DataError(f"{place}: expected a color such as #ff0080, got {quoted(text)}")
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def _require_known(option: str, names: Sequence[str], found: Sequence[NamedClass], annotations: str) -> None:

@@ -98,7 +98,7 @@ def read_categories(content: Entry) -> dict[int, NamedClass]:
         _require_new(category_id, entry, seen)
         if category_id < 0:
             raise DataError(f"{entry.place('id')}: expected an id of at least 0, got {category_id}")
-        found[category_id] = NamedClass(name, entry.flag("isthing", None), _color(entry), category_id)
+        found[category_id] = NamedClass(name, entry.flag("isthing", None), color_of(entry), category_id)
     if not found:
         raise DataError(f"{content.where}: expected at least one category, got none")
     return found
@@ -175,8 +175,12 @@ def _rectangle(entry: Entry) -> Polygons:
     return Polygons([[left, top, right, top, right, bottom, left, bottom]])
 
 
-def _color(entry: Entry) -> tuple[int, int, int] | None:
-    """The color of a category, which COCO's panoptic files and some tools give."""
+def color_of(entry: Entry) -> tuple[int, int, int] | None:
+    """The `color` of a category, [R, G, B], which COCO's panoptic files and some tools give; None if there is none.
+
+    Raises:
+        DataError: the list does not hold three whole numbers from 0 to 255.
+    """
     value = entry.raw("color", None)
     if not isinstance(value, list):
         return None  # Tools that write colors in another way, such as "#ff0000", get colors of our choice.

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pathlib
+import re
 import zlib
 
 import numpy as np
@@ -24,9 +25,7 @@ def read(folder):
         title = entry["title"].strip()
         assert title and title not in shapes and isinstance(entry["shape"], str)
         color = entry.get("color")
-        assert color is None or (
-            len(color) == 7 and color[0] == "#" and int(color[1:], 16) >= 0 and color[1] not in "+-"
-        )
+        assert color in (None, "") or re.fullmatch("#[0-9a-fA-F]{6}", color)
         shapes[title] = entry["shape"]
     found = {}
     for path in sorted(root.glob("*/ann/*.json")):
