@@ -25,8 +25,8 @@ def export(
     The SavedModel has three signatures:
       - `serving_default`: `input_tensor` uint8 [B, H, W, 3] RGB;
       - `image`: `input_tensor` uint8 [H, W, 3], as DeepLab2's exports take it; the maps have a batch of 1;
-      - `encoded`: `encoded` string [B], contents of JPEG or PNG files, which may differ in size. TensorFlow decodes
-        them: EXIF orientation is ignored, and CMYK may differ; docs/data.md says how to give such pictures.
+      - `encoded`: `encoded` string [B], contents of JPEG or PNG files, which may differ in size. EXIF orientation
+        turns them upright. TensorFlow decodes them, and CMYK may differ; docs/data.md says how to give such pictures.
     Each returns the maps of `InferenceModel` at the sizes of the pictures. The loaded object itself can be called with
     the inputs of the first two. The classes of the data set and the resolved config are in `assets.extra/`.
 

@@ -17,6 +17,7 @@ from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.serving.exif import orientation_of, upright
 
 # The outputs of post-processing that are returned, with their types.
 _MAPS = {
@@ -151,11 +152,12 @@ class InferenceModel:
         """Segments a batch of picture files, which may differ in size.
 
         Args:
-            encoded: [B] string, contents of JPEG or PNG files; their EXIF orientation is ignored.
+            encoded: [B] string, contents of JPEG or PNG files, which EXIF orientation turns upright.
 
         Returns:
             The maps described at the class, padded on the right and at the bottom, with void and score 0, to the size
-            of the largest picture; and `image_size`, [B, 2] int32, height and width of each picture before padding.
+            of the largest picture; and `image_size`, [B, 2] int32, height and width of each picture, upright, before
+            padding.
         """
         # Decoding and undoing the resize go picture by picture, as sizes differ; the network runs once on the batch.
         images, resized_sizes, image_sizes = tf.map_fn(
@@ -191,7 +193,7 @@ class InferenceModel:
         )
 
     def _decode(self, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        image = upright(tf.io.decode_image(content, channels=3, expand_animations=False), orientation_of(content))
         image.set_shape([None, None, 3])
         images, resized_size = self._prepare(image[None])
         return images[0], resized_size, tf.shape(image)[:2]

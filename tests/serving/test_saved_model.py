@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import uuid
@@ -9,12 +10,14 @@ import uuid
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from deeplab2_kmax import files
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import CheckpointError, UserError
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
+from deeplab2_kmax.pictures import decode_image
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.serving import InferenceModel, Predictor, export, inference_config
 
@@ -90,6 +93,18 @@ def test_encoded_images_equal_their_pixels(loaded, serve):
     maps = dict(loaded.signatures["encoded"](encoded=files))
     assert maps.pop("image_size").numpy().tolist() == [[50, 70]] * 2
     _assert_same(maps, serve(pixels))
+
+
+def test_encoded_images_are_turned_upright(loaded, serve):
+    """As `predict` turns them; a picture that was taken sideways lies beside an upright one."""
+    (pixels,) = _batch(1, 30, 70)
+    turned, sideways = io.BytesIO(), Image.Exif()
+    sideways[0x0112] = 6
+    Image.fromarray(np.asarray(pixels)).save(turned, "PNG", exif=sideways)
+    maps = loaded.signatures["encoded"](encoded=tf.stack([turned.getvalue(), tf.io.encode_png(pixels)]))
+    assert maps["image_size"].numpy().tolist() == [[70, 30], [30, 70]]
+    expected = serve(decode_image(turned.getvalue())[None])["panoptic_pred"][0].numpy()
+    assert np.mean(maps["panoptic_pred"].numpy()[0, :, :30] == expected) > 0.995
 
 
 def test_encoded_images_of_different_sizes_are_padded_with_void(loaded, serve):
