@@ -256,6 +256,8 @@ def _regions(
     for entry in image.children():
         if entry.tag in _WITHOUT_AREA:
             left_out[entry.tag] += 1
+        elif entry.tag in _SHAPES and _is_set(entry, "outside"):
+            left_out[f"{entry.tag} marked as outside"] += 1
         elif entry.tag in _SHAPES:
             regions.append(_region(entry, classes, boxes))
         else:
@@ -273,13 +275,19 @@ def _region(entry: XmlEntry, classes: Mapping[str, NamedClass], boxes: bool) -> 
             f"{entry.place('label')}: expected one of the labels of <meta> for masks and polygons,"
             f" {some_of(classes, _NAMED)}, got {quoted(label)}{did_you_mean(label, classes)}"
         )
-    if entry.text("occluded", "0") not in ("0", "1"):
-        raise DataError(f"{entry.place('occluded')}: expected 0 or 1, got {quoted(entry.text('occluded'))}")
+    _is_set(entry, "occluded")
     group = entry.whole("group_id", 0)
     if group < 0:
         raise DataError(f"{entry.place('group_id')}: expected a number of at least 0, got {group}")
     shape = _shape(entry, boxes)
     return Region(label, shape, entry.where, _is_crowd(entry), str(group) if group else None, entry.whole("z_order", 0))
+
+
+def _is_set(entry: XmlEntry, attribute: str) -> bool:
+    value = entry.text(attribute, "0")
+    if value not in ("0", "1"):
+        raise DataError(f"{entry.place(attribute)}: expected 0 or 1, got {quoted(value)}")
+    return bool(value == "1")
 
 
 def _is_crowd(entry: XmlEntry) -> bool:

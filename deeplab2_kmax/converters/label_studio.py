@@ -7,8 +7,8 @@ r"""Converts what Label Studio exports as "JSON" to TFRecords.
                           Studio puts before the names of uploaded files (1a2b3c4d-NAME.jpg)
     my/export.json        the tasks; "JSON-MIN" is refused, as it does not say which annotation is meant
 Brush masks, bitmasks, polygons and ellipses become regions, each a thing of its own, those that come later on top.
-Rectangles are no outlines and are refused, unless --boxes takes them for what they are. Key points and answers without a
-place (choices, text, ratings, relations) have no area: they are left out and counted. All other kinds are refused.
+Rectangles are no outlines and are refused, unless --boxes takes them for what they are. Key points and answers without
+a place (choices, text, ratings, relations) have no area: they are left out and counted. All other kinds are refused.
 Of a task's annotations, those that were skipped (`was_cancelled`) do not count; of several others, it is the one marked
 as ground truth, else the one that was submitted last (of the highest id), with a line that counts such tasks.
 Predictions and drafts are not read. A submitted annotation without regions makes a picture without regions; a task that

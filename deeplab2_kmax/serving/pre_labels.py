@@ -185,7 +185,8 @@ class LabelStudioLabels:
     def __init__(self, model: str, image_url: str = LOCAL_FILES) -> None:
         self._model = model
         self._image_url = image_url
-        self._tasks: list[dict[str, Any]] = []
+        # As text, which takes an eighth of the memory of run lengths as numbers.
+        self._tasks: list[str] = []
 
     def add(self, image: str, prediction: Prediction) -> None:
         """See `PreLabels`."""
@@ -207,11 +208,11 @@ class LabelStudioLabels:
         scores = [segment.score for segment in prediction.segments]
         predicted = {"model_version": self._model, "score": float(np.mean(scores or [0.0])), "result": results}
         url = self._image_url + urllib.parse.quote(_name(image))
-        self._tasks.append({"data": {_IMAGE: url}, "predictions": [predicted]})
+        self._tasks.append(json.dumps({"data": {_IMAGE: url}, "predictions": [predicted]}))
 
     def content(self) -> bytes:
         """See `PreLabels`."""
-        return json.dumps(self._tasks).encode()
+        return f"[{', '.join(self._tasks)}]".encode()
 
 
 def _name(image: str) -> str:

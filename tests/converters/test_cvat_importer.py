@@ -201,6 +201,13 @@ def test_what_has_no_area_is_counted(small, labels_in, capsys):
     assert [c.name for c in read_descriptor(folder / "own.json").classes] == ["car", "mud"]
 
 
+def test_shapes_outside_are_counted(small, labels_in, capsys):
+    folder = small(square(attributes='outside="0"'), square(x=2, attributes='outside="1"'), labels=LABELS_CAR)
+    (label,) = labels_in(convert(folder)).values()
+    assert label[0].tolist() == [1001, 1001, 0, 0, 0, 0]
+    assert "left out: 1 polygon marked as outside" in capsys.readouterr().out
+
+
 def test_pictures_without_a_region_are_kept_by_flag(small, labels_in):
     folder = small(square(), names=("a.png", "b.png"), labels=LABELS_CAR)
     text = (folder / "annotations.xml").read_text()
