@@ -8,9 +8,10 @@ r"""Converts COCO's instances JSON, which many tools export, alone or with stuff
 Stuff comes from the same file (--stuff_classes=sky,road), or from one or two others:
     --stuff_annotations=stuff_train.json   the same format, such as COCO-Stuff's stuff_train2017.json
     --stuff_png_folder=my/stuff            NAME.png with one number a pixel; the JSON then only names the categories
---stuff_png_values says what the numbers mean. category_ids: ids of categories, 0 or 255 none, as in COCO-Stuff's
-pixelmaps; stuffthingmaps: one less than the ids, 255 none, as in COCO-Stuff's maps of that name. Stuff lies below all
-instances. Numbers of things mean void, so that a thing without an instance is void; so does COCO-Stuff's "other" (183).
+--stuff_png_values says what the numbers mean. category_ids: ids of categories, 0 none, as in COCO-Stuff's pixelmaps
+(elsewhere 255, too); stuffthingmaps: one less than the ids, 255 none, as in COCO-Stuff's maps of that name. Stuff lies
+below all instances. Numbers of things mean void, so that a thing without an instance is void; so does COCO-Stuff's
+"other" (183).
 
 Smaller regions lie on top of larger ones; --overlaps changes it. Annotations without a segmentation are refused; boxes
 become rectangles with --boxes. `bbox` and `area` are not read otherwise. Datumaro, by which CVAT exports, marks masks
@@ -37,9 +38,9 @@ from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted
 
 STUFF_PNG_VALUES = ("category_ids", "stuffthingmaps")
-_UNLABELLED = {"category_ids": (0, 255), "stuffthingmaps": (255,)}
 # COCO-Stuff gives this stuff category to all pixels of things.
 _PIXELS_OF_THINGS = NamedClass("other", is_thing=False, source_id=183)
+_COCO_STUFFS_UNLABELLED = {"category_ids": (0,), "stuffthingmaps": (255,)}
 
 
 def convert_coco_instances(
@@ -233,9 +234,14 @@ def _stuff_categories(things: CocoFile, stuff: CocoFile) -> dict[int, NamedClass
 def _stuff_values(things: CocoFile, stuff_categories: Mapping[int, NamedClass], values: str) -> dict[int, str | None]:
     """{number in a PNG of stuff: name of the class, None for void}."""
     offset = 1 if values == "stuffthingmaps" else 0
-    meanings: dict[int, str | None] = dict.fromkeys(_UNLABELLED[values])
+    # COCO-Stuff comes as PNGs of both kinds: here, 255 shows that they are of the other.
+    is_coco_stuff = _PIXELS_OF_THINGS in stuff_categories.values()
+    unlabelled = (0, 255) if values == "category_ids" and not is_coco_stuff else _COCO_STUFFS_UNLABELLED[values]
+    meanings: dict[int, str | None] = dict.fromkeys(unlabelled)
     meanings.update((category_id - offset, None) for category_id in things.categories if category_id >= offset)
     for category_id, category in stuff_categories.items():
+        if category == _PIXELS_OF_THINGS and offset:
+            continue  # These maps have the things themselves.
         if category_id - offset in meanings:
             raise DataError(
                 f"stuff_png_values: {category_id - offset} is category {category.name!r}, but as {values} has to mean"

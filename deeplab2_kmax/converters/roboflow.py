@@ -9,13 +9,14 @@ The name of a picture in records is NAME_jpg.rf.HASH, as Roboflow may make sever
 export of a single folder is the split train.
 
 Smaller regions lie on top of larger ones; --overlaps changes it. Annotations that are boxes only are refused, or become
-rectangles with --boxes. All pictures get a record: Roboflow exports none that is not labelled, unless it was marked as
-showing nothing. The category of id 0 that stands for the group of all classes is left out.
+rectangles with --boxes. All pictures get a record; those without an annotation are counted, and taken for what Roboflow
+calls null, pictures that show nothing of the classes. The category of id 0 that stands for the group of all classes is
+left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -26,6 +27,7 @@ from deeplab2_kmax.converters.importing.classes import NamedClass
 from deeplab2_kmax.converters.importing.coco_json import CocoFile, read_coco_json
 from deeplab2_kmax.converters.importing.conversion import Export, ImportRules, Shards, write_records
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
 
 _ANNOTATIONS = "_annotations.coco.json"
 # The id of the category that stands for the group of all classes, whose supercategory it is.
@@ -62,6 +64,7 @@ def read_roboflow(folder: str, boxes: bool = False) -> Export:
     """Reads the annotations and finds the pictures; see `convert_roboflow` for arguments and errors."""
     folders = _folders_of_splits(folder)
     contents = {split: read_coco_json(files.join(path, _ANNOTATIONS), boxes) for split, path in folders.items()}
+    _tell_empty(contents)
     return Export(
         converter="roboflow",
         splits={
@@ -114,6 +117,14 @@ def _classes(contents: Sequence[CocoFile]) -> list[NamedClass]:
     if _PLACEHOLDER in found and _PLACEHOLDER not in used and found[_PLACEHOLDER].name in groups:
         del found[_PLACEHOLDER]
     return list(found.values())
+
+
+def _tell_empty(contents: Mapping[str, CocoFile]) -> None:
+    """The format cannot tell pictures that show nothing from those that nobody has labelled yet."""
+    for split, content in contents.items():
+        empty = len(content.images) - len(content.regions)
+        if empty:
+            print(f"{split}: {empty} of {counted(len(content.images), 'picture')} without annotations, taken for null")
 
 
 def _define_flags() -> None:

@@ -224,6 +224,32 @@ def test_a_thing_of_a_stuff_png_without_an_instance_is_void_and_other_numbers_ar
         convert(folder, stuff_png_folder=str(folder / "pngs"))
 
 
+def test_png_of_coco_stuff_read_by_the_meaning_of_its_other_kind_are_refused(folder):
+    (folder / "pngs").mkdir()
+    put(folder, two())
+    categories = [{"id": 92, "name": "banner"}, {"id": 93, "name": "blanket"}, {"id": 183, "name": "other"}]
+    (folder / "stuff.json").write_text(json.dumps({"categories": categories}))
+    options = {"stuff_annotations": str(folder / "stuff.json"), "stuff_png_folder": str(folder / "pngs")}
+    for kind, numbers in (("category_ids", (92, 255)), ("stuffthingmaps", (92, 183)), ("stuffthingmaps", (92, 182))):
+        png = np.full((40, 50), numbers[0], np.uint8)
+        png[:3] = numbers[1]
+        Image.fromarray(png).save(folder / "pngs/a.png")
+        with pytest.raises(DataError, match=rf"a.png: 150 pixels with the value {numbers[1]}: expected one of"):
+            convert(folder, **options, stuff_png_values=kind)
+
+
+def test_the_stuff_category_of_pixels_of_things_is_void_where_no_instance_is(folder, examples, label_of, capsys):
+    stuff = two(segmentation=[square(0, 0, 30)], category_id=183)
+    stuff["categories"] = [{"id": 92, "name": "banner"}, {"id": 183, "name": "other"}]
+    stuff["annotations"].append({**stuff["annotations"][0], "id": 2, "category_id": 92})
+    stuff["annotations"][1]["segmentation"] = [square(30, 30, 10)]
+    put(folder, stuff, "stuff.json")
+    options = {"stuff_annotations": str(folder / "stuff.json")}
+    label = one_label(folder, two(), examples, label_of, options, background_class="ground")
+    assert [label[y, x] for y, x in ((10, 10), (1, 1), (35, 35), (5, 45))] == [1001, 0, 3000, 4000]
+    assert '"other" is of pixels of things, which are void where no instance is' in capsys.readouterr().out
+
+
 REFUSED = {
     "unknown picture": ({"image_id": 2}, r"annotations\[0\] \(id 1\): expected the image_id of one of the 1 entry"),
     "id of another type": ({"image_id": "1"}, r"expected the image_id of one .* got \"1\""),

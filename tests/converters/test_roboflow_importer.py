@@ -123,7 +123,7 @@ def test_categories_of_id_0_are_kept_if_they_are_classes(tmp_path, examples, lab
     assert len(read_descriptor(tmp_path / "own.json").classes) == len(THING_IDS) + len(STUFF_IDS)
 
 
-def test_pictures_marked_as_showing_nothing_get_a_record(tmp_path, examples, label_of):
+def test_pictures_marked_as_showing_nothing_get_a_record(tmp_path, examples, label_of, capsys):
     document = write(tmp_path / "export", scenes(count=2, size=33))["train"]
     last = document["images"][1]["id"]
     document["annotations"] = [a for a in document["annotations"] if a["image_id"] != last]
@@ -132,6 +132,7 @@ def test_pictures_marked_as_showing_nothing_get_a_record(tmp_path, examples, lab
     descriptor = read_descriptor(tmp_path / "own.json")
     rest = next(c for c in descriptor.classes if c.name == "rest")
     assert (label_of(list(found.values())[1]) == rest.id * descriptor.label_divisor).all()
+    assert "train: 1 of 2 pictures without annotations, taken for null" in capsys.readouterr().out
 
 
 def test_what_is_refused(tmp_path):

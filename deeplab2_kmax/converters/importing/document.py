@@ -22,6 +22,9 @@ _LONGEST_QUOTE = 60
 _NEEDED = object()
 # What archives begin with; many tools hand out their exports in one.
 _ZIP = b"PK\x03\x04"
+_NUMBERS = (int, float)
+# A whole number that no float can hold is no length, place or id in any format.
+_LIMIT = 2**63
 
 
 class Entry:
@@ -160,8 +163,7 @@ def as_entries(values: Sequence[Any], where: str) -> list[Entry]:
 
 def as_number(value: Any, where: str, words: str = "a number") -> float:
     """A finite number; raises DataError for anything else."""
-    # A whole number that no float can hold is no length, place or id in any format.
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LIMIT
     if not is_number or not math.isfinite(value):
         raise DataError(f"{where}: expected {words}, got {quoted(value)}")
     return float(value) if isinstance(value, float) else value
@@ -171,6 +173,9 @@ def as_numbers(values: Any, where: str) -> list[float]:
     """A list of finite numbers; raises DataError for anything else."""
     if not isinstance(values, list):
         raise DataError(f"{where}: expected a list of numbers, got {quoted(values)}")
+    # Outlines hold millions of numbers. Comparing them takes a quarter of the time of naming the place of each.
+    if all(type(value) in _NUMBERS and -_LIMIT < value < _LIMIT for value in values):
+        return values
     return [as_number(value, f"{where}[{place}]") for place, value in enumerate(values)]
 
 
