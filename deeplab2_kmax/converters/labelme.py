@@ -5,6 +5,7 @@ r"""Converts pictures that were labelled with labelme to TFRecords.
 
     my/labelme/NAME.json    `shapes`, and `imagePath`, which starts at the folder of the JSON
     my/labelme/NAME.jpg     any picture that `predict` reads; --image_folder where they lie elsewhere
+Where there is no such picture, the copy in the JSON, `imageData`, is read, and a line tells how often.
 Polygons, rectangles, turned rectangles, circles and masks are drawn, later ones on top. Shapes of one label and one
 group_id are parts of one thing. Lines, line strips and points have no area: they are left out and counted. Shapes of
 the label `__ignore__` become void, those of `_background_` the class of --background_class, by default void. A JSON
@@ -41,6 +42,7 @@ from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons,
 from deeplab2_kmax.converters.reading.images import FilesByName, list_folder, split_by_fraction
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
+from deeplab2_kmax.wording import counted
 
 _IGNORE, _BACKGROUND = "__ignore__", "_background_"
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
@@ -102,6 +104,9 @@ def read_labelme(
     left_out: collections.Counter[str] = collections.Counter()
     images = [_image(path, pictures, image_folder or label_folder, left_out) for path in jsons]
     tell_kinds_left_out(left_out, label_folder)
+    embedded = sum(image.image_field is not None for image in images)
+    if embedded:
+        print(f"{label_folder}: {counted(embedded, 'picture')} read from imageData, as there is no file of the name")
     _tell_of_pictures_without_json(images, image_folder or label_folder)
     if background_class is not None:
         images = [image._replace(regions=_renamed(image.regions, background_class)) for image in images]
@@ -122,16 +127,19 @@ def _image(path: str, pictures: FilesByName, folder: str, left_out: collections.
     regions = [_region(shape, left_out) for shape in content.entries("shapes")]
     listed = content.name("imagePath")
     image_path = pictures.find(listed)
-    if image_path is None:
-        embedded = "; the JSON holds a copy as imageData, which is not read" if "imageData" in content else ""
+    if image_path is None and "imageData" not in content:
         raise DataError(
-            f"{path}: imagePath: expected a picture in {folder}, got {quoted(listed)}, which is not there{embedded};"
+            f"{path}: imagePath: expected a picture in {folder}, got {quoted(listed)}, which is not there;"
             " --image_folder names another folder"
         )
     height, width = content.whole("imageHeight", None), content.whole("imageWidth", None)
     size = None if height is None or width is None else (height, width)
-    name = os.path.splitext(posixpath.basename(image_path))[0]
-    return AnnotatedImage(name, image_path, [each for each in regions if each is not None], path, size, (path,))
+    kept = [each for each in regions if each is not None]
+    if image_path is None:
+        name = os.path.splitext(posixpath.basename(listed.replace("\\", "/")))[0]
+        return AnnotatedImage(name, path, kept, path, size, image_field="imageData")
+    name = os.path.splitext(os.path.basename(image_path))[0]
+    return AnnotatedImage(name, image_path, kept, path, size, (path,))
 
 
 def _region(shape: Entry, left_out: collections.Counter[str]) -> Region | None:

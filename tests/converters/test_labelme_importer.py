@@ -44,6 +44,12 @@ def save(folder, name, drawn, height=20, width=24, **fields):
     return content
 
 
+def embedded(height=20, width=24):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((height, width, 3), 77, np.uint8)).save(stream, format="png")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
 def convert(folder, rules=ImportRules(), **arguments):
     dataset = str(folder / "own" / "descriptor.json")
     shards = Shards(str(folder / "records"), num_processes=1)
@@ -173,6 +179,16 @@ def test_pictures_are_found_where_they_lie(tmp_path, capsys):
     assert f"1 of 2 pictures left out: no JSON names them ({photos})" in capsys.readouterr().out
 
 
+def test_pictures_that_are_in_the_json_only_are_read_from_there(tmp_path, capsys, examples):
+    save(tmp_path, "a", [shape("cat", ONE)], imagePath="C:\\photos\\cat 1.png", imageData=embedded())
+    (tmp_path / "a.png").unlink()
+    paths, dataset = convert(tmp_path)
+    (example,) = examples(paths).values()
+    assert example.features.feature["image/encoded"].bytes_list.value[0] == base64.b64decode(embedded())
+    assert labels_of_records(paths, dataset)["cat 1"][0][3, 5] == "cat"
+    assert f"{tmp_path}: 1 picture read from imageData, as there is no file of the name" in capsys.readouterr().out
+
+
 def test_a_json_without_shapes_is_a_picture_of_background(tmp_path):
     save(tmp_path, "a", [shape("cat", ONE)])
     save(tmp_path, "b", [])
@@ -207,7 +223,9 @@ def test_pictures_are_upright_as_labelme_shows_them(tmp_path):
         ({"shapes": [shape("cat", [[0, 0], [3, 3]], "mask")]}, r"shapes\[0\]: expected the field mask"),
         ({"shapes": [shape("cat", [[0, 0], [3, 3]], "mask", mask="?")]}, r"shapes\[0\]: expected a mask in base64"),
         ({"imageHeight": 21}, "expected a picture of 24 x 21 pixels, as the annotations say, got 24 x 20"),
-        ({"imagePath": "b.png", "imageData": "x"}, "which is not there; the JSON holds a copy as imageData"),
+        ({"imagePath": "b.png"}, 'imagePath: expected a picture in .*, got "b.png", which is not there'),
+        ({"imagePath": "b.png", "imageData": "x"}, "imageData: expected a picture in base64, got 1 character that"),
+        ({"imagePath": "b.png", "imageData": "eHh4eHh4"}, "expected a picture .*, got 6 bytes of another kind"),
         ({"shapes": None}, "expected the field shapes, which is missing"),
     ],
 )
@@ -255,7 +273,8 @@ def write_mutated(folder, seed):
     ]
     mask = np.hypot(*(np.mgrid[:20, :24] - np.array([[[9]], [[15]]]))) < 4
     second = [mask_shape("dog", mask), shape("__ignore__", ONE), mask_shape("dog", mask.T[:20, :20])]
-    contents = {"a": save(folder, "a", first), "b": save(folder, "b", second)}
+    contents = {"a": save(folder, "a", first), "b": save(folder, "b", second, imageData=embedded())}
+    (folder / "b.png").unlink()
     if seed % 5 == 4:
         text, done = damaged_text(json.dumps(contents["a"], indent=1), seed)
         (folder / "a.json").write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deeplab2_kmax.converters.importing.classes import NamedClass, classes_by_name, descriptor_for
+from deeplab2_kmax.converters.importing.document import as_bytes, load_json_object
 from deeplab2_kmax.converters.importing.painting import OVERLAPS, PaintRules, panoptic_label
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage
 from deeplab2_kmax.converters.reading.images import image_record
@@ -139,7 +140,11 @@ def imported_record(item: AnnotatedImage, rules: PaintRules) -> NotedRecord:
         losses.update(lost)
         return painted
 
-    return NotedRecord(image_record(item.name, item.image_path, None, label), item.name, losses)
+    content = None
+    if item.image_field is not None:
+        annotations = load_json_object(item.image_path)
+        content = as_bytes(annotations.text(item.image_field), annotations.place(item.image_field), "a picture")
+    return NotedRecord(image_record(item.name, item.image_path, None, label, content), item.name, losses)
 
 
 def source_files(item: AnnotatedImage) -> list[str]:

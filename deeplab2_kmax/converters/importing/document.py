@@ -7,6 +7,8 @@ tool or an editor has left in a file that is not what its format says is named h
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +18,7 @@ import yaml
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.wording import did_you_mean, printable, shortened
+from deeplab2_kmax.wording import counted, did_you_mean, printable, shortened
 
 _LONGEST_QUOTE = 60
 _NEEDED = object()
@@ -190,6 +192,16 @@ def as_points(values: Any, where: str) -> list[float]:
             raise DataError(f"{where}[{place}]: expected x and y of a point, got {quoted(point)}")
         found += numbers
     return found
+
+
+def as_bytes(text: str, where: str, words: str) -> bytes:
+    """The bytes that a text in base64 stands for; raises DataError, in which `words` say what they are, for others."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(
+            f"{where}: expected {words} in base64, got {counted(len(text), 'character')} that are broken or cut off"
+        ) from error
 
 
 def quoted(value: Any) -> str:

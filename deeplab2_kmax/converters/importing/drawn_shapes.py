@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import zlib
 from collections.abc import Sequence
@@ -12,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from deeplab2_kmax.converters.importing.document import as_bytes
 from deeplab2_kmax.converters.importing.regions import check_outline, require_inside
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures.opening import MAX_PIXELS, PNG_START, open_whole
-from deeplab2_kmax.wording import counted
 
 
 class Ellipse(NamedTuple):
@@ -112,13 +110,7 @@ class PngMask(NamedTuple):
         return whole
 
     def _decoded(self, where: str) -> np.ndarray:
-        try:
-            content = base64.b64decode(self.encoded, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise DataError(
-                f"{where}: expected a mask in base64, got {counted(len(self.encoded), 'character')} that are broken or"
-                " cut off"
-            ) from error
+        content = as_bytes(self.encoded, where, "a mask")
         if self.is_compressed and not content.startswith(PNG_START):
             content = _decompressed(content, where)
         image = open_whole(content, where)

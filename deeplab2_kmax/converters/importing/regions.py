@@ -108,12 +108,13 @@ class AnnotatedImage(NamedTuple):
 
     Attributes:
         name: the name of the image in the record, without folder and ending.
-        image_path: the picture file.
+        image_path: the picture file, or the JSON file that holds it.
         regions: what is annotated.
         where: the picture's place in the annotations, which messages begin with.
         size: (height, width) that the annotations give for the picture; None if they do not.
         label_paths: files besides the annotations that the label is read from.
         stuff_png: one of them, a PNG of one number a pixel, whose stuff lies below all regions; None if there is none.
+        image_field: where `image_path` is a JSON, its field with the picture in base64; None where it is a picture.
     """
 
     name: str
@@ -123,6 +124,7 @@ class AnnotatedImage(NamedTuple):
     size: tuple[int, int] | None = None
     label_paths: Sequence[str] = ()
     stuff_png: str | None = None
+    image_field: str | None = None
 
 
 def points_of(pairs: Sequence[Sequence[float]]) -> list[float]:

@@ -189,7 +189,9 @@ def read_source(path: str, kind: str) -> bytes:
         raise DataError(f"{path}: cannot read the {kind}: {error.strerror}") from error
 
 
-def image_record(name: str, image_path: str, image_format: str | None, label: schema.Label) -> bytes:
+def image_record(
+    name: str, image_path: str, image_format: str | None, label: schema.Label, content: bytes | None = None
+) -> bytes:
     """The record of an image file and its label, see `schema.encode_record`.
 
     Args:
@@ -197,11 +199,12 @@ def image_record(name: str, image_path: str, image_format: str | None, label: sc
         image_path: the image file.
         image_format: see `schema.encode_record`.
         label: see `schema.encode_record`.
+        content: the bytes of the image, where they are a part of the file only.
 
     Raises:
         DataError: the image cannot be read or is broken, or the label is not of its size; the message names the file.
     """
-    image_bytes = read_source(image_path, "image")
+    image_bytes = read_source(image_path, "image") if content is None else content
     try:
         return schema.encode_record(image_bytes, image_format, name, label)
     except DataError as error:

@@ -19,9 +19,11 @@ def read(folder, stuff=(), void=("__ignore__", "_background_")):
     found = {}
     for path in sorted(pathlib.Path(folder).glob("*.json")):
         content = json.loads(path.read_text(), parse_constant=_no_constant)
-        picture = _picture(path, content["imagePath"])
-        assert picture.stem not in found
-        with Image.open(picture) as image:
+        assert content["imagePath"].strip()
+        stem = pathlib.PurePosixPath(pathlib.PureWindowsPath(content["imagePath"].strip()).as_posix()).stem
+        assert stem not in found
+        with Image.open(_picture(path, content["imagePath"], content.get("imageData"))) as image:
+            image.load()
             width, height = image.size
         if content.get("imageHeight") is not None and content.get("imageWidth") is not None:
             assert (_number(content["imageHeight"]), _number(content["imageWidth"])) == (height, width)
@@ -42,16 +44,16 @@ def read(folder, stuff=(), void=("__ignore__", "_background_")):
                     0 if name in stuff or name in void else number,
                 )
             )
-        found[picture.stem] = paint(height, width, layers)
+        found[stem] = paint(height, width, layers)
     return found
 
 
-def _picture(path, listed):
+def _picture(path, listed, embedded):
     listed = pathlib.PureWindowsPath(listed.strip()).as_posix()
     for place in (path.parent / listed, path.parent / pathlib.PurePosixPath(listed).name):
         if place.is_file():
             return place
-    raise FileNotFoundError(listed)
+    return io.BytesIO(base64.b64decode(embedded, validate=True))
 
 
 def _mask(kind, shape, height, width):
