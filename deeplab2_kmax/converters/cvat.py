@@ -38,7 +38,7 @@ from deeplab2_kmax.converters.importing.conversion import (
     tell_left_out,
     write_records,
 )
-from deeplab2_kmax.converters.importing.document import quoted
+from deeplab2_kmax.converters.importing.document import as_name, quoted
 from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse
 from deeplab2_kmax.converters.importing.regions import (
     AnnotatedImage,
@@ -193,8 +193,8 @@ def _classes(root: XmlEntry) -> dict[str, NamedClass]:
                 # The parts of a skeleton, which are points.
                 if label.child_content("parent", ""):
                     continue
-                name = label.child_content("name")
-                if not name or name in names:
+                name = as_name(label.child_content("name"), label.where)
+                if name in names:
                     raise DataError(f"{label.where}: expected names of labels that differ, got {quoted(name)}")
                 names.add(name)
                 if _label_type(label) in _CLASS_TYPES:

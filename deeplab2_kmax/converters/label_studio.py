@@ -41,7 +41,7 @@ from deeplab2_kmax.converters.importing.conversion import (
     tell_left_out,
     write_records,
 )
-from deeplab2_kmax.converters.importing.document import Entry, as_entries, load_json, quoted
+from deeplab2_kmax.converters.importing.document import Entry, as_entries, as_name, load_json, quoted
 from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse, PngMask
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region, Shape, turned_box
 from deeplab2_kmax.converters.reading.images import FilesByName, split_by_fraction
@@ -197,7 +197,10 @@ def _ending(source: str) -> str:
 
 def _possible_names(source: str, where: str) -> list[str]:
     """The names that a picture may have: as it is, by the path of a URL, and without Label Studio's own prefix."""
-    parts = urllib.parse.urlsplit(source) if re.match("[a-z0-9-]+://|/", source) else None
+    try:
+        parts = urllib.parse.urlsplit(source) if re.match("[a-z0-9-]+://|/", source) else None
+    except ValueError as error:
+        raise DataError(f"{where}: expected a path or URL, got {quoted(source)}") from error
     names = [source]
     if parts is not None:
         query = urllib.parse.parse_qs(parts.query)
@@ -276,9 +279,9 @@ def _region(result: Entry, boxes: bool) -> Region:
             f" ({', '.join(_WITHOUT_AREA)}), got {quoted(kind)}"
         )
     labels = value.items(kind) if kind != shape else []
-    if len(labels) != 1 or not isinstance(labels[0], str) or not labels[0].strip():
+    if len(labels) != 1:
         raise DataError(f"{value.place(kind)}: expected one label, got {quoted(labels)}; label it in Label Studio")
-    return Region(labels[0].strip(), _shape(shape, value, _size(result), boxes), result.where)
+    return Region(as_name(labels[0], value.place(kind)), _shape(shape, value, _size(result), boxes), result.where)
 
 
 def _shape(kind: str, value: Entry, size: tuple[int, int], boxes: bool) -> Shape:

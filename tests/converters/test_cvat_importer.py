@@ -324,6 +324,10 @@ REFUSED = {
         {"replace": ("<name>mud</name>", "<name>mud</name><type>blob</type>")},
         "expected a type, one of any",
     ),
+    "line break": (
+        {"replace": ("<name>mud</name>", "<name>mu&#10;d</name>")},
+        r'labels 0, label 1: .* name, got "mu.nd"',
+    ),
     "label twice": ({"replace": ("<name>mud</name>", "<name>car</name>")}, 'names of labels that differ, got "car"'),
     "no labels": ({"replace": ("labels>", "lables>")}, "expected labels for masks or polygons in <meta>, got 0 other"),
     "nothing": ({"shape": '<tag label="car"/>'}, "expected at least one annotated picture"),

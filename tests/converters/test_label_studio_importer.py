@@ -290,6 +290,9 @@ REFUSED = {
         task(1, "z.png", [BRUSH]),
         r'\[0\].data: image: expected a picture in .*photos of the name of "z.png"',
     ),
+    "no URL": (task(1, "http://[::1/a.png", [BRUSH]), r'data: image: expected a path or URL, got "http:'),
+    "line break": (with_value(BRUSH, brushlabels=["a\nb"]), r'value: brushlabels: expected a name, got "a\\nb"'),
+    "number as label": (with_value(BRUSH, brushlabels=[3]), "value: brushlabels: expected a name, got 3"),
     "a picture itself": (
         task(1, "data:image/png;base64,xx", [BRUSH]),
         "path or URL of a picture, got the picture itself",

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from deeplab2_kmax.wording import counted, did_you_mean, printable, shortened
 
 _LONGEST_QUOTE = 60
 _NEEDED = object()
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What archives begin with; many tools hand out their exports in one.
 _ZIP = b"PK\x03\x04"
 _NUMBERS = (int, float)
@@ -69,11 +71,9 @@ class Entry:
         return self._of_type(field, str, "text", default)
 
     def name(self, field: str, default: Any = _NEEDED) -> Any:
-        """A field that holds text that is not blank, without the spaces around it."""
+        """A field that holds a name, see `as_name`."""
         value = self.text(field, default)
-        if isinstance(value, str) and not value.strip():
-            raise DataError(f"{self.place(field)}: expected a name, got {quoted(value)}")
-        return value.strip() if isinstance(value, str) else value
+        return value if value is default else as_name(value, self.place(field))
 
     def number(self, field: str, default: Any = _NEEDED) -> Any:
         """A field that holds a finite number."""
@@ -161,6 +161,13 @@ def as_entries(values: Sequence[Any], where: str) -> list[Entry]:
         if not isinstance(value, dict):
             raise DataError(f"{where}[{place}]: expected an object, got {quoted(value)}")
     return [Entry(value, f"{where}[{place}]") for place, value in enumerate(values)]
+
+
+def as_name(value: Any, where: str) -> str:
+    """Text without the spaces around it; raises DataError if it is blank, has a line break in it, or is no text."""
+    if not isinstance(value, str) or not value.strip() or _CONTROL.search(value.strip()):
+        raise DataError(f"{where}: expected a name, got {quoted(value)}")
+    return value.strip()
 
 
 def as_number(value: Any, where: str, words: str = "a number") -> float:
@@ -289,7 +296,14 @@ def _parsed(path: str) -> Any:
 
     text = read_annotation_text(path)
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        content = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        # JSON can write one half of a character such as an emoji, which no file or terminal takes.
+        if "\\ud" in text.lower():
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(f"{path}: expected whole characters, got {half}, which is half of one") from error
     except DataError:
         raise  # It is a ValueError too.
     except json.JSONDecodeError as error:

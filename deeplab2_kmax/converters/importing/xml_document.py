@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import Any
 
-from deeplab2_kmax.converters.importing.document import quoted, read_annotation_text
+from deeplab2_kmax.converters.importing.document import as_name, quoted, read_annotation_text
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import did_you_mean
 
@@ -56,11 +56,9 @@ class XmlEntry:
         return default
 
     def name(self, attribute: str, default: Any = _NEEDED) -> Any:
-        """An attribute that is not blank, without the spaces around it."""
+        """An attribute that holds a name, see `as_name`."""
         value = self.text(attribute, default)
-        if isinstance(value, str) and not value.strip():
-            raise DataError(f"{self.place(attribute)}: expected a name, got {quoted(value)}")
-        return value.strip() if isinstance(value, str) else value
+        return value if value is default else as_name(value, self.place(attribute))
 
     def number(self, attribute: str, default: Any = _NEEDED) -> Any:
         """An attribute that holds a finite number."""
@@ -82,10 +80,8 @@ class XmlEntry:
 
     def below(self, tag: str) -> Iterator[XmlEntry]:
         """The elements with a tag, at any depth below this one."""
-        for child in self.children():
-            if child.tag == tag:
-                yield child
-            yield from child.below(tag)
+        for place, child in enumerate(self._element.iter(tag)):
+            yield XmlEntry(child, f"{self.where}, {tag} {place}")
 
     def content(self) -> str:
         """The text between the tags of this element, without the spaces around it."""

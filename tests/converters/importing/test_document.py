@@ -107,3 +107,22 @@ def test_yaml_is_read_as_strictly(tmp_path):
     path.write_text("names: {0: cat, 0: dog}\n")
     with pytest.raises(DataError, match='data.yaml: expected keys that differ in an object, got "0" twice'):
         load_yaml_object(str(path))
+
+
+def test_half_characters_are_refused_and_whole_ones_are_not(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(r'{"name": "\ud83d\ude00"}')
+    assert load_json(str(path)).name("name") == "\U0001f600"
+    path.write_text(r'{"name": "\ud83d"}')
+    with pytest.raises(DataError, match=r"a.json: expected whole characters, got \\ud83d, which is half of one"):
+        load_json(str(path))
+
+
+def test_names_are_of_one_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(r'{"name": " a b\t", "broken": "a\nb", "blank": " "}')
+    entry = load_json(str(path))
+    assert entry.name("name") == "a b"
+    for field in ("broken", "blank"):
+        with pytest.raises(DataError, match=f"a.json: {field}: expected a name, got"):
+            entry.name(field)
