@@ -127,6 +127,8 @@ def read_coco_instances(
     things = read_coco_json(annotations, boxes, ignore_iscrowd, level=int(with_stuff))
     stuff = _stuff_file(stuff_annotations, stuff_png_folder) if stuff_annotations is not None else None
     stuff_categories = {} if stuff is None else _stuff_categories(things, stuff)
+    for file, categories in ((things, things.categories), (stuff or things, stuff_categories)):
+        _require_names_that_differ(file.path, categories)
     from_pngs = stuff_png_folder is not None
     images = annotated_images(
         things,
@@ -137,11 +139,11 @@ def read_coco_instances(
     )
     meanings = _stuff_values(things, stuff_categories, stuff_png_values) if from_pngs else {}
     # Whoever has stuff in a file of its own has only things in the other.
-    categories = [each._replace(is_thing=True) if with_stuff else each for each in things.categories.values()]
+    thing_classes = [each._replace(is_thing=True) if with_stuff else each for each in things.categories.values()]
     return Export(
         converter="coco_instances",
         splits=dict(split_by_fraction(images, split, val_fraction)),
-        classes=[*categories, *stuff_categories.values()],
+        classes=[*thing_classes, *stuff_categories.values()],
         annotations={name: [each.path for each in (things, stuff) if each is not None] for name in (split, "val")},
         source=annotations,
         overlaps="smaller_on_top",
@@ -229,6 +231,18 @@ def _stuff_categories(things: CocoFile, stuff: CocoFile) -> dict[int, NamedClass
     if not found:
         raise DataError(f"{stuff.path}: expected categories of stuff, got only those of {things.path}")
     return found
+
+
+def _require_names_that_differ(path: str, categories: Mapping[int, NamedClass]) -> None:
+    """Names find the classes, so that a second category of a name would be taken for the first."""
+    ids: dict[str, int] = {}
+    for category_id, category in categories.items():
+        if category.name in ids:
+            raise DataError(
+                f"{path}: expected names of categories that differ, but {ids[category.name]} and {category_id} are both"
+                f" {quoted(category.name)}; rename one of them"
+            )
+        ids[category.name] = category_id
 
 
 def _stuff_values(things: CocoFile, stuff_categories: Mapping[int, NamedClass], values: str) -> dict[int, str | None]:

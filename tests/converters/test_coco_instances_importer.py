@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 import shutil
 
 import numpy as np
@@ -136,6 +137,61 @@ def test_broken_files_are_imported_right_or_refused(tmp_path, seeds, examples, l
         outcomes[seed] = result, done
         shutil.rmtree(folder)
     assert_all_fine(outcomes, least_imported=len(seeds) // 5)
+
+
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(500), marks=pytest.mark.slow)], ids=["30", "500"])
+def test_broken_stuff_pngs_are_imported_right_or_refused(tmp_path, seeds, examples, label_of):
+    outcomes = {}
+    truth = scenes(count=3, size=33, seed=11)
+    for seed in seeds:
+        folder = tmp_path / str(seed)
+        (folder / "photos").mkdir(parents=True)
+        (folder / "pngs").mkdir()
+        documents = small(folder)
+        things = documents[0]
+        things["annotations"] = [a for a in things["annotations"] if not a["iscrowd"]]
+        (folder / "instances.json").write_text(json.dumps(things))
+        for scene in truth:
+            numbers = label_png(scene, {**dict.fromkeys(THING_IDS, 183), **STUFF_IDS})
+            Image.fromarray(numbers).save(folder / "pngs" / f"{scene.name}.png")
+        stuff = {"categories": [*documents[1]["categories"], {"id": 183, "name": "other"}]}
+        stuff, done = mutated(stuff, seed) if seed % 3 == 0 else (stuff, "")
+        (folder / "stuff.json").write_text(json.dumps(stuff))
+        if seed % 3:
+            done = damage_png(folder / "pngs/scene_01.png", random.Random(seed))
+        stuff_options = {"stuff_annotations": str(folder / "stuff.json"), "stuff_png_folder": str(folder / "pngs")}
+        result = outcome(
+            lambda f=folder, s=stuff_options: convert(f, **s),
+            lambda f=folder: read_coco(f / "instances.json", f / "stuff.json", pngs=f / "pngs"),
+            folder / "own.json",
+            examples,
+            label_of,
+            ("stuff.json", "pngs/scene_0", "stuff_png_values"),
+        )
+        outcomes[seed] = result, done
+        shutil.rmtree(folder)
+    assert_all_fine(outcomes, least_imported=len(seeds) // 10)
+
+
+def damage_png(path, draw):
+    """Changes pixels, the size, the mode or a byte of a PNG; returns what was done."""
+    kind = draw.choice(("pixels", "pixels", "size", "mode", "byte", "cut"))
+    image = Image.open(path)
+    if kind in ("byte", "cut"):
+        content = bytearray(path.read_bytes())
+        place = draw.randrange(len(content))
+        content[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(bytes(content[:place] if kind == "cut" else content))
+        return f"{kind} {place}"
+    numbers = np.asarray(image).copy()
+    value = draw.choice((0, 1, 255, 91, 182, 184, *THING_IDS.values(), *STUFF_IDS.values()))
+    top = draw.randrange(25)
+    numbers[top : top + 4, 5:20] = value
+    if kind == "size":
+        numbers = numbers[1:] if value % 2 else numbers[:, 2:]
+    mode = draw.choice(("P", "RGB", "LA", "1", "L")) if kind == "mode" else "L"
+    Image.fromarray(numbers).convert(mode).save(path)
+    return f"{kind} {value} {mode}"
 
 
 def test_shapes_are_filled_as_pycocotools_does_it(folder, examples, label_of):
@@ -291,6 +347,14 @@ def test_ids_that_occur_twice_are_refused(folder, field):
     document[field].append(dict(document[field][0]))
     put(folder, document)
     with pytest.raises(DataError, match=rf"{field}\[\d\].id: expected ids that differ, got \d as in {field}\[0\]"):
+        convert(folder)
+
+
+def test_names_of_categories_that_occur_twice_are_refused(folder):
+    document = two()
+    document["categories"][1]["name"] = "cat"
+    put(folder, document)
+    with pytest.raises(DataError, match=r'instances.json: expected names .* differ, but 5 and 6 are both "cat"'):
         convert(folder)
 
 

@@ -108,7 +108,10 @@ def _segment_of(region: Region, place: int, rules: PaintRules) -> _Segment:
     if segment_class is None:
         return _Segment(None)
     if region.is_crowd and not segment_class.is_thing:
-        raise DataError(f"{region.where}: expected a crowd of things, got one of the stuff {segment_class.name!r}")
+        raise DataError(
+            f"{region.where}: expected a crowd of things, got one of the stuff {segment_class.name!r}; mark it as no"
+            " crowd"
+        )
     if region.is_crowd or not segment_class.is_thing:
         return _Segment(segment_class.id)
     return _Segment(segment_class.id, place if region.instance is None else region.instance)

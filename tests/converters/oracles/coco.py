@@ -5,23 +5,43 @@ import os
 
 import numpy as np
 from converters.oracles.painting import paint
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 
-def read_coco(path, stuff_path=None, stuff_names=(), crowd_is_void=True, keep_empty=False):
-    """See README; smaller regions are on top, and stuff is below all instances."""
+def read_coco(path, stuff_path=None, stuff_names=(), crowd_is_void=True, keep_empty=False, pngs=None):
+    """See README; smaller regions are on top, and stuff is below all instances.
+
+    `pngs` is the folder of COCO-Stuff's pixelmaps, whose categories are those of `stuff_path`.
+    """
     things = load(path)
-    stuff = load(stuff_path) if stuff_path else None
+    stuff = load(stuff_path) if stuff_path and not pngs else None
     found = {}
     for image in things["images"]:
         regions = [(1, a, things) for a in things["annotations"] if a["image_id"] == image["id"]]
         if stuff:
             regions = [(0, a, stuff) for a in stuff["annotations"] if a["image_id"] == image["id"]] + regions
-        if regions or keep_empty:
+        if regions or keep_empty or pngs:
             stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
             assert stem not in found
             found[stem] = _painted(image, regions, stuff_names, crowd_is_void)
+            if pngs:
+                _lay_below(found[stem][0], things, Image.open(f"{pngs}/{stem}.png"), stuff_path)
     return found
+
+
+def _lay_below(names, things, image, stuff_path):
+    """Fills pixels that no region covers; here no crowd is, as void pixels of regions would be filled as well."""
+    assert image.mode in ("L", "P", "1")
+    numbers = np.asarray(image).astype(int)
+    assert numbers.shape == names.shape and not any(a.get("iscrowd") for a in things["annotations"])
+    with open(stuff_path, encoding="utf-8") as file:
+        meanings = {c["id"]: c["name"] for c in json.load(file)["categories"]}
+    meanings.update({0: "", 183: ""})
+    meanings.update((c["id"], "") for c in things["categories"])
+    filled = np.array([meanings[number] for number in numbers.ravel()], object).reshape(names.shape)
+    below = names == ""
+    names[below] = filled[below]
 
 
 def load(path):
