@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
@@ -32,6 +33,9 @@ class StopSignals:
     there, from where TensorFlow reports it as an error of its own. So training does not let the handler raise during
     steps: the handler makes a note, which is looked at after each step.
 
+    A second signal ends the process at once, with the status that shells give it (143 or 130). Since Python's handlers
+    may have to wait, it is noticed by a thread that the interpreter's own C code wakes.
+
     As a context manager it takes over both signals, and gives them back at the end. Outside of the main thread, where
     Python receives no signals, it does nothing; a signal that is ignored (as after `nohup`) stays ignored.
     """
@@ -43,12 +47,14 @@ class StopSignals:
         self._traced = False
         # What `signal.signal` returned: a handler, or one of the module's constants.
         self._previous: dict[int, Any] = {}
+        self._watch: _SecondSignal | None = None
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._on_signal)
+            self._watch = _SecondSignal(tuple(self._previous))
         return self
 
     def __exit__(
@@ -57,6 +63,9 @@ class StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
 
     def renew(self) -> None:
         """Takes the signals over again; TensorFlow takes SIGTERM for itself when it joins a cluster."""
@@ -120,16 +129,48 @@ class StopSignals:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
-            # The second signal: as if nobody had taken it over.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
+            _end_at_once(number)
         self._received = number
         if not self._held:
             raise _error(number)
         # Not print: the signal may have come in the middle of one, and its buffer cannot be entered twice.
         with contextlib.suppress(OSError):
             os.write(2, _NOTICE.format(_name(number)).encode())
+
+
+class _SecondSignal:
+    """Ends the process when a second signal comes, also while the main thread is inside of a long call.
+
+    Args:
+        numbers: the signals that count.
+    """
+
+    def __init__(self, numbers: tuple[int, ...]) -> None:
+        self._numbers = numbers
+        self._read_end, self._write_end = socket.socketpair()
+        # The interpreter writes to it without waiting.
+        self._write_end.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._write_end.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._wait, name="second signal", daemon=True).start()
+
+    def end(self) -> None:
+        """Stops watching; to be called in the main thread."""
+        signal.set_wakeup_fd(self._before)
+        self._write_end.close()
+
+    def _wait(self) -> None:
+        come = 0
+        # Nothing to read any more once the other end is closed.
+        while received := self._read_end.recv(1):
+            if received[0] in self._numbers:
+                come += 1
+                if come > 1:
+                    _end_at_once(received[0])
+        self._read_end.close()
+
+
+def _end_at_once(number: int) -> None:
+    os._exit(128 + number)
 
 
 def name_of(error: BaseException) -> str:

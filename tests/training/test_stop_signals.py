@@ -91,14 +91,28 @@ def test_other_threads_leave_the_handlers_alone():
     assert found == [before]
 
 
-def test_a_second_signal_ends_the_process_at_once():
+# What the main thread is busy with: Python code; one long call that Python's handlers have to wait for.
+BUSY = {"python": "time.sleep(60)", "a call": "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"}
+
+
+@pytest.mark.parametrize("busy", BUSY)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_the_process_at_once(busy, number):
     program = (
-        "import os, signal, time\n"
+        "import hashlib, time\n"
         "from deeplab2_kmax.training.stop_signals import StopSignals\n"
         "with StopSignals() as stop, stop.held():\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(60)\n"
+        "    print('busy', flush=True)\n"
+        f"    {BUSY[busy]}\n"
+        f"    {BUSY[busy]}\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=50, check=False)
-    assert done.returncode == -signal.SIGTERM
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            process.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.send_signal(number)
+            assert process.wait(5) == 128 + number
+        finally:
+            process.kill()
