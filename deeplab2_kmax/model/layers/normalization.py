@@ -212,7 +212,9 @@ def _normalize_fused(
     # The kernel normalizes by the variance of the batch, but returns it multiplied by count / (count - 1). Our moving
     # statistics follow the variance of the batch itself, as DeepLab2's do.
     count = grid.shape[:3].num_elements() or tf.cast(tf.size(grid) // grid.shape[3], variance.dtype)
-    return y if x.shape.rank == 4 else tf.reshape(y, shape_of(x)), mean, variance * (1.0 - 1.0 / count)
+    # Of a single value, the kernel for GPUs returns NaN; its variance is 0.
+    variance = tf.math.multiply_no_nan(variance, 1.0 - 1.0 / count)
+    return y if x.shape.rank == 4 else tf.reshape(y, shape_of(x)), mean, variance
 
 
 def _normalize_over(

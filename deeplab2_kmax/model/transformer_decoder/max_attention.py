@@ -23,6 +23,9 @@ from deeplab2_kmax.model.transformer_decoder.update_rule import (
     unflatten_pixels,
 )
 
+# Far below what counts, and well within float32, where softmaxes over many pixels may reach 0.
+_LEAST_ATTENTION = 1e-30
+
 
 class MaxAttention(tf.keras.layers.Layer):
     """Dual-path attention.
@@ -85,6 +88,8 @@ def share_of_attention(to_pixels: tf.Tensor) -> tf.Tensor:
 
     Returns:
         [B, HW, N]: each center's share of the attention that a pixel receives. The shares sum to one over the centers.
+        A pixel whose attention is too small for its type is shared evenly.
     """
     received = tf.transpose(tf.reduce_mean(to_pixels, axis=1), [0, 2, 1])
+    received = tf.maximum(received, _LEAST_ATTENTION)
     return received / tf.reduce_sum(received, axis=-1, keepdims=True)

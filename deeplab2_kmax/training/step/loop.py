@@ -145,9 +145,10 @@ class Trainer(orbit.StandardTrainer):
             batch = tf.cond(go_on, lambda: next(iterator), lambda: batch)
             return done, stop, batch, report
 
-        weights = len(self._step.model.trainable_variables)
-        yes, no = tf.constant(True), tf.constant(False)
-        none = StepReport(tf.zeros([len(self._step.loss_names)]), tf.zeros([]), tf.zeros([weights]), yes, no)
+        model = self._step.model
+        figures = (len(self._step.loss_names), len(model.trainable_variables), len(model.non_trainable_variables))
+        terms, squares, statistics = (tf.zeros([number]) for number in figures)
+        none = StepReport(terms, tf.zeros([]), squares, statistics, tf.constant(True), tf.constant(False))
         start = (tf.zeros([], num_steps.dtype), tf.constant(False), next(iterator), none)
         _, stop, batch, report = tf.while_loop(
             lambda done, stop, *_: ~stop & (done < num_steps), body, start, parallel_iterations=1

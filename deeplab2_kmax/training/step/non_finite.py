@@ -57,6 +57,7 @@ class NonFinite:
         gradients: names of the weights whose gradient is not finite.
         weights: how many weights have a gradient.
         batch: this process's share of the batch, [B, ...] arrays.
+        statistics: names of the moving statistics that are not finite.
     """
 
     step: int
@@ -64,6 +65,7 @@ class NonFinite:
     gradients: Sequence[str]
     weights: int
     batch: Mapping[str, np.ndarray]
+    statistics: Sequence[str] = ()
 
     @classmethod
     def from_report(
@@ -77,11 +79,12 @@ class NonFinite:
             report: of a step that is not finite.
             batch: this process's share of the batch.
         """
-        variables = step.model.trainable_variables
+        variables, statistics = step.model.trainable_variables, step.model.non_trainable_variables
         return cls(
             step=number,
             terms={name: float(value) for name, value in zip(step.loss_names, report.terms.numpy())},
             gradients=[v.name for v, ok in zip(variables, np.isfinite(report.squares.numpy())) if not ok],
+            statistics=[v.name for v, ok in zip(statistics, np.isfinite(report.statistics.numpy())) if not ok],
             weights=len(variables) - len(step.without_gradient),
             batch=batch,
         )
@@ -93,10 +96,12 @@ class NonFinite:
 
     @property
     def culprits(self) -> str:
-        """The loss terms that are not finite; if all are finite, the gradients that are not."""
+        """The loss terms that are not finite; if all are finite, the moving statistics or gradients that are not."""
         terms = [name for name, value in self.terms.items() if not math.isfinite(value)]
         if terms:
             return ", ".join(terms)
+        if self.statistics and not self.gradients:
+            return f"the moving statistics {some_of(self.statistics, _NAMED_AT_MOST)}"
         # The squares of finite gradients may overflow in their sum; then no single gradient is to blame.
         named = f" of {some_of(self.gradients, _NAMED_AT_MOST)}" if self.gradients else ""
         return f"the gradient ({len(self.gradients)} of {counted(self.weights, 'weight')}){named}"

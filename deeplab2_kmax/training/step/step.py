@@ -29,6 +29,8 @@ class StepReport(NamedTuple):
             `Optimizers.clip_sum`, else the mean of the replicas' own norms.
         squares: [trainable weights] float32, half the squared norm of each weight's gradient, summed or averaged like
             `norm`; 0 where the loss does not depend on the weight.
+        statistics: [non-trainable variables] float32, 0; NaN where the value that the forward pass gave a moving
+            statistic is not finite. Such a value would spoil every later evaluation, however sound the loss is.
         finite: scalar bool; False if any of the above is not finite. Such a step changes nothing.
         overflowed: scalar bool; True if the step is not finite only because the loss scale was too large. The scale
             has then been made smaller.
@@ -37,6 +39,7 @@ class StepReport(NamedTuple):
     terms: tf.Tensor
     norm: tf.Tensor
     squares: tf.Tensor
+    statistics: tf.Tensor
     finite: tf.Tensor
     overflowed: tf.Tensor
 
@@ -152,7 +155,9 @@ class TrainStep:
         """Marks a step that only a smaller loss scale can mend, and adjusts the scale."""
         if self.loss_scale is None:
             return report
-        report = report._replace(overflowed=self.loss_scale.overflowed(report.terms, report.finite))
+        # The scale has no part in the forward pass, which makes the loss terms and the moving statistics.
+        of_forward_pass = tf.concat([report.terms, report.statistics], 0)
+        report = report._replace(overflowed=self.loss_scale.overflowed(of_forward_pass, report.finite))
         self.loss_scale.update(report.finite, report.overflowed)
         return report
 
@@ -270,15 +275,18 @@ class TrainStep:
         """The report of all replicas together; what is not finite on one of them is not finite in it."""
         of_gradients = iter(squares)
         of_weights = [next(of_gradients) if has else tf.zeros([]) for has in self._has_gradient]
+        of_statistics = [_zero_if_finite(value) for value in self._statistics()]
         # One tensor, so that the replicas exchange all figures at once.
-        values = tf.concat([terms, [norm], of_weights], 0)
+        values = tf.concat([terms, [norm], of_weights, of_statistics], 0)
         replicas = self._strategy.num_replicas_in_sync
         if replicas > 1:
             # NaN and infinity survive the sum, so all replicas come to the same decision.
             (values,) = self._sum_over_replicas([values / replicas])
         finite = tf.reduce_all(tf.math.is_finite(values))
-        terms, norm, all_squares = tf.split(values, [len(self.loss_names), 1, len(of_weights)])
-        return StepReport(terms, norm[0], all_squares, finite, overflowed=tf.constant(False))
+        terms, norm, all_squares, statistics = tf.split(
+            values, [len(self.loss_names), 1, len(of_weights), len(of_statistics)]
+        )
+        return StepReport(terms, norm[0], all_squares, statistics, finite, overflowed=tf.constant(False))
 
     def _update_if_finite(self, report: StepReport, pending: PendingUpdate) -> StepReport:
         _cond_on_replicas(report.finite, self._apply_gradients, self._restore_statistics, (pending,))
@@ -291,6 +299,11 @@ class TrainStep:
     def _restore_statistics(self, pending: PendingUpdate) -> None:
         for variable, value in zip(self.model.non_trainable_variables, pending.statistics):
             variable.assign(value)
+
+
+def _zero_if_finite(value: tf.Tensor) -> tf.Tensor:
+    """Scalar float32: 0 if all elements are finite, else NaN, which survives a sum over replicas."""
+    return tf.where(tf.reduce_all(tf.math.is_finite(tf.cast(value, tf.float32))), 0.0, float("nan"))
 
 
 def _cond_on_replicas(

@@ -142,6 +142,19 @@ def test_fused_batch_norm_is_the_formula(shape, monkeypatch):
         np.testing.assert_allclose(fused, formula, atol=2e-5)
 
 
+def test_the_variance_of_a_single_value_is_0_whatever_the_kernel_says(monkeypatch):
+    """cuDNN returns NaN for it, which the moving variance would keep."""
+
+    def kernel(x, scale, **_):
+        return x, scale, scale * np.nan
+
+    monkeypatch.setattr(tf.raw_ops, "FusedBatchNorm", kernel)
+    layer = BatchNorm(NORMALIZATION)
+    layer.build([1, 1, 1, 4])
+    layer(random(1, 1, 1, 4), training=True)
+    np.testing.assert_allclose(layer.moving_variance, NORMALIZATION.momentum * np.ones(4))
+
+
 @pytest.mark.parametrize("dilation", [2, 4, 6, 9])
 def test_dilated_convolution_and_its_gradient(dilation):
     """On 7 x 9 pixels: 2 by space-to-batch; 4 and 6 tap by tap; with 9 only the centre tap is in the image."""

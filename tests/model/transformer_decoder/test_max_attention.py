@@ -9,6 +9,7 @@ import tensorflow as tf
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.model.layers.normalization import Normalization
 from deeplab2_kmax.model.transformer_decoder import DecoderLayer, TransformerDecoderSettings
+from deeplab2_kmax.model.transformer_decoder.max_attention import share_of_attention
 
 SETTINGS = TransformerDecoderSettings(
     num_centers=6,
@@ -88,3 +89,16 @@ def test_a_new_layer_is_the_identity_up_to_its_activation():
         output = layer(pixels, centers, training=training)
         np.testing.assert_allclose(output.pixels, pixels, atol=1e-6)
         np.testing.assert_allclose(output.centers, tf.nn.relu(centers), atol=1e-6)
+
+
+def test_a_pixel_that_receives_no_attention_is_shared_evenly():
+    attention = tf.constant(
+        [[[[0.5, 0.0], [0.25, 0.0]], [[0.5, 0.0], [0.75, 0.0]]]]
+    )  # [1, 2 heads, 2 centers, 2 pixels]
+    share = share_of_attention(attention)
+    np.testing.assert_allclose(share, [[[0.5, 0.5], [0.5, 0.5]]])
+    ordinary = tf.random.stateless_uniform([2, 3, 4, 5], [0, 1], 1e-6, 1.0)
+    received = tf.reduce_mean(ordinary, 1)
+    np.testing.assert_array_equal(
+        share_of_attention(ordinary), tf.transpose(received / tf.reduce_sum(received, 1, keepdims=True), [0, 2, 1])
+    )

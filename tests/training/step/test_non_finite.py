@@ -131,6 +131,34 @@ def test_training_stops_at_once_and_says_with_what(in_graph):
     np.testing.assert_array_equal(found[0].batch["image"], poisoned(data, 2)["image"][4:8])
 
 
+class WithSideBranch(Normalized):
+    """As `Normalized`, with a norm whose result nobody uses: its statistics may overflow while the loss is finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.side = BatchNorm(Normalization(momentum=0.5), name="side")
+        self.side.build([None, 3])
+
+    def call(self, images, training=False):
+        self.side(images * 1e20, training=training)
+        return super().call(tf.tanh(images), training=training)
+
+
+@pytest.mark.parametrize("in_graph", [False, True], ids=["on the host", "in the graph"])
+def test_a_moving_statistic_that_is_not_finite_stops_training_too(in_graph, monkeypatch):
+    monkeypatch.setitem(globals(), "Normalized", WithSideBranch)
+    found = []
+    trainer, model, step, optimizers = make_trainer(
+        batched(images_of(steps=2, images=4), 4), in_graph=in_graph, on_failure=lambda what: found.append(what) or ""
+    )
+    before = state(model, optimizers)
+    with pytest.raises(TrainingError, match="at step 1: not finite: the moving statistics .*moving_variance"):
+        trainer.train(tf.constant(2))
+    for ours, theirs in zip(state(model, optimizers), before):
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.isfinite(found[0].terms["total_loss"]) and not found[0].gradients
+
+
 def test_skipping_ends_after_so_many_in_a_row():
     data = images_of(steps=8, images=4)
     # Two, one that is fine, and then three.
