@@ -6,7 +6,6 @@ import random
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
-from absl import logging
 
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.input_pipeline.bad_records import BadRecords, read_placed, sound_records
@@ -14,8 +13,7 @@ from deeplab2_kmax.input_pipeline.decoding import Record, decode_record
 from deeplab2_kmax.input_pipeline.record_order import Share, random_orders, records_in_order, share_of
 from deeplab2_kmax.input_pipeline.samples import evaluation_padding, evaluation_sample, training_sample
 from deeplab2_kmax.input_pipeline.settings import PipelineSettings
-from deeplab2_kmax.records.manifest import faults_of_sizes
-from deeplab2_kmax.records.shards import find_shards, require_written_sizes
+from deeplab2_kmax.records.shards import find_whole_shards
 from deeplab2_kmax.wording import counted
 
 if TYPE_CHECKING:
@@ -58,7 +56,8 @@ def build_dataset(
         DataError: no file matches, the files hold no records, or one has another size than its manifest says.
     """
     settings = PipelineSettings.from_options(options, is_training)
-    share = share_of(_shards(settings), input_context)
+    shards = find_whole_shards(settings.file_patterns, settings.descriptor.name, settings.max_bad_records > 0)
+    share = share_of(shards, input_context)
     batch_size = _replica_batch_size(settings, input_context)
     if bad_records is None:
         bad_records = BadRecords(settings.max_bad_records)
@@ -122,17 +121,6 @@ def training_samples(numbered: tf.data.Dataset, settings: PipelineSettings, pipe
         return training_sample(*records, seed=record_seed, settings=settings)
 
     return numbered.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _shards(settings: PipelineSettings) -> list[str]:
-    """The files to read. Where bad records may be left out, files that were cut are only warned of."""
-    shards = find_shards(settings.file_patterns, settings.descriptor.name)
-    if settings.max_bad_records:
-        for shard, fault in faults_of_sizes(shards).items():
-            logging.warning("%s: %s", shard, fault)
-    else:
-        require_written_sizes(shards)
-    return shards
 
 
 def _seed(settings: PipelineSettings) -> int:

@@ -6,6 +6,8 @@ import os
 import posixpath
 from collections.abc import Sequence
 
+from absl import logging
+
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.records.manifest import MANIFEST, faults_of_sizes
@@ -67,17 +69,26 @@ def _may_be_shard(name: str) -> bool:
     return not name.startswith(".") and name != MANIFEST
 
 
-def require_written_sizes(shards: Sequence[str]) -> None:
-    """Refuses shards that have another size than when they were written, as far as a manifest beside them tells.
+def find_whole_shards(file_patterns: Sequence[str], dataset: str, is_tolerant: bool = False) -> list[str]:
+    """The files of `find_shards`, of which none was cut as far as the manifests beside them tell.
+
+    Args:
+        file_patterns: as in `find_shards`.
+        dataset: as in `find_shards`.
+        is_tolerant: whether a file of another size is only warned of, as where bad records may be left out.
 
     Raises:
-        DataError: names the first of them.
+        DataError: as in `find_shards`; or a file has another size than when it was written.
     """
+    shards = find_shards(file_patterns, dataset)
     for shard, fault in faults_of_sizes(shards).items():
-        raise DataError(
-            f"{shard}: {fault}; copy the file again or convert again. If you changed it on purpose, remove its"
-            f" {MANIFEST}"
-        )
+        if not is_tolerant:
+            raise DataError(
+                f"{shard}: {fault}; copy the file again or convert again. If you changed it on purpose, remove its"
+                f" {MANIFEST}"
+            )
+        logging.warning("%s: %s", shard, fault)
+    return shards
 
 
 def filled_shards(shards: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from deeplab2_kmax.errors import ConfigError, DataError, UserError
 from deeplab2_kmax.input_pipeline import PipelineSettings
 from deeplab2_kmax.pretrained_weights import require_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, model_pb2
-from deeplab2_kmax.records.shards import find_shards
+from deeplab2_kmax.records.shards import find_whole_shards
 from deeplab2_kmax.training.checkpoints.initial_weights import pretrained_encoder, require_start
 from deeplab2_kmax.training.distribution.strategy import require_batch_size, require_compilable
 from deeplab2_kmax.training.mode import Mode
@@ -140,10 +140,10 @@ def _require_plain_path(folder: str) -> None:
 
 
 def _require_data(options: dataset_pb2.DatasetOptions, field: str, is_training: bool) -> None:
-    """Raises ConfigError or DataError, starting with `field`, if the records of a data set are missing."""
+    """Raises ConfigError or DataError, starting with `field`, if the records of a data set are missing or cut."""
     settings = PipelineSettings.from_options(options, is_training)  # Its errors name the field themselves.
     try:
-        find_shards(settings.file_patterns, settings.descriptor.name)
+        find_whole_shards(settings.file_patterns, settings.descriptor.name, settings.max_bad_records > 0)
     except DataError as error:
         raise DataError(f"{field}: {error}") from error
 
