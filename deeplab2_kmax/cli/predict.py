@@ -132,10 +132,10 @@ def predict_files(
 def _require_names_that_differ(images: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for image in dict.fromkeys(images):
-        name = os.path.basename(image)
+        name = os.path.splitext(os.path.basename(image))[0]
         if name in seen:
             raise UserError(
-                f"{image}: expected pictures whose names differ, as labelling tools find them by name; {seen[name]} has"
-                " the same; predict them one after the other, into folders of their own"
+                f"{image}: expected pictures whose names (without endings) differ, as labelling tools find them by"
+                f" name; {seen[name]} has the same; predict them one after the other, into folders of their own"
             )
         seen[name] = image

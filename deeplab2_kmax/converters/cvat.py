@@ -67,11 +67,12 @@ class RunsInBox(NamedTuple):
     """CVAT's mask: lengths of runs outside and inside in turn, row by row within a box.
 
     Attributes:
-        counts: the lengths, the first of pixels outside.
+        rle: the lengths as text with commas, the first of pixels outside; as numbers, those of all pictures would take
+            much memory.
         left, top, width, height: the box in pixels.
     """
 
-    counts: Sequence[int]
+    rle: str
     left: int
     top: int
     width: int
@@ -85,8 +86,9 @@ class RunsInBox(NamedTuple):
                 f"{where}: expected a mask within the picture, {width} x {height} pixels, got one of {self.width} x"
                 f" {self.height} at left {self.left}, top {self.top}"
             )
+        counts = [whole_of_text(text, f"{where}: rle") for text in self.rle.split(",")]
         inside = np.zeros((height, width), bool)
-        inside[self.top : bottom, self.left : right] = mask_of_counts(self.counts, self.height, self.width, where)
+        inside[self.top : bottom, self.left : right] = mask_of_counts(counts, self.height, self.width, where)
         return inside
 
 
@@ -304,9 +306,7 @@ def _is_crowd(entry: XmlEntry) -> bool:
 
 def _shape(entry: XmlEntry, boxes: bool) -> Shape:
     if entry.tag == "mask":
-        place = entry.place("rle")
-        counts = tuple(whole_of_text(text, place) for text in entry.text("rle").split(","))
-        return RunsInBox(counts, *(entry.whole(side) for side in ("left", "top", "width", "height")))
+        return RunsInBox(entry.text("rle"), *(entry.whole(side) for side in ("left", "top", "width", "height")))
     if entry.tag == "polygon":
         return Polygons([_points(entry)])
     if entry.tag == "ellipse":

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from deeplab2_kmax.converters import command_line
-from deeplab2_kmax.converters.importing.brush_runs import BrushRuns
+from deeplab2_kmax.converters.importing.brush_runs import brush_runs
 from deeplab2_kmax.converters.importing.classes import NamedClass
 from deeplab2_kmax.converters.importing.conversion import (
     Export,
@@ -290,10 +290,7 @@ def _shape(kind: str, value: Entry, size: tuple[int, int], boxes: bool) -> Shape
     if kind == "brush":
         if value.text("format", "rle") != "rle":
             raise DataError(f"{value.place('format')}: expected rle, got {quoted(value.text('format'))}")
-        rle = value.numbers("rle")
-        if any(number != int(number) for number in rle):
-            raise DataError(f"{value.place('rle')}: expected whole numbers, got others")
-        return BrushRuns([int(number) for number in rle])
+        return brush_runs(value.items("rle"), value.place("rle"))
     if kind == "bitmask":
         address = value.text("imageDataURL")
         if not address.startswith(_PNG):

@@ -146,7 +146,7 @@ def test_brush_runs_that_are_written_are_read(fill):
     mask = np.zeros((150, 131), bool)
     mask[:] = {"nothing": 0, "all": 1, "lines": np.arange(150)[:, None] % 2}.get(fill, mask)
     mask |= (fill == "noise") & (np.random.RandomState(0).rand(*mask.shape) > 0.5)
-    np.testing.assert_array_equal(decoded_brush(encoded_brush(mask), *mask.shape, "a"), mask)
+    np.testing.assert_array_equal(decoded_brush(bytes(encoded_brush(mask)), *mask.shape, "a"), mask)
 
 
 HALF = np.zeros((4, 6), bool)
@@ -321,8 +321,12 @@ REFUSED = {
         "expected run lengths up to the last pixel, got a list that is cut off",
     ),
     "too long": (with_value(BRUSH, rle=[*RLE, 0, 0]), "expected run lengths that end with the last pixel, got more"),
-    "no byte": (with_value(BRUSH, rle=[*RLE[:-1], 256]), "expected bytes, numbers from 0 to 255, got 256 at place"),
+    "no byte": (with_value(BRUSH, rle=[*RLE[:-1], 256]), "rle: expected whole numbers from 0 to 255, got 256 at place"),
     "no whole": (with_value(BRUSH, rle=[*RLE[:-1], 0.5]), "rle: expected whole numbers"),
+    "true": (
+        with_value(BRUSH, rle=[*RLE[:3], True, *RLE[4:]]),
+        "rle: expected whole numbers from 0 to 255, got true at",
+    ),
     "of others": (
         with_value(BRUSH, rle=[0, 0, 0, 9, *RLE[4:]]),
         "run lengths of 6 x 4 pixels, 96 values, got them of 9",

@@ -9,10 +9,11 @@ value or all of them. Zeros fill the last byte.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from deeplab2_kmax.converters.importing.document import quoted
 from deeplab2_kmax.errors import DataError
 
 _CHANNELS = 4
@@ -28,21 +29,30 @@ class BrushRuns(NamedTuple):
     """A brush mask: the pixels that are not wholly transparent.
 
     Attributes:
-        rle: the bytes of the stream, as numbers 0..255.
+        stream: its bytes as characters 0..255; as numbers, those of all pictures would take much memory.
     """
 
-    rle: Sequence[int]
+    stream: str
 
     def mask(self, height: int, width: int, where: str) -> np.ndarray:
         """See `Shape`."""
-        return decoded_brush(self.rle, height, width, where)
+        return decoded_brush(self.stream.encode("latin-1"), height, width, where)
 
 
-def decoded_brush(rle: Sequence[int], height: int, width: int, where: str) -> np.ndarray:
+def brush_runs(rle: Sequence[Any], where: str) -> BrushRuns:
+    """The runs in a list of a JSON file; raises DataError if it is not one of whole numbers from 0 to 255."""
+    # Told by types first, as these lists are long, and true would pass for 1.
+    if set(map(type, rle)) <= {int} and min(rle, default=0) >= 0 and max(rle, default=0) < 256:
+        return BrushRuns(bytes(rle).decode("latin-1"))
+    place, value = next((p, v) for p, v in enumerate(rle) if type(v) is not int or not 0 <= v < 256)
+    raise DataError(f"{where}: expected whole numbers from 0 to 255, got {quoted(value)} at place {place}")
+
+
+def decoded_brush(content: bytes, height: int, width: int, where: str) -> np.ndarray:
     """Reads a brush mask.
 
     Args:
-        rle: the bytes of the stream, as numbers 0..255.
+        content: the stream.
         height, width: of the picture.
         where: what the message of an error begins with.
 
@@ -52,10 +62,7 @@ def decoded_brush(rle: Sequence[int], height: int, width: int, where: str) -> np
     Raises:
         DataError: the stream is cut off or broken, or of a picture of another size.
     """
-    for place, value in enumerate(rle):
-        if not 0 <= value < 256:
-            raise DataError(f"{where}: expected bytes, numbers from 0 to 255, got {value} at place {place}")
-    stream = _Stream(np.array(rle, np.uint8), where)
+    stream = _Stream(np.frombuffer(content, np.uint8), where)
     count = stream.number(32)
     if count != height * width * _CHANNELS:
         raise DataError(

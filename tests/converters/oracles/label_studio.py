@@ -94,7 +94,7 @@ def _polygon(points, height, width):
 
 
 def _brush(rle, height, width):
-    assert all(type(byte) in (int, float) and byte == int(byte) and 0 <= byte <= 255 for byte in rle)
+    assert all(type(byte) is int and 0 <= byte <= 255 for byte in rle)
     bits = "".join(format(int(byte), "08b") for byte in rle)
     at = 0
 
