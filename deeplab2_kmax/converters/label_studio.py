@@ -50,10 +50,18 @@ from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import counted, some_of
 
 _WITHOUT_AREA = (
-    *("keypoint", "keypointlabels", "choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise"),
-    *("ranker", "relation"),
+    *("keypoint", "choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "ranker", "relation"),
 )
 _SHAPES = ("brush", "bitmask", "polygon", "ellipse", "rectangle")
+# The first of these fields that a value has says what it is.
+_KIND_OF_FIELD = {
+    "rle": "brush",
+    "imageDataURL": "bitmask",
+    "points": "polygon",
+    "radiusX": "ellipse",
+    "height": "rectangle",
+    "x": "keypoint",
+}
 # What the address of a PNG begins with that holds it itself.
 _PNG = "data:image/png;base64,"
 _HASH = re.compile("[0-9a-f]{8}-")
@@ -224,21 +232,22 @@ def _decoded_uri(text: str, where: str) -> str:
 
 def _annotated(annotation: Entry, path: str, boxes: bool, left_out: collections.Counter[str]) -> AnnotatedImage:
     results = annotation.entries("result")
-    labelled = {result.text("id", "") for result in results if result.text("type") == "labels"}
+    labelled = {result.text("id") for result in results if result.text("type") == "labels"}
     regions: list[Region] = []
     sizes: dict[tuple[int, int], str] = {}
     targets: dict[str, str] = {}
     for result in results:
-        kind = result.text("type")
+        # With a list of labels of their own, a shape comes twice: by itself and, under the same id, with its label.
+        kind = _kind(result)
+        is_bare = result.text("type") == kind and kind in _KIND_OF_FIELD.values()
+        if is_bare and result.text("id", "") in labelled:
+            continue
         if kind in _WITHOUT_AREA:
             left_out[kind] += 1
             continue
-        # With a separate list of labels, a shape comes twice: by itself and, under the same id, with its label.
-        if kind in _SHAPES and result.text("id", "") in labelled:
-            continue
         sizes.setdefault(_size(result), result.where)
         targets.setdefault(result.text("to_name", ""), result.where)
-        regions.append(_region(result, boxes))
+        regions.append(_region(result, kind, boxes))
     for found, what in ((sizes, "one size"), (targets, "one picture (to_name)")):
         if len(found) > 1:
             raise DataError(f"{list(found.values())[1]}: expected regions of {what} in an annotation, got another")
@@ -261,27 +270,26 @@ def _size(result: Entry) -> tuple[int, int]:
     return size
 
 
-def _region(result: Entry, boxes: bool) -> Region:
-    kind, value = result.text("type"), result.entry("value")
-    shape = kind[: -len("labels")] if kind.endswith("labels") else kind
-    if kind == "labels":
-        marks = {
-            "rle": "brush",
-            "imageDataURL": "bitmask",
-            "points": "polygon",
-            "radiusX": "ellipse",
-            "width": "rectangle",
-        }
-        shape = next((shape for field, shape in marks.items() if field in value), kind)
-    if shape not in _SHAPES:
+def _kind(result: Entry) -> str:
+    """What a result is, without the word `labels` in it; in a list of labels of their own, its value tells."""
+    kind: str = result.text("type")
+    if kind != "labels":
+        return kind[: -len("labels")] if kind.endswith("labels") else kind
+    value = result.entry("value")
+    return next((kind for field, kind in _KIND_OF_FIELD.items() if field in value), kind)
+
+
+def _region(result: Entry, kind: str, boxes: bool) -> Region:
+    if kind not in _SHAPES:
         raise DataError(
             f"{result.where}: expected one of {', '.join(f'{each}labels' for each in _SHAPES)}, or what has no area"
-            f" ({', '.join(_WITHOUT_AREA)}), got {quoted(kind)}"
+            f" ({', '.join(_WITHOUT_AREA)}), got {quoted(result.text('type'))}"
         )
-    labels = value.items(kind) if kind != shape else []
+    value, field = result.entry("value"), result.text("type")
+    labels = value.items(field) if field != kind else []
     if len(labels) != 1:
-        raise DataError(f"{value.place(kind)}: expected one label, got {quoted(labels)}; label it in Label Studio")
-    return Region(as_name(labels[0], value.place(kind)), _shape(shape, value, _size(result), boxes), result.where)
+        raise DataError(f"{value.place(field)}: expected one label, got {quoted(labels)}; label it in Label Studio")
+    return Region(as_name(labels[0], value.place(field)), _shape(kind, value, _size(result), boxes), result.where)
 
 
 def _shape(kind: str, value: Entry, size: tuple[int, int], boxes: bool) -> Shape:

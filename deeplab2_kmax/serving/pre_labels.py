@@ -1,8 +1,8 @@
 """Predictions as labels to start from: files that CVAT, Label Studio and tools that read COCO import.
 
 Annotators then correct a model's segments instead of drawing all of them. Each class here gathers the predictions of
-many pictures into one file. The import of `deeplab2_kmax.converters` (`cvat`, `label_studio`, `coco_instances`) for the
-same tool reads it, so that corrected labels come back by the way they went.
+many pictures into one file. The importers in `deeplab2_kmax.converters` (`cvat`, `label_studio`, `coco_instances`) read
+what the tools export once it has been corrected.
 
 Pictures are named by their file names without folders, by which all of these tools find them.
 """

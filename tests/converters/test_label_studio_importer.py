@@ -224,12 +224,17 @@ def test_pictures_are_found_by_what_paths_and_urls_end_with(small, source):
     assert list(found) == [pathlib.Path(name).stem]
 
 
-def test_labels_of_their_own_list(small):
+def test_labels_of_their_own_list(small, capsys):
     value = brush("car", HALF)["value"]
     plain = {**result("brush", {"format": "rle", "rle": value["rle"]}, 4, 6), "id": "x"}
     named = {**result("labels", {"format": "rle", "rle": value["rle"], "labels": ["car"]}, 4, 6), "id": "x"}
-    _, instances = labels(small(plain, named))["a"]
+    point = {"x": 10, "y": 20, "width": 1}
+    plain_point = {**result("keypoint", point, 4, 6), "id": "y"}
+    named_point = {**result("labels", {**point, "labels": ["nose"]}, 4, 6), "id": "y"}
+    choice = {**result("choices", {"choices": ["good"]}, 4, 6), "id": "x"}  # An answer about the region x.
+    _, instances = labels(small(plain, named, plain_point, named_point, choice))["a"]
     assert sorted(np.unique(instances)) == [0, 1001]
+    assert "annotations without an area left out: 1 choices, 1 keypoint" in capsys.readouterr().out
 
 
 def test_one_annotation_of_a_task_counts(small, capsys):
