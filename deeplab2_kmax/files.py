@@ -20,6 +20,7 @@ import os
 import posixpath
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from typing import IO, Any, Union
@@ -28,6 +29,9 @@ from typing import IO, Any, Union
 StrPath = Union[str, "os.PathLike[str]"]
 
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}\.part")
+_SPECIAL_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+# What the operating system says of a disk that takes no more; it may not name the file.
+_WRITE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A name may have 255 bytes; a character takes up to four of them.
 _NAME_PART = 48
 
@@ -144,7 +148,7 @@ def atomic_path(path: StrPath) -> Iterator[str]:
             os.replace(part, target)
             remove(part)  # Still there where both names were links to the same file already.
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename == part:
+        if isinstance(error, OSError) and (error.filename == part or _is_nameless_write_fault(error)):
             error.filename = target  # The name that users know.
         with contextlib.suppress(OSError):
             remove(part)
@@ -195,14 +199,28 @@ def is_folder(path: StrPath) -> bool:
         return bool(_gfile().isdir(os.fspath(path))) and not _is_only_a_beginning(os.fspath(path))
 
 
+def special_kind(path: StrPath) -> str | None:
+    """What a path is that is neither a file nor remote: "a folder", "a pipe", "a device" or "a socket"; None: a file.
+
+    Reading a pipe waits for somebody to write to it, and reading some devices never ends.
+
+    Raises:
+        OSError: there is nothing, or it may not be looked at.
+    """
+    if is_remote(path):
+        return None
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    return None if kind == stat.S_IFREG else _SPECIAL_KINDS.get(kind, "a device")
+
+
 def change_stamp(path: StrPath) -> tuple[int, ...]:
     """Size in bytes, time of writing and the like: another stamp tells that the file has been written anew."""
     if not is_remote(path):
-        stat = os.stat(path)
-        return stat.st_size, stat.st_mtime_ns, stat.st_ino
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns, status.st_ino
     with _as_os_errors(path):
-        stat = _gfile().stat(os.fspath(path))
-        return stat.length, stat.mtime_nsec
+        status = _gfile().stat(os.fspath(path))
+        return status.length, status.mtime_nsec
 
 
 def size(path: StrPath) -> int:
@@ -312,6 +330,10 @@ def _opened(path: StrPath, mode: str) -> Iterator[IO[Any]]:
         else:
             file.write(b"" if "b" in mode else "")
         yield file
+
+
+def _is_nameless_write_fault(error: OSError) -> bool:
+    return error.filename is None and error.errno in _WRITE_FAULTS
 
 
 def _flush_to_disk(path: str) -> None:

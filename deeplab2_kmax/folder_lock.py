@@ -61,6 +61,11 @@ def hold_lock(path: str | os.PathLike[str]) -> Iterator[None]:
         lock.release()
 
 
+def lock_files(path: str | os.PathLike[str]) -> list[str]:
+    """The files that `hold_lock` makes."""
+    return [os.fspath(path), _name_file(path)]
+
+
 def holder(path: str | os.PathLike[str]) -> str:
     """The process that took the lock file last, e.g. "process 123 on host"; "another process" if that is unknown."""
     try:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
-from deeplab2_kmax.errors import UserError, user_errors_as_one_line
+from deeplab2_kmax.command_exit import one_line_for_errors
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.terminal import OurFormatter, note
 from deeplab2_kmax.wording import did_you_mean
 
@@ -38,8 +39,9 @@ _CHOICE = re.compile(r"flag --(\w+)=(.*): value should be one of <(.*)>")
 def run_program(work: Callable[[], None], description: str) -> None:
     """Parses the flags of `sys.argv`, which the caller has defined, and calls `work`.
 
-    A user's mistake ends the process with one line on stderr and status 1, Ctrl-C with status 130. `--help` prints the
-    flags that the main module defines and ends the process with status 0; `--helpfull` prints those of all modules.
+    A user's mistake ends the process with one line on stderr and status 1, Ctrl-C with status 130, SIGTERM with 143.
+    `--help` prints the flags that the main module defines and ends the process with status 0; `--helpfull` prints those
+    of all modules.
 
     Args:
         work: does what the program is for; it finds the values in `absl.flags.FLAGS`.
@@ -51,12 +53,12 @@ def run_program(work: Callable[[], None], description: str) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
             logging.get_absl_handler().setFormatter(OurFormatter())
-        with user_errors_as_one_line():
-            if len(argv) > 1:
-                raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value, see --help")
-            work()
+        if len(argv) > 1:
+            raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value, see --help")
+        work()
 
-    app.run(main, flags_parser=lambda argv: _parse(argv, description))
+    with one_line_for_errors():
+        app.run(main, flags_parser=lambda argv: _parse(argv, description))
 
 
 def _parse(argv: Sequence[str], description: str) -> list[str]:

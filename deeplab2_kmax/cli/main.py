@@ -6,14 +6,14 @@ Only the function of a sub-command imports what it needs, so that `--help` does 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
-from deeplab2_kmax.errors import UserError, user_errors_as_one_line
+from deeplab2_kmax.command_exit import one_line_for_errors
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.version import __version__
 from deeplab2_kmax.wording import did_you_mean
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # argparse's errors about a word that is none of several, and our own about a flag that no parser knows.
 _NO_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _NO_FLAG = re.compile(r"unrecognized arguments: (--\w+)")
-_READER_LEFT = 141  # What shells report for a process that was ended by SIGPIPE.
 # Data set -> (module that converts it when run, what it reads).
 _CONVERTERS = {
     "ade20k": ("deeplab2_kmax.converters.ade20k", "ADE20K in COCO's panoptic format"),
@@ -63,29 +62,23 @@ def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None
     """Runs a command line and ends the process.
 
     The exit status is 0 after success and `--help`, 1 after a mistake in what the user gave, which prints one line on
-    stderr, 2 after a mistake in the flags, and 130 after Ctrl-C.
+    stderr, 2 after a mistake in the flags, 130 after Ctrl-C and 143 after SIGTERM.
 
     Args:
         argv: the arguments; None takes those of the process.
         prog: how the user calls the command, for its help.
     """
-    # Not parse_args: what `convert` does not know are flags of the converter.
-    options, rest = _parser(prog).parse_known_args(argv)
-    if rest and options.run is not _convert:
-        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    from deeplab2_kmax.terminal import quiet_libraries, show_warnings_as_ours
+    with one_line_for_errors():
+        # Not parse_args: what `convert` does not know are flags of the converter.
+        options, rest = _parser(prog).parse_known_args(argv)
+        if rest and options.run is not _convert:
+            options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        from deeplab2_kmax.terminal import quiet_libraries, show_warnings_as_ours
 
-    # Has to come before the first import of TensorFlow, and so before any sub-command.
-    quiet_libraries()
-    show_warnings_as_ours()
-    with user_errors_as_one_line():
-        try:
-            status = options.run(options, rest)
-        except BrokenPipeError:
-            # The reader of the output, such as `head`, has seen enough. Python flushes stdout once more at exit, which
-            # must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = _READER_LEFT
+        # Has to come before the first import of TensorFlow, and so before any sub-command.
+        quiet_libraries()
+        show_warnings_as_ours()
+        status = options.run(options, rest)
     sys.exit(status or 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 
 import numpy as np
@@ -99,8 +100,10 @@ class PredictionFiles:
         if self.raw_format == "two_channel_numpy_array":
             channels = np.zeros((*prediction.shape, 3), np.int32)
             channels[..., 0], channels[..., 1] = classes, instances
-            with files.atomic_file(files.join(self.folder, f"{path}.npy")) as file:
-                np.save(file, channels)
+            # Into memory first: of a full disk, numpy tells only how many numbers it has written.
+            encoded = io.BytesIO()
+            np.save(encoded, channels)
+            files.write_bytes(files.join(self.folder, f"{path}.npy"), encoded.getvalue())
         elif self.raw_format == "two_channel_png":
             self._save_png(path, _channels(name, classes, instances, np.zeros_like(instances)))
         else:

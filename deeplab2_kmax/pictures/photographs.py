@@ -65,6 +65,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             refused; the message names the file.
     """
     try:
+        if kind := files.special_kind(path):
+            raise DataError(f"{path}: expected a picture file, got {kind}; save the picture to a file")
         content = files.read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from error

@@ -3,8 +3,8 @@
 Start with `run_experiment` below, then `run.start`. The wings: `run` (a run from start to end), `step` (one training
 step and the loop), `optimizers`, `checkpoints`, `distribution` (devices and machines), `reporting` (terminal and
 TensorBoard), `evaluating` (evaluation as part of a run). Only `run` puts the others together; none of them imports it.
-What several wings need lies beside them: `mode`, `run_folder`, `stop_signals`, `storage_errors`. The network, its
-losses and its metrics are not here but in `deeplab2_kmax.model`, `.losses` and `.evaluation`.
+What several wings need lies beside them: `mode`, `run_folder`. The network, its losses and its metrics are not here but
+in `deeplab2_kmax.model`, `.losses` and `.evaluation`.
 
 This file needs no TensorFlow: the functions import what they need when they are called.
 """

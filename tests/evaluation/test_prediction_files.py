@@ -1,13 +1,16 @@
 """Raw label maps as files."""
 
+import resource
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
-from deeplab2_kmax.errors import ConfigError, DataError
+from deeplab2_kmax.errors import ConfigError, DataError, StorageError
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles, build_prediction_files
 from deeplab2_kmax.protos import evaluator_pb2
+from deeplab2_kmax.storage_errors import storage_errors
 
 
 def write(folder, raw_format, panoptic, dataset="cityscapes_panoptic", source_ids=True):
@@ -95,3 +98,17 @@ def test_options_decide_what_is_written(tmp_path):
     options.raw_panoptic_format = "jpeg"
     with pytest.raises(ConfigError, match="three_channel_png.*'jpeg'"):
         build_prediction_files(options, descriptor, str(tmp_path))
+
+
+@pytest.mark.parametrize("raw_format", ["two_channel_png", "two_channel_numpy_array"])
+def test_a_full_disk_is_told_with_the_folder_of_the_predictions(tmp_path, raw_format):
+    """`override_save_dir` may lie on another disk than the run, whose folder is then not to blame."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    panoptic = np.random.RandomState(0).randint(0, 19, (300, 300)) * 1000
+    expected = f"^cannot go on: {tmp_path}/vis/raw_.*File too large. The checkpoints in {tmp_path}/run are whole"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # Python ignores the signal that goes with it.
+    try:
+        with pytest.raises(StorageError, match=expected), storage_errors(str(tmp_path / "run")):
+            write(tmp_path / "vis", raw_format, panoptic)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

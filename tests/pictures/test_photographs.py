@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import uuid
 import zlib
@@ -267,3 +268,12 @@ def test_large_pictures_are_refused_by_their_header(width, height):
 def test_broken_exif_leaves_the_pixels_alone():
     content = encoded(of("RGB"), "png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     np.testing.assert_array_equal(decode_image(content), PIXELS)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, kind in [(tmp_path / "pipe.png", "a pipe"), ("/dev/zero", "a device"), (tmp_path, "a folder")]:
+        with pytest.raises(
+            DataError, match=f"^{path}: expected a picture file, got {kind}; save the picture to a file"
+        ):
+            read_image(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import uuid
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 from deeplab2_kmax import files
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.datasets import load_dataset
-from deeplab2_kmax.errors import CheckpointError, UserError
+from deeplab2_kmax.errors import CheckpointError, StorageError, UserError
+from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.pictures import decode_image
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
@@ -192,6 +194,51 @@ def test_an_earlier_export_is_replaced(small_model, config, tmp_path):
     assert os.listdir(tmp_path) == ["export"]
     assert not (tmp_path / "export" / "stale").exists()
     tf.saved_model.load(str(tmp_path / "export"))
+
+
+def _leave(folder, owner, *kinds):
+    """What an export that was killed leaves beside `folder`."""
+    for kind in kinds:
+        (folder / f"export.{owner}{kind}" / "assets.extra").mkdir(parents=True)
+        for name in ("dataset.json", "config.textproto"):
+            (folder / f"export.{owner}{kind}" / "assets.extra" / name).write_text(owner)
+
+
+def test_what_killed_exports_have_left_is_cleared_away(small_model, config, tmp_path):
+    _leave(tmp_path, "0123abcd", ".tmp", ".old")
+    (tmp_path / "export.0123abcd.lock").write_text("")
+    others = ["export.notes.tmp", "other.0123abcd.tmp"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    export(config, None, tmp_path / "export")
+    assert sorted(os.listdir(tmp_path)) == ["export", *others]
+    tf.saved_model.load(str(tmp_path / "export"))
+
+
+def test_an_export_killed_between_its_two_renames_gives_the_earlier_one_its_name_back(config, tmp_path):
+    _leave(tmp_path, "0123abcd", ".old", ".tmp")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        export(config, str(tmp_path / "nowhere"), tmp_path / "export")
+    assert os.listdir(tmp_path) == ["export"]
+    assert (tmp_path / "export" / "assets.extra" / "dataset.json").read_text() == "0123abcd"
+
+
+def test_an_export_that_is_still_being_written_is_left_alone(small_model, config, tmp_path):
+    _leave(tmp_path, "0123abcd", ".tmp")
+    with hold_lock(tmp_path / "export.0123abcd.lock"):
+        export(config, None, tmp_path / "export")
+        assert {"export", "export.0123abcd.tmp"} < set(os.listdir(tmp_path))
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(small_model, config, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # Python ignores the signal that goes with it.
+    try:
+        with pytest.raises(StorageError, match=f"^{tmp_path}/export: cannot write the export: .*File too large"):
+            export(config, None, tmp_path / "export")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_export_in_a_remote_folder_is_replaced_and_read_back(small_model, config, tmp_path, monkeypatch):

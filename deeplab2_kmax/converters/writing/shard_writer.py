@@ -7,13 +7,14 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Union
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.storage_errors import storage_fault
+from deeplab2_kmax.wording import first_line
 
 _RECEIPT = ".json"
 
@@ -105,8 +106,6 @@ def begin_work(progress: Progress, in_other_process: bool) -> None:
     global _progress
     _progress = progress
     if in_other_process:
-        # Ctrl-C reaches every process; the parent decides what becomes of its workers.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -197,7 +196,8 @@ def _write(task: ShardTask, fingerprint: str, progress: Progress) -> Receipt:
         return receipt
     except (OSError, tf.errors.OpError) as error:
         # Not `from error`, as TensorFlow's errors cannot be sent from a worker to its parent.
-        raise DataError(f"{task.path}: cannot write the shard: {error}") from None
+        reason = storage_fault(error) or first_line(error)
+        raise DataError(f"{task.path}: cannot write the shard: {reason}") from None
 
 
 class _Contents:

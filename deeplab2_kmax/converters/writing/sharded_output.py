@@ -10,6 +10,7 @@ import glob
 import multiprocessing
 import multiprocessing.context
 import os
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,9 @@ from deeplab2_kmax.converters.writing.shard_writer import (
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.records.manifest import read_splits
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.stop_signals import STOPPED, name_of, tell_how_to_go_on
+from deeplab2_kmax.storage_errors import storage_fault
+from deeplab2_kmax.wording import counted, first_line
 
 __all__ = ["NotedRecord", "Origin", "ShardedOutput", "Split"]
 
@@ -43,6 +46,7 @@ _IMAGES_PER_PROCESS = 400
 _UNFINISHED = ".unfinished"
 _LOCK = "lock"
 _POLL_SECONDS = 0.2
+_SECONDS_TO_STOP = 2.0
 
 
 def _no_files(item: Any) -> Sequence[str]:
@@ -123,7 +127,8 @@ class ShardedOutput:
         except OSError as error:
             self._remove_made_folders()
             raise DataError(f"output_dir: cannot write to {self._output_dir}: {error.strerror}") from error
-        self._remove_parts()
+        # Those in the hidden folder go away with it.
+        _remove_parts(self._output_dir)
         return self
 
     def __exit__(
@@ -134,8 +139,14 @@ class ShardedOutput:
     ) -> None:
         finished = files.glob(files.join(glob.escape(self._unfinished), "*.tfrecord"))
         if error_type is not None and finished:
+            if self._beam is None:  # A worker of Beam's, thought lost, may still be writing there.
+                _remove_parts(self._unfinished)
             kept = f"{counted(len(finished), 'finished shard')} kept in {self._unfinished}"
-            print(f"{kept}; the same command goes on from there", file=sys.stderr)
+            how_to_go_on = f"{kept}; the same command goes on from there"
+            if isinstance(error, STOPPED):
+                tell_how_to_go_on(error, f"stopped by {name_of(error)}: {how_to_go_on}")
+            else:
+                print(how_to_go_on, file=sys.stderr)
         else:
             with contextlib.suppress(OSError):
                 files.remove_tree(self._unfinished)
@@ -173,7 +184,10 @@ class ShardedOutput:
         try:
             return self._publish(shards, entries)
         except OSError as error:
-            raise DataError(f"{self._output_dir}: cannot move the shards to their places: {error}") from error
+            raise DataError(
+                f"{self._output_dir}: cannot move the shards to their places: "
+                f"{storage_fault(error) or first_line(error)}"
+            ) from error
 
     def _shards(self, split: Split) -> list[_Shard]:
         total = len(split.items)
@@ -218,8 +232,10 @@ class ShardedOutput:
         # Not by fork, which would copy the threads and locks of TensorFlow in an undefined state.
         context = multiprocessing.get_context("spawn")
         progress = _SharedProgress(context.Value("q", 0), context.Event())
+        others = set(multiprocessing.active_children())
         with _executor(min(processes, len(tasks)), context, progress) as executor:
-            futures = [executor.submit(write_shard, task) for task in tasks]
+            with _deaf_to_ctrl_c():
+                futures = [executor.submit(write_shard, task) for task in tasks]
             try:
                 _show_progress(futures, progress, total)
             except concurrent.futures.process.BrokenProcessPool as error:
@@ -227,6 +243,12 @@ class ShardedOutput:
             except BaseException:
                 progress.stop.set()
                 executor.shutdown(wait=False, cancel_futures=True)
+                # Those that are writing give up after the record they are at. Those that are still being started would
+                # look for what they share with this process when it is gone, and print a traceback.
+                concurrent.futures.wait(futures, _SECONDS_TO_STOP)
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
+                    process.join(_SECONDS_TO_STOP)
                 raise
         return [future.result() for future in futures]
 
@@ -247,20 +269,18 @@ class ShardedOutput:
         manifest.write_splits(self._output_dir, {**others, **entries})
         return paths
 
-    def _remove_parts(self) -> None:
-        """Deletes temporary files that killed runs have left.
-
-        Those in the hidden folder go away with it: there, a worker of Beam's, thought lost, may still be writing.
-        """
-        for name in files.list_folder(self._output_dir):
-            if files.is_unfinished(name):
-                files.remove(files.join(self._output_dir, name))
-
     def _remove_made_folders(self) -> None:
         """Deletes the folders that were made on entering, unless there is something in them."""
         for folder in self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+
+
+def _remove_parts(folder: str) -> None:
+    """Deletes temporary files that killed processes have left."""
+    for name in files.list_folder(folder):
+        if files.is_unfinished(name):
+            files.remove(files.join(folder, name))
 
 
 def _say_losses(split: Split, receipts: Sequence[Receipt]) -> None:
@@ -314,6 +334,19 @@ def _executor(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with concurrent.futures.ProcessPoolExecutor(processes, context, begin_work, (progress, True)) as executor:
         yield executor
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started here do not hear Ctrl-C, which reaches all processes of a terminal; this one does afterwards.
+
+    They could ignore it by themselves only once they have imported what they need, which takes seconds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _show_progress(

@@ -13,11 +13,11 @@ from deeplab2_kmax.checkpoints.cleanup import can_be_opened
 from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, VALUE_SUFFIX
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.stop_signals import StopSignals
+from deeplab2_kmax.storage_errors import storage_fault
 from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.optimizers.ema import WeightAverages, require_same_averaging
 from deeplab2_kmax.training.step.loss_scale import LossScale, holds_loss_scale
-from deeplab2_kmax.training.stop_signals import StopSignals
-from deeplab2_kmax.training.storage_errors import storage_fault
 from deeplab2_kmax.wording import first_line
 
 _STEP = f"global_step{VALUE_SUFFIX}"

@@ -14,8 +14,8 @@ from deeplab2_kmax.checkpoints.files import link_checkpoint, name_latest
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.distribution import is_alone, sum_over_workers
 from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.stop_signals import StopSignals, Terminated
 from deeplab2_kmax.training.distribution.cluster import Cluster
-from deeplab2_kmax.training.stop_signals import StopSignals, Terminated
 
 # Each question makes all processes wait for each other and for their devices.
 _STEPS_BETWEEN_QUESTIONS = 10

@@ -11,12 +11,12 @@ import tensorflow as tf
 from deeplab2_kmax.distribution import is_alone, sum_over_workers
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.input_pipeline import data_errors
+from deeplab2_kmax.stop_signals import STOPPED
 from deeplab2_kmax.terminal import say, say_warning
 from deeplab2_kmax.training.evaluating.continuous_evaluation import evaluate_continuously
 from deeplab2_kmax.training.evaluating.evaluation_results import EvaluationResults, settings_fingerprint
 from deeplab2_kmax.training.run.run import Run
 from deeplab2_kmax.training.run_folder import write_config
-from deeplab2_kmax.training.stop_signals import STOPPED
 from deeplab2_kmax.wording import counted
 
 

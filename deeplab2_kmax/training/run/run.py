@@ -23,6 +23,7 @@ from deeplab2_kmax.model import build_model
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
+from deeplab2_kmax.stop_signals import StopSignals
 from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints, step_of
 from deeplab2_kmax.training.checkpoints.initial_weights import InitialCheckpoint, initial_weights, pretrained_encoder
@@ -47,7 +48,6 @@ from deeplab2_kmax.training.step.loss_scale import LossScale, build_loss_scale
 from deeplab2_kmax.training.step.non_finite import NonFinitePolicy, without_record_names
 from deeplab2_kmax.training.step.seeding import Seeding
 from deeplab2_kmax.training.step.step import TrainStep
-from deeplab2_kmax.training.stop_signals import StopSignals
 from deeplab2_kmax.wording import counted
 
 

@@ -11,6 +11,8 @@ from deeplab2_kmax.config.problems import refuse
 from deeplab2_kmax.config.value_ranges import range_problems
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.stop_signals import STOPPED, StopSignals, mark_told, name_of
+from deeplab2_kmax.storage_errors import storage_errors
 from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.distribution.cluster import cluster_of_environment
 from deeplab2_kmax.training.distribution.multi_worker import own_folder
@@ -22,8 +24,6 @@ from deeplab2_kmax.training.run.run import Run
 from deeplab2_kmax.training.run.run_checks import check_run, check_strategy
 from deeplab2_kmax.training.run_folder import only_trainer, run_folder
 from deeplab2_kmax.training.step.tracing import no_garbage_collection
-from deeplab2_kmax.training.stop_signals import STOPPED, StopSignals, name_of
-from deeplab2_kmax.training.storage_errors import storage_errors
 
 _WORK: dict[Mode, Callable[[Run], Mapping[str, float]]] = {
     Mode.TRAIN: modes.train,
@@ -68,6 +68,7 @@ def start(
             return _WORK[mode](run)
         except STOPPED as error:
             say(_stopped(name_of(error), run))
+            mark_told(error)
             raise
 
 

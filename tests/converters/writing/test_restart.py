@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab2_kmax.command_exit import one_line_for_errors
 from deeplab2_kmax.converters.coco import convert_coco
 from deeplab2_kmax.converters.writing import sharded_output
 from deeplab2_kmax.converters.writing.shard_writer import ShardTask, Stopped, begin_work, write_shard
@@ -239,11 +240,49 @@ def test_kill_9_leaves_no_worker_and_keeps_finished_shards(tmp_path, capsys):
     assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 3
 
 
+def stopping_record(number, folder, item):
+    """Makes a record; at the last item, after the first shard, sends all a signal and works on a little."""
+    if item == 5:
+        while not os.path.exists(os.path.join(folder, "out", ".unfinished", "train-00000-of-00003.tfrecord.json")):
+            time.sleep(0.05)
+        # Ctrl-C reaches all processes of a terminal, and some supervisors send SIGTERM to all, too.
+        os.killpg(os.getpgrp(), number)
+        time.sleep(0.5)
+    return record_of(f"text {item}")
+
+
+def stopped_conversion(number, num_processes, folder):
+    with one_line_for_errors():
+        split = Split("train", range(6), functools.partial(stopping_record, int(number), folder))
+        with ShardedOutput(os.path.join(folder, "out"), 3, int(num_processes)) as output:
+            output.write([split], Origin("test", SHAPES, {}))
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")], ids=["int", "term"])
+def test_a_signal_keeps_finished_shards_and_says_how_to_go_on(tmp_path, number, name, num_processes):
+    script = tmp_path / "convert.py"
+    call = "stopped_conversion(*sys.argv[1:])"
+    script.write_text(pathlib.Path(__file__).read_text() + MAIN.replace(MAIN_CALL, call))
+    command = [sys.executable, str(script), str(int(number)), str(num_processes), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, start_new_session=True)
+    assert done.returncode == 128 + number, done.stderr
+    assert os.listdir(tmp_path / "out") == [".unfinished"]
+    left = os.listdir(tmp_path / "out" / ".unfinished")
+    shards = [each for each in left if each.endswith(".tfrecord")]
+    assert shards and not [each for each in left if each.endswith(".part")]
+    assert done.stderr.splitlines()[-1].endswith("kept in " + str(tmp_path / "out" / ".unfinished") + GOES_ON)
+    assert f"stopped by {name}: {len(shards)} finished shard" in done.stderr and "Traceback" not in done.stderr
+
+
+GOES_ON = "; the same command goes on from there"
+MAIN_CALL = "convert_numbers(sys.argv[1], num_processes=2)"
 # Appended to a copy of this file, so that workers find `killing_record` in the main module.
-MAIN = """
+MAIN = f"""
 
 if __name__ == "__main__":
-    convert_numbers(sys.argv[1], num_processes=2)
+    {MAIN_CALL}
 """
 
 

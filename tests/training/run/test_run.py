@@ -14,11 +14,11 @@ from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
+from deeplab2_kmax.stop_signals import StopSignals
 from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.mode import Mode
 from deeplab2_kmax.training.run.modes import evaluate
 from deeplab2_kmax.training.run.run import Run
-from deeplab2_kmax.training.stop_signals import StopSignals
 from helpers.survival_runs import CONFIG, small_runs, write_records
 
 

@@ -8,8 +8,6 @@ import os
 import re
 from collections.abc import Iterator
 
-import tensorflow as tf
-
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import StorageError
 
@@ -25,16 +23,25 @@ def storage_errors(folder: str) -> Iterator[None]:
         StorageError: in place of an error about space or permission that comes from the operating system, directly or
             through TensorFlow. Other errors pass unchanged.
     """
+    import tensorflow as tf  # Late, as `storage_fault` serves programs that start without it.
+
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
         reason = storage_fault(error)
         if reason is None:
             raise
+        # Predictions may go to another disk (`override_save_dir`); then this one is not to blame.
+        elsewhere = isinstance(error, OSError) and error.filename and not _is_below(error.filename, folder)
+        where, kept = ("", folder) if elsewhere else (f" writing to {files.absolute(folder)}", "there")
         raise StorageError(
-            f"cannot go on writing to {files.absolute(folder)}: {reason}. The checkpoints there are whole; once this"
-            " is mended, the same command goes on from the last one"
+            f"cannot go on{where}: {reason}. The checkpoints {'in ' if elsewhere else ''}{kept} are whole; once this is"
+            " mended, the same command goes on from the last one"
         ) from error
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return files.absolute(path).startswith(files.absolute(folder).rstrip("/") + "/")
 
 
 def storage_fault(error: BaseException) -> str | None:

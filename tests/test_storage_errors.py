@@ -13,9 +13,9 @@ import tensorflow as tf
 from deeplab2_kmax.checkpoints.integrity import fault_of
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import CheckpointError, DataError, StorageError
+from deeplab2_kmax.storage_errors import storage_errors
 from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints
-from deeplab2_kmax.training.storage_errors import storage_errors
 from helpers.survival_runs import CONFIG, NAME, overrides, write_records
 
 # Longer than the input reads ahead.
@@ -72,7 +72,7 @@ def test_a_run_goes_on_after_a_full_disk_and_after_a_vanished_shard(tmp_path, ti
 def test_what_the_system_says_about_the_disk_is_the_message(tmp_path, code):
     expected = rf"^cannot go on writing to {tmp_path}: .*{os.strerror(code)}.*same command goes on"
     with pytest.raises(StorageError, match=expected), storage_errors(str(tmp_path)):
-        raise OSError(code, os.strerror(code), "eval/metrics-4.json")
+        raise OSError(code, os.strerror(code), str(tmp_path / "eval" / "metrics-4.json"))
     with pytest.raises(StorageError, match=expected), storage_errors(str(tmp_path)):
         raise tf.errors.ResourceExhaustedError(None, None, f"events.out; {os.strerror(code)}\nmore")
 

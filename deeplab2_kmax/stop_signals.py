@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
@@ -13,6 +14,9 @@ from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOTICE = "\n{}: the run saves and stops as soon as it can; a second one ends it at once\n"
+
+# The attribute of an error of STOPPED that says that a line has been printed on how to go on.
+_TOLD = "told_how_to_go_on"
 
 
 class Terminated(SystemExit):
@@ -176,6 +180,28 @@ def _end_at_once(number: int) -> None:
 def name_of(error: BaseException) -> str:
     """The name that users know a signal by; `error` is what it raised, one of STOPPED."""
     return _name(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status that shells give a process that such a signal has ended."""
+    return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+
+
+def tell_how_to_go_on(error: BaseException, line: str) -> None:
+    """Prints on stderr how to go on after a signal, unless a part of the program that knows more has done so.
+
+    Args:
+        error: what the signal raised, one of STOPPED.
+        line: what to print.
+    """
+    if _TOLD not in vars(error):
+        print(line, file=sys.stderr, flush=True)
+        mark_told(error)
+
+
+def mark_told(error: BaseException) -> None:
+    """Notes that a line has been printed on how to go on after this signal, one of STOPPED."""
+    vars(error)[_TOLD] = True
 
 
 def _name(number: int) -> str:

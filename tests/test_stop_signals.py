@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from deeplab2_kmax.training.stop_signals import STOPPED, StopSignals, Terminated, name_of
+from deeplab2_kmax.stop_signals import STOPPED, StopSignals, Terminated, name_of
 
 SIGNALS = {signal.SIGTERM: (Terminated, "SIGTERM"), signal.SIGINT: (KeyboardInterrupt, "Ctrl-C")}
 
@@ -100,7 +100,7 @@ BUSY = {"python": "time.sleep(60)", "a call": "hashlib.pbkdf2_hmac('sha256', b''
 def test_a_second_signal_ends_the_process_at_once(busy, number):
     program = (
         "import hashlib, time\n"
-        "from deeplab2_kmax.training.stop_signals import StopSignals\n"
+        "from deeplab2_kmax.stop_signals import StopSignals\n"
         "with StopSignals() as stop, stop.held():\n"
         "    print('busy', flush=True)\n"
         f"    {BUSY[busy]}\n"

@@ -1,0 +1,102 @@
+"""How commands end: mistakes, signals and a standard output that cannot be written are one line and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+from deeplab2_kmax.errors import StorageError, UserError
+from deeplab2_kmax.stop_signals import STOPPED, StopSignals, name_of, status_of, tell_how_to_go_on
+from deeplab2_kmax.wording import wrapped
+
+_READER_LEFT = 141  # What shells report for a process that was ended by SIGPIPE.
+
+
+@contextlib.contextmanager
+def one_line_for_errors() -> Iterator[None]:
+    """Goes around the main function of a command, so that neither a user's mistake nor a signal shows a traceback.
+
+    A UserError prints `error: ...` on stderr and ends the process with status 1. On a terminal, the message is broken
+    at spaces; in files and pipes its lines stay whole, so that they can be searched. So does a standard output that
+    cannot be written; one whose reader has left, such as `head`, ends the process silently with status 141.
+
+    Ctrl-C ends the process with status 130 and SIGTERM with status 143, after one line on how to go on. A second one
+    ends it at once.
+    """
+    with StopSignals() as stop:
+        try:
+            with _named_standard_output(), stop.instead_of_errors():
+                yield
+        except UserError as error:
+            text = f"error: {error}"
+            sys.exit(wrapped(text, shutil.get_terminal_size().columns, indent="  ") if sys.stderr.isatty() else text)
+        except STOPPED as error:
+            tell_how_to_go_on(error, f"stopped by {name_of(error)}: the same command starts anew")
+            sys.exit(status_of(error))
+
+
+@contextlib.contextmanager
+def _named_standard_output() -> Iterator[None]:
+    """Has a standard output that cannot be written named, whoever writes to it, and flushes it at the end."""
+    output = sys.stdout
+    if output is None or output.closed:
+        yield
+        return
+    try:
+        with contextlib.redirect_stdout(cast(TextIO, _NamedOutput(output))):
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up(output)
+        sys.exit(_READER_LEFT)
+    except StorageError:
+        _give_up(output)
+        raise
+
+
+class _NamedOutput:
+    """A standard output whose errors say that they are about it; in all else the stream that it is given.
+
+    Without it they would be taken for errors about whatever folder is being written to at the time.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _named():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _named():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"standard output: cannot write to it: {error.strerror}; send it to another file or to a terminal"
+        ) from error
+
+
+def _give_up(output: TextIO) -> None:
+    """Lets the output end nowhere if it still fails: the interpreter flushes it at exit and would print a traceback."""
+    try:
+        output.flush()
+    except OSError:
+        with contextlib.suppress(OSError):  # Tests put something else in its place, which has no descriptor.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())

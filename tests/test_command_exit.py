@@ -1,0 +1,77 @@
+"""How commands end: one line for mistakes, signals and a standard output that cannot be written."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from deeplab2_kmax.command_exit import one_line_for_errors
+from deeplab2_kmax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+LONG = "one of the words " * 20
+FULL = pathlib.Path("/dev/full")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_errors_are_broken_at_spaces_on_a_terminal_only(monkeypatch, is_terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert os.environ["COLUMNS"] == "60"
+    with pytest.raises(SystemExit) as end, one_line_for_errors():
+        raise UserError(f"{LONG}\n    with a list")
+    lines = str(end.value.code).splitlines()
+    assert lines[0].startswith("error: one of") and lines[-1].strip() == "with a list"
+    if is_terminal:
+        assert len(lines) > 5 and max(map(len, lines)) <= 60
+    else:
+        assert len(lines) == 2
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "deeplab2_kmax", *words]
+
+
+PRINTING = {
+    "help": _command("--help"),
+    "config": _command("config", "coco/kmax_r50"),
+    "doctor": _command("doctor"),
+    "a converter's help": _command("convert", "shapes", "--help"),
+    "a program": [sys.executable, str(ROOT / "trainer" / "train.py"), "--help"],
+}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", PRINTING)
+def test_a_full_standard_output_is_named(command, unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT)}
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            PRINTING[command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, env=environment
+        )
+    assert done.returncode == 1, done.stderr
+    assert "error: standard output: cannot write to it: No space left on device; send it to" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "number, name, status", [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)], ids=["int", "term"]
+)
+def test_a_signal_ends_a_command_with_one_line(capsys, number, name, status):
+    with pytest.raises(SystemExit) as end, one_line_for_errors():
+        os.kill(os.getpid(), number)
+    assert end.value.code == status
+    assert capsys.readouterr().err == f"stopped by {name}: the same command starts anew\n"
+
+
+def test_a_signal_that_comes_out_of_a_library_as_its_error_is_still_a_signal():
+    with pytest.raises(SystemExit) as end, one_line_for_errors():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            raise RuntimeError("as TensorFlow does") from None
+    assert end.value.code == 143
