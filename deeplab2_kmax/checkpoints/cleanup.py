@@ -6,7 +6,6 @@ import os
 import re
 import time
 
-import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
@@ -18,6 +17,7 @@ from deeplab2_kmax.checkpoints.integrity import (
     recorded_checkpoints,
     step_in_name,
 )
+from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.terminal import say
 from deeplab2_kmax.wording import wrapped
 
@@ -67,7 +67,7 @@ def can_be_opened(prefix: str) -> bool:
     """Whether a checkpoint has an index that TensorFlow can read."""
     try:
         open_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError):
+    except CheckpointError:
         return False
     return True
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from deeplab2_kmax import files
+from deeplab2_kmax.errors import CheckpointError
+from deeplab2_kmax.wording import first_line
 
 INDEX = ".index"
 # TensorFlow's file beside the checkpoints of a folder that names the newest and those before it.
@@ -17,6 +19,8 @@ STATE_FILE = "checkpoint"
 # How TensorFlow ends the key of a variable in an object-based checkpoint, and what marks an optimizer's slots.
 VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 SLOT_MARK = "/.OPTIMIZER_SLOT/"
+# What TensorFlow raises where a checkpoint is damaged.
+UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
 class CheckpointReader(Protocol):
@@ -39,11 +43,14 @@ def open_checkpoint(prefix: str) -> CheckpointReader:
         prefix: of one checkpoint, such as `model_dir/ckpt-150000`; see `resolve_checkpoint` for folders.
 
     Raises:
-        tf.errors.OpError: the index is missing, damaged, or cannot be read.
+        CheckpointError: the index is missing, damaged, or cannot be read.
     """
     # tf.train.load_checkpoint first asks whether the prefix is a folder, to look for its latest checkpoint.
     # TensorFlow's file system in memory says yes for every prefix, and then nothing is found.
-    reader: CheckpointReader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    try:
+        reader: CheckpointReader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    except UNREADABLE as error:
+        raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
     return reader
 
 

@@ -13,13 +13,12 @@ import os
 import re
 from collections.abc import Iterator
 
-import tensorflow as tf
 from absl import logging
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from deeplab2_kmax import files
-from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, open_checkpoint
+from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, UNREADABLE, open_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.wording import first_line, some_of
 
@@ -47,6 +46,7 @@ def last_whole_checkpoint(directory: str) -> str | None:
         if fault is None:
             return prefix
         faults.append(f"{prefix}: {fault}")
+        _warn(prefix, fault)
     # Without a state file no checkpoint was ever finished: these are the remains of a first write.
     if faults and files.exists(files.join(directory, STATE_FILE)):
         raise CheckpointError(
@@ -121,10 +121,13 @@ def _signature(prefix: str) -> _Signature:
 # argument so that files which changed are read again.
 @functools.lru_cache(maxsize=256)
 def _fault(prefix: str, signature: _Signature) -> str | None:
-    fault = _find_fault(prefix, [path for path, _ in signature])
-    if fault is not None:
-        logging.warning("not a whole checkpoint, left where it is and not used: %s: %s", prefix, fault)
-    return fault
+    return _find_fault(prefix, [path for path, _ in signature])
+
+
+@functools.lru_cache(maxsize=256)
+def _warn(prefix: str, fault: str) -> None:
+    """Warns of a damaged checkpoint, once."""
+    logging.warning("not a whole checkpoint, left where it is and not used: %s: %s", prefix, fault)
 
 
 def _find_fault(prefix: str, paths: list[str]) -> str | None:
@@ -136,7 +139,9 @@ def _find_fault(prefix: str, paths: list[str]) -> str | None:
         # TensorFlow compares a tensor with its checksum when it is read.
         for key in reader.get_variable_to_shape_map():
             reader.get_tensor(key)
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{prefix}: ")
+    except UNREADABLE as error:
         return first_line(error)
     return None
 
@@ -148,6 +153,8 @@ def _require_access(paths: list[str]) -> None:
     """
     for path in paths:
         try:
+            if kind := files.special_kind(path):  # Reading a pipe would wait for ever.
+                raise CheckpointError(f"cannot read {path}: expected a file, got {kind}")
             with files.open_to_read(path) as file:
                 file.read(1)
         except FileNotFoundError:

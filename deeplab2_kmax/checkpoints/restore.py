@@ -163,8 +163,12 @@ def resolve_checkpoint(path: files.StrPath) -> str:
         raise CheckpointError(
             f"no checkpoint in the folder {path!r}: expected the file {STATE_FILE!r}, or files such as ckpt-100{INDEX}"
         )
-    if not files.exists(prefix + INDEX):
-        raise CheckpointError(f"no such checkpoint: {path!r} (looked for {prefix}{INDEX})")
+    try:
+        files.change_stamp(prefix + INDEX)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no path, with a NUL in it.
+        raise CheckpointError(f"no such checkpoint: {path!r} (looked for {prefix}{INDEX})") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {prefix}{INDEX}: {error.strerror}") from error
     return prefix
 
 
@@ -235,10 +239,7 @@ def compare_checkpoint(
         CheckpointError: there is no readable checkpoint, or it holds no averaged weights although `averaged` is set.
     """
     prefix = resolve_checkpoint(path)
-    try:
-        shapes: Mapping[str, Sequence[int]] = open_checkpoint(prefix).get_variable_to_shape_map()
-    except (ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:
-        raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
+    shapes: Mapping[str, Sequence[int]] = open_checkpoint(prefix).get_variable_to_shape_map()
     if averaged:
         place = _place(averaged)
         shapes = {key[len(place) :]: shape for key, shape in shapes.items() if key.startswith(place)}

@@ -54,10 +54,7 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> StoredWeights:
         CheckpointError: there is no such checkpoint, or it cannot be read.
     """
     prefix = resolve_checkpoint(path)
-    try:
-        reader = open_checkpoint(prefix)
-    except (ValueError, tf.errors.OpError) as error:
-        raise CheckpointError(f"{prefix}: not a readable checkpoint: {first_line(error)}") from error
+    reader = open_checkpoint(prefix)
     shapes = {name: shape for name, shape in reader.get_variable_to_shape_map().items() if not _NO_WEIGHTS.search(name)}
     by_object = {name[: -len(VALUE_SUFFIX)]: name for name in shapes if name.endswith(VALUE_SUFFIX)}
     keys = _at_encoder(by_object, wanted) if by_object else _moat_keys(shapes)

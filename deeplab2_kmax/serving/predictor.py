@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import CheckpointError, DataError
 from deeplab2_kmax.protos import config_pb2
@@ -17,6 +18,7 @@ from deeplab2_kmax.serving import assets
 from deeplab2_kmax.serving.inference import InferenceModel
 from deeplab2_kmax.visualization import overlay
 from deeplab2_kmax.visualization.large_maps import count_segments, numbered_segments, row_blocks
+from deeplab2_kmax.wording import first_line
 
 # Those of the model's maps that a prediction is made from.
 _USED_MAPS = ("panoptic_pred", "semantic_scores", "instance_scores")
@@ -92,11 +94,12 @@ class Predictor:
             dataset: name or descriptor file of its data set; needed only for DeepLab2's exports, which do not name it.
 
         Raises:
-            CheckpointError: there is no SavedModel, it is of another kind, or it does not name its data set and
-                neither does `dataset`.
+            CheckpointError: there is no SavedModel, it is damaged or of another kind, or it does not name its data set
+                and neither does `dataset`.
             ConfigError: there is no data set `dataset`, or its descriptor is wrong.
         """
         path = os.fspath(path)
+        _require_readable(path)
         if not tf.saved_model.contains_saved_model(path):
             nearby = os.path.join(path, "export")
             hint = f"; there is one in {nearby}" if tf.saved_model.contains_saved_model(nearby) else ""
@@ -107,9 +110,7 @@ class Predictor:
                 " argument dataset"
             )
         descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
-        loaded = tf.saved_model.load(path)
-        if not callable(loaded):
-            raise CheckpointError(f"{path}: expected an exported segmentation model, got a SavedModel of another kind")
+        loaded = _load(path)
         # DeepLab2's exports take single pictures only; ours take both.
         return cls(lambda images: loaded(images[0]), descriptor)
 
@@ -146,6 +147,32 @@ class Predictor:
         scores = maps.pop("semantic_scores").numpy()[0]
         scores *= maps.pop("instance_scores").numpy()[0]
         return Prediction(image, panoptic, list_segments(panoptic, scores, self.dataset), self.dataset)
+
+
+def _require_readable(folder: str) -> None:
+    """Raises CheckpointError where a folder may not be looked into, which is not the same as finding nothing there."""
+    try:
+        files.list_folder(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot read this folder: {error.strerror}") from error
+
+
+def _load(path: str) -> Any:
+    """Loads a SavedModel; raises CheckpointError where it is damaged, or does not segment pictures."""
+    try:
+        loaded = tf.saved_model.load(path)
+    except Exception as error:  # Each kind of damage has its own, and TensorFlow documents none of them.
+        raise CheckpointError(
+            f"{path}: expected a whole SavedModel, got one whose files are cut, damaged or missing"
+            f" ({first_line(error)}); copy it again, or export it anew"
+        ) from error
+    signature = getattr(loaded, "signatures", {}).get("serving_default")
+    outputs = signature.structured_outputs if signature is not None else {}
+    if not callable(loaded) or not set(_USED_MAPS).issubset(outputs):
+        raise CheckpointError(f"{path}: expected an exported segmentation model, got a SavedModel of another kind")
+    return loaded
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

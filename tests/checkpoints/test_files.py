@@ -1,5 +1,7 @@
 """Checkpoints as files, on this machine and on remote storage (`ram://`, TensorFlow's file system in memory)."""
 
+import errno
+import os
 import uuid
 
 import pytest
@@ -9,7 +11,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import open_checkpoint, resolve_checkpoint
 from deeplab2_kmax.checkpoints.cleanup import clear_leftovers
 from deeplab2_kmax.checkpoints.files import delete_checkpoint, fingerprint, is_whole, link_checkpoint, name_latest
-from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint, recorded_checkpoints
+from deeplab2_kmax.checkpoints.integrity import fault_of, last_whole_checkpoint, recorded_checkpoints
 from deeplab2_kmax.errors import CheckpointError
 
 
@@ -29,8 +31,30 @@ def test_a_checkpoint_is_opened_by_its_prefix(folder):
 
 
 def test_a_checkpoint_that_is_not_there(folder):
-    with pytest.raises(tf.errors.NotFoundError):
+    with pytest.raises(CheckpointError, match=f"^{folder}/ckpt-1: not a readable checkpoint: "):
         open_checkpoint(f"{folder}/ckpt-1")
+
+
+def test_a_hidden_checkpoint_is_not_a_missing_one(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(files, "change_stamp", refuse)  # root, who may run the tests, may read everything.
+    with pytest.raises(CheckpointError, match=f"^cannot read {tmp_path}/ckpt-1.index: Permission denied$"):
+        resolve_checkpoint(tmp_path / "ckpt-1")
+
+
+def test_a_path_that_cannot_be_one(tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        resolve_checkpoint(f"{tmp_path}/\0")
+
+
+def test_a_pipe_in_place_of_data_is_refused_at_once(tmp_path):
+    prefix = tf.train.Checkpoint(v=tf.Variable(1.0)).write(f"{tmp_path}/ckpt-1")
+    os.remove(f"{prefix}.data-00000-of-00001")
+    os.mkfifo(f"{prefix}.data-00000-of-00001")
+    with pytest.raises(CheckpointError, match="ckpt-1.data-00000-of-00001: expected a file, got a pipe"):
+        fault_of(prefix)
 
 
 def test_a_checkpoint_is_linked_recorded_and_deleted(folder):

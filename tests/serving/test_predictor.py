@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,3 +112,63 @@ def test_exports_of_deeplab2_work_once_told_their_classes(tmp_path, picture):
     prediction = Predictor.from_saved_model(tmp_path, "shapes")(picture)
     assert [segment.id for segment in prediction.segments] == [257]
     assert prediction.segments[0].score == 1
+
+
+class _ExportWithWeights(_DeepLab2Export):
+    def __init__(self):
+        super().__init__()
+        self.weight = tf.Variable(tf.range(1000.0))
+
+
+def _cut(path, share):
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+
+
+_GRAPH, _DATA, _INDEX = "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index"
+DAMAGES = {
+    "graph cut": lambda folder: _cut(folder / _GRAPH, 0.5),
+    "graph empty": lambda folder: _cut(folder / _GRAPH, 0),
+    "graph is no graph": lambda folder: (folder / _GRAPH).write_bytes(b"<html>" * 50),
+    "data cut": lambda folder: _cut(folder / _DATA, 0.5),
+    "data flipped": lambda folder: _flip(folder / _DATA),
+    "data gone": lambda folder: (folder / _DATA).unlink(),
+    "index cut": lambda folder: _cut(folder / _INDEX, 0.5),
+    "variables gone": lambda folder: shutil.rmtree(folder / "variables"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_export_is_told_in_one_line(tmp_path, damage):
+    module = _ExportWithWeights()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__.get_concrete_function())
+    DAMAGES[damage](tmp_path)
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}: expected .*SavedModel, got ") as told:
+        Predictor.from_saved_model(tmp_path, "shapes")
+    assert "\n" not in str(told.value)
+
+
+def test_a_saved_model_of_something_else_is_refused(tmp_path):
+    class Doubler(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+        def __call__(self, values):
+            return {"doubled": 2 * values}
+
+    module = Doubler()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__.get_concrete_function())
+    with pytest.raises(CheckpointError, match="expected an exported segmentation model, got a SavedModel of another"):
+        Predictor.from_saved_model(tmp_path, "shapes")
+
+
+def test_a_hidden_folder_is_not_an_empty_one(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # root, who may run the tests, may read everything.
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}: cannot read this folder: Permission denied$"):
+        Predictor.from_saved_model(tmp_path, "shapes")
