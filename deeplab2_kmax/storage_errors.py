@@ -21,7 +21,7 @@ def storage_errors(folder: str) -> Iterator[None]:
 
     Raises:
         StorageError: in place of an error about space or permission that comes from the operating system, directly or
-            through TensorFlow. Other errors pass unchanged.
+            through TensorFlow, and in place of all errors where a local folder is gone. Others pass unchanged.
     """
     import tensorflow as tf  # Late, as `storage_fault` serves programs that start without it.
 
@@ -30,7 +30,11 @@ def storage_errors(folder: str) -> Iterator[None]:
     except (OSError, tf.errors.OpError) as error:
         reason = storage_fault(error)
         if reason is None:
-            raise
+            if files.is_remote(folder) or files.exists(folder):
+                raise
+            raise StorageError(
+                f"{files.absolute(folder)} was deleted while the run used it; the same command starts anew"
+            ) from error
         # Predictions may go to another disk (`override_save_dir`); then this one is not to blame.
         elsewhere = isinstance(error, OSError) and error.filename and not _is_below(error.filename, folder)
         where, kept = ("", folder) if elsewhere else (f" writing to {files.absolute(folder)}", "there")

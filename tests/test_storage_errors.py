@@ -10,7 +10,7 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.checkpoints.integrity import fault_of
+from deeplab2_kmax.checkpoints.integrity import fault_of, last_whole_checkpoint
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import CheckpointError, DataError, StorageError
 from deeplab2_kmax.storage_errors import storage_errors
@@ -66,6 +66,27 @@ def test_a_run_goes_on_after_a_full_disk_and_after_a_vanished_shard(tmp_path, ti
     shutil.move(away, shard)
     run(config, "train", str(tmp_path / "runs"))
     assert fault_of(str(folder / f"ckpt-{STEPS}")) is None
+
+
+def test_a_folder_that_is_deleted_under_a_run_ends_it_with_the_weights_saved(tmp_path, tiny_overrides, monkeypatch):
+    records, folder = write_records(tmp_path), tmp_path / "runs" / NAME
+    config = load_config(str(CONFIG), overrides(records, tiny_overrides, 4, 2))
+    save = RunCheckpoints.save
+
+    def save_after_the_folder_is_gone(self, *arguments, **options):
+        shutil.rmtree(folder, ignore_errors=True)
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(RunCheckpoints, "save", save_after_the_folder_is_gone)
+    with pytest.raises(CheckpointError, match=f"^{folder} was deleted while the run used it.*saved there as ckpt-"):
+        run(config, "train", str(tmp_path / "runs"))
+    assert last_whole_checkpoint(str(folder))
+
+
+def test_what_fails_because_the_folder_is_gone_says_so(tmp_path):
+    folder = tmp_path / "gone"
+    with pytest.raises(StorageError, match=f"^{folder} was deleted while the run used it"), storage_errors(str(folder)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / "eval"))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
@@ -154,7 +155,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
             Its prefix, or None if none was due.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written; or it is, but the folder had been deleted, and with it the lock that
+                keeps other runs away.
         """
         # Not by TensorFlow's own interval, which forgets at a restart when the last checkpoint was written.
         step = int(self._global_step.numpy())
@@ -163,9 +165,15 @@ class RunCheckpoints(tf.train.CheckpointManager):
             return None
         # A signal would interrupt the write and then save once more; so it waits.
         with self._stop.held():
+            was_deleted = not files.is_remote(self.directory) and not files.exists(self.directory)
             path = self._write(step, options)
             self._last_step = step
             say(f"checkpoint saved: {path}")
+        if was_deleted:
+            raise CheckpointError(
+                f"{files.absolute(self.directory)} was deleted while the run used it. The present weights are saved"
+                f" there as {os.path.basename(path)}, and the same command goes on from them"
+            )
         return path
 
     def _write(self, step: int, options: tf.train.CheckpointOptions | None) -> str:
