@@ -177,7 +177,7 @@ def test_all_contradictions_are_listed_at_once():
     with pytest.raises(ConfigError) as error:
         PipelineSettings.from_options(options([], batch_size=0, resize_factor=-1), is_training=False)
     for field in ("file_pattern", "batch_size", "resize_factor"):
-        assert f"eval_dataset_options.{field}: expected at least" in str(error.value)
+        assert f"eval_dataset_options.{field}: expected a" in str(error.value)
 
 
 def test_bounds_as_configs_write_them():
