@@ -22,7 +22,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, Union
 
 # typing.Union, as Python 3.9 does not know `|` outside of annotations.
@@ -97,6 +97,18 @@ def read_bytes(path: StrPath) -> bytes:
 def read_text(path: StrPath) -> str:
     """The content of a UTF-8 text file; raises UnicodeDecodeError, a ValueError, where it is none."""
     return read_bytes(path).decode("utf-8")
+
+
+def read_json(path: StrPath, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The content of a JSON file; raises ValueError where it is none. The hook makes the objects of their pairs."""
+    try:
+        return json.loads(read_text(path), object_pairs_hook=pairs_hook)
+    except RecursionError as error:
+        raise ValueError("its brackets are nested beyond all measure") from error
+    except ValueError as error:
+        if "integer string conversion" in str(error):  # Python's limit of 4300 digits.
+            raise ValueError("it holds a number of thousands of digits") from error
+        raise
 
 
 def write_bytes(path: StrPath, content: bytes) -> None:

@@ -41,6 +41,11 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
+def quoted(value: object, longest: int = 100) -> str:
+    """A value as Python writes it, to be shown as what was got; of long ones the start."""
+    return shortened(repr(value), longest)
+
+
 def similar(name: str, names: Iterable[str], at_most: int = 1) -> list[str]:
     """The names that somebody who typed `name` may have meant, the most similar first.
 

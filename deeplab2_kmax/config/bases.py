@@ -14,6 +14,11 @@ from deeplab2_kmax.config.parsing import parse_config
 from deeplab2_kmax.dependency_lines import is_repeated
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.wording import quoted, some_of
+
+# Each is a call within the call for the one before.
+_MOST_BASES = 100
+_NAMED_AT_MOST = 5
 
 
 def read_with_bases(path: str) -> config_pb2.ExperimentOptions:
@@ -56,6 +61,11 @@ def _in_reading_order(
     Returns:
         (file, its own config) in the order in which they are to be merged.
     """
+    if len(led_here) > _MOST_BASES:
+        raise ConfigError(
+            f"{led_here[0]}: expected at most {_MOST_BASES} bases one behind the other, got more:"
+            f" {some_of(led_here, _NAMED_AT_MOST, separator=' -> ')}"
+        )
     identity = files.identity(path)
     if identity in map(files.identity, led_here):
         raise ConfigError(f"the bases lead back to where they began: {_chain(*led_here, path)}")
@@ -76,6 +86,8 @@ def _in_reading_order(
 
 def _find_base(base: str, path: str) -> str:
     """The file that `base` means in the config at `path`: one beside it, else the shipped config of this name."""
+    if "\0" in base:
+        raise ConfigError(f"{path}: base: expected the path or name of a config, got {quoted(base)}")
     beside = files.normalize(files.join(files.parent(path), base))
     if files.exists(beside):
         return beside

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 
 from deeplab2_kmax import files
+from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.wording import similar
 
 _ENDING = ".textproto"
@@ -39,7 +41,12 @@ def find_config(path: str) -> str:
     Returns:
         `path` itself where there is such a file, with `.textproto` behind if need be; else the shipped config of that
         name; else `path` again (reading it then fails with a message that says so).
+
+    Raises:
+        ConfigError: no file can have this path.
     """
+    if "\0" in path:
+        raise ConfigError(f"expected the path or name of a config, got {path!r}, which no file can be called")
     # A remote path is never a name; and not asking whether it exists saves a request.
     if files.is_remote(path) or _is_file(path):
         return path
@@ -53,7 +60,8 @@ def find_config(path: str) -> str:
     if name.parts[:1] == ("configs",):
         name = name.relative_to("configs")
     candidate = shipped_folder() / (name if name.suffix == _ENDING else f"{name}{_ENDING}")
-    return str(candidate) if candidate.is_file() else path
+    # Not candidate.is_file(), which raises an error about a name that is too long.
+    return str(candidate) if os.path.isfile(candidate) else path
 
 
 def similar_names(path: str) -> list[str]:

@@ -11,6 +11,7 @@ from deeplab2_kmax.config.notes import Note
 from deeplab2_kmax.dependency_lines import Field, is_repeated
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.wording import quoted
 
 _TYPE_NAMES = {
     descriptor.FieldDescriptor.TYPE_BOOL: "true or false",
@@ -36,7 +37,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> list[
     """
     path, equals, value = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"override {override!r}: expected field.sub_field=value")
+        raise ConfigError(f"override {quoted(override)}: expected field.sub_field=value")
     if path.strip() == input_size.NAME:
         return [Note(input_size.set_input_size(config, value))]
     message: Message = config
@@ -44,12 +45,12 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> list[
     for name in parents:
         field = _field(message, name, override)
         if field.message_type is None or is_repeated(field):
-            raise ConfigError(f"override {override!r}: {name} has no sub-fields")
+            raise ConfigError(f"override {quoted(override)}: {name} has no sub-fields")
         message = getattr(message, name)
     field = _field(message, leaf, override)
     if field.message_type is not None:
         raise ConfigError(
-            f"override {override!r}: {leaf} is a {field.message_type.name}; set one of its fields:"
+            f"override {quoted(override)}: {leaf} is a {field.message_type.name}; set one of its fields:"
             f" {', '.join(field.message_type.fields_by_name)}"
         )
     _assign(message, field, value.strip(), override)
@@ -59,7 +60,7 @@ def apply_override(config: config_pb2.ExperimentOptions, override: str) -> list[
 def _field(message: Message, name: str, override: str) -> Field:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
-        raise ConfigError(f"override {override!r}: {unknown_field(message.DESCRIPTOR, name)}")
+        raise ConfigError(f"override {quoted(override)}: {unknown_field(message.DESCRIPTOR, name)}")
     return fields[name]
 
 
@@ -69,16 +70,16 @@ def _assign(message: Message, field: Field, value: str, override: str) -> None:
     values = [part.strip() for part in value.split(",") if part.strip()] if repeated else [value]
     message.ClearField(field.name)
     # Left to the text format, which knows how numbers, booleans and enum values are written and which ranges they have.
-    quoted = field.type == field.TYPE_STRING
-    lines = [f"{field.name}: {_quote(item) if quoted else item}" for item in values]
+    is_text = field.type == field.TYPE_STRING
+    lines = [f"{field.name}: {_quote(item) if is_text else item}" for item in values]
     try:
         text_format.Merge("\n".join(lines), message)
     except text_format.ParseError as error:
         if field.enum_type is not None:
             expected = unknown_value(field.enum_type, value)
         else:
-            expected = f"{_TYPE_NAMES.get(field.type, 'another type')}, got {value!r}"
-        raise ConfigError(f"override {override!r}: {field.name} expects {expected}") from error
+            expected = f"{_TYPE_NAMES.get(field.type, 'another type')}, got {quoted(value)}"
+        raise ConfigError(f"override {quoted(override)}: {field.name} expects {expected}") from error
 
 
 def _quote(value: str) -> str:

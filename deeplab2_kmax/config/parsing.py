@@ -11,7 +11,7 @@ from deeplab2_kmax.config.field_names import unknown_field, unknown_value
 from deeplab2_kmax.config.named import similar_names
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.wording import first_line
+from deeplab2_kmax.wording import first_line, shortened
 
 # What the text format's parser says of names that do not exist.
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(\w+)"')
@@ -20,6 +20,8 @@ _NO_NUMBER = re.compile(r"Couldn't parse (integer|float): (.*)")
 _NO_STRING = re.compile(r"Expected string but found: (.*)")
 # trainer_options.steps_per_loop: 3, as an override has it.
 _DOTTED = re.compile(r"\w+\.\w")
+# The letters of a line at fault that a message shows.
+_LONGEST_SHOWN = 200
 
 
 def parse_config(path: str) -> config_pb2.ExperimentOptions:
@@ -49,7 +51,7 @@ def parse_config(path: str) -> config_pb2.ExperimentOptions:
         line = error.GetLine()
         source = text.splitlines()[line - 1] if line and line <= len(text.splitlines()) else ""
         where = f"{path}:{line}" if line else path
-        shown = f"\n    {source.strip()}" if source.strip() else ""
+        shown = f"\n    {shortened(source.strip(), _LONGEST_SHOWN)}" if source.strip() else ""
         if _is_model_options(text):
             raise ConfigError(
                 f"{path}: expected an experiment (ExperimentOptions), got a bare ModelOptions; put it into"

@@ -13,13 +13,17 @@ from google.protobuf.message import Message
 
 from deeplab2_kmax.dependency_lines import Field, is_repeated
 from deeplab2_kmax.protos import value_range_pb2
+from deeplab2_kmax.wording import quoted
 
 _WHOLE = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
 _NUMBERS = (*_WHOLE, FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
 
 
 def range_problems(message: Message, where: str = "") -> list[str]:
-    """The numbers that are not finite, or outside of the range that the field declares, in a message and those in it.
+    """The values that a field cannot have, in a message and those in it.
+
+    These are numbers that are not finite, or outside of the range that the field declares, and texts with a NUL, which
+    no path and no name can have.
 
     Defaults are within their ranges, so that only fields that are set are looked at.
 
@@ -40,6 +44,8 @@ def range_problems(message: Message, where: str = "") -> list[str]:
                 problems += range_problems(value, own)
             elif is_number(field) and not _is_within(value, declared_range(field)):
                 problems.append(f"{own}: expected {range_in_words(field)}, got {_shown(value)}")
+            elif isinstance(value, str) and "\0" in value:
+                problems.append(f"{own}: expected text without the character NUL, got {quoted(value)}")
     return problems
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import unicodedata
 from collections.abc import Iterator
 
 from deeplab2_kmax.errors import ConfigError
 
 _INT32_MAX = 2**31 - 1
+# The confusion matrix of evaluation has num_classes x num_classes entries: 800 MB.
+_MOST_CLASSES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,8 @@ class DatasetDescriptor:
 
     Raises:
         ConfigError: two classes share an id, a source id or a name; the ignore label is the id of a class; an id, a
-            color or the divisor is out of range; panoptic ids would not fit an int32.
+            color, the divisor or `num_classes` (at most 10,000) is out of range; a name is empty or cannot be shown;
+            panoptic ids would not fit an int32.
     """
 
     name: str
@@ -99,6 +103,9 @@ def _problems(descriptor: DatasetDescriptor) -> Iterator[str]:
     """The mistakes in a descriptor, worst first."""
     if not descriptor.classes:
         yield "expected at least one class, got none"
+    for what, name in [("data set", descriptor.name), *(("class", c.name) for c in descriptor.classes)]:
+        if not name.strip() or not _can_be_shown(name):
+            yield f"expected a name of the {what} that is not empty and can be shown, got {name!r}"
     for field in ("id", "source_id", "name"):
         counts = collections.Counter(getattr(c, field) for c in descriptor.classes)
         repeated = sorted(str(value) for value, count in counts.items() if count > 1)
@@ -112,6 +119,8 @@ def _problems(descriptor: DatasetDescriptor) -> Iterator[str]:
             yield f"expected an ignore_label that is no class, got {c.id}, the id of class {c.name!r}"
         if len(c.color) != 3 or not all(0 <= channel <= 255 for channel in c.color):
             yield f"class {c.name!r}: expected a color of three numbers 0..255, got {c.color}"
+    if descriptor.num_classes > _MOST_CLASSES:
+        yield f"expected at most {_MOST_CLASSES:,} as num_classes, got {descriptor.num_classes:,}"
     if descriptor.ignore_label < 0:
         yield f"expected ignore_label >= 0, got {descriptor.ignore_label}"
     if descriptor.label_divisor < 2:
@@ -120,3 +129,8 @@ def _problems(descriptor: DatasetDescriptor) -> Iterator[str]:
     largest = max(largest_id, descriptor.ignore_label)
     if (largest + 1) * descriptor.label_divisor - 1 > _INT32_MAX:
         yield f"labels up to {largest} * label_divisor {descriptor.label_divisor} do not fit an int32"
+
+
+def _can_be_shown(name: str) -> bool:
+    """Whether a name has neither line breaks and their kin, nor halves of characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)

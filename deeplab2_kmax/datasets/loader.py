@@ -13,7 +13,7 @@ from typing import Any
 from deeplab2_kmax import files
 from deeplab2_kmax.datasets.descriptor import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import ConfigError
-from deeplab2_kmax.wording import did_you_mean
+from deeplab2_kmax.wording import did_you_mean, quoted
 
 _FOLDER = pathlib.Path(__file__).parent
 _FIELDS = {"name": str, "num_classes": int, "ignore_label": int, "label_divisor": int, "classes": list}
@@ -24,6 +24,7 @@ _VIDEO_DATASETS = ("kitti_step", "motchallenge_step", "cityscapes_dvps", "semkit
 _OPTIONAL = ("num_classes", "source_id", "color")
 # Steps of this fraction of a turn around the circle of hues never come close to an earlier hue, however many there are.
 _GOLDEN_RATIO = 0.6180339887
+_INT32_END = 2**31
 
 
 def known_datasets() -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def read_descriptor(path: files.StrPath) -> DatasetDescriptor:
             contradict each other, see `DatasetDescriptor`. The message names the file.
     """
     try:
-        content = json.loads(files.read_text(path))
+        content = files.read_json(path, _with_unique_keys)
     except OSError as error:
         is_relative = not (files.is_remote(path) or os.path.isabs(path))
         started = f" (working directory {os.getcwd()})" if is_relative else ""
@@ -148,6 +149,16 @@ def distinct_color(rank: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a key that stands twice, Python would take the last without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {repeated!r} twice")
+    return content
+
+
 def _field_problem(field: str, entry: Mapping[str, Any], types: Mapping[str, type]) -> str:
     """What is wrong with a field that is missing or unknown."""
     names = ", ".join(f"{name} (optional)" if name in _OPTIONAL else name for name in types)
@@ -174,7 +185,7 @@ def _checked(entry: object, types: Mapping[str, type], where: str) -> dict[str, 
         ConfigError: it is not an object, or a field is missing, unknown or of another type.
     """
     if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: expected an object with {', '.join(types)}; got {entry!r}")
+        raise ConfigError(f"{where}: expected an object with {', '.join(types)}; got {quoted(entry)}")
     # Unknown fields first: a mistyped one is missing, too.
     for field in [*entry, *types]:
         if (field not in entry and field not in _OPTIONAL) or field not in types:
@@ -184,7 +195,9 @@ def _checked(entry: object, types: Mapping[str, type], where: str) -> dict[str, 
             continue
         # In Python True is an int; in a descriptor it is a mistake for one.
         if not isinstance(entry[field], expected) or (expected is int and isinstance(entry[field], bool)):
-            raise ConfigError(f"{where}: field {field!r}: expected {expected.__name__}, got {entry[field]!r}")
-    if not all(isinstance(channel, int) for channel in entry.get("color", ())):
-        raise ConfigError(f"{where}: field 'color': expected three whole numbers, got {entry['color']!r}")
+            raise ConfigError(f"{where}: field {field!r}: expected {expected.__name__}, got {quoted(entry[field])}")
+        if expected is int and not -_INT32_END <= entry[field] < _INT32_END:
+            raise ConfigError(f"{where}: field {field!r}: expected a number of 32 bits, got {quoted(entry[field])}")
+    if any(not isinstance(channel, int) or isinstance(channel, bool) for channel in entry.get("color", ())):
+        raise ConfigError(f"{where}: field 'color': expected three whole numbers, got {quoted(entry['color'])}")
     return dict(entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -101,7 +100,7 @@ def read_panoptic_png(path: files.StrPath) -> np.ndarray:
 def _read_json(path: files.StrPath) -> dict[str, Any]:
     """The content of an annotation file whose "annotations" have all the keys that are used here."""
     try:
-        content = json.loads(files.read_text(path))
+        content = files.read_json(path)
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from error
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from deeplab2_kmax import files
@@ -93,7 +92,7 @@ def result_path(folder: str, step: int, images: int, settings: str) -> str:
     """
     usual = files.join(folder, f"metrics-{step}.json")
     try:
-        before = json.loads(files.read_text(usual))
+        before = files.read_json(usual)
         is_replaced = before["images"] < images or (before["images"] == images and before["settings"] == settings)
     # There is none yet, or it is not whole, or of a version that did not tell.
     except (OSError, ValueError, KeyError, TypeError):

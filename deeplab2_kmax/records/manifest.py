@@ -6,7 +6,6 @@ shards compares their sizes with those that were written. `converters.writing.ma
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ class ShardSize(NamedTuple):
 def read_splits(folder: str) -> dict[str, Any]:
     """{split: its entry} of the manifest in a folder; empty if there is no manifest, or a broken one."""
     try:
-        splits = json.loads(files.read_text(files.join(folder, MANIFEST)))["splits"]
+        splits = files.read_json(files.join(folder, MANIFEST))["splits"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return splits if isinstance(splits, dict) else {}

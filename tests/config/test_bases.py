@@ -139,6 +139,28 @@ def test_a_cycle_is_named(files, texts):
     assert str(error.value).endswith(" -> ".join(str(folder / name) for name in (*texts, "own")))
 
 
+def test_a_chain_without_end_is_refused_in_one_line(files):
+    folder = files({f"own{n}": f'base: "own{n + 1}"' for n in range(3000)})
+    with pytest.raises(ConfigError, match="own0: expected at most 100 bases one behind the other") as error:
+        read(folder, "own0")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("base", [r"a\000b", r"/tmp/\000.textproto", "a" * 5000])
+def test_a_base_that_no_file_can_be_called(files, base):
+    folder = files({"own": f'base: "{base}"'})
+    with pytest.raises(ConfigError, match="own: base: expected the path or name of a config|File name too long"):
+        read(folder, "own")
+
+
+@pytest.mark.parametrize("text", ["model_options {" * 3000, "foo <" * 3000, "foo: [" * 3000])
+def test_nesting_beyond_all_measure_is_shown_by_its_start(files, text):
+    folder = files({"own": text})
+    with pytest.raises(ConfigError, match=f"^{folder}/own:1: ") as error:
+        read(folder, "own")
+    assert len(str(error.value)) < 1000
+
+
 def test_an_override_cannot_name_a_base(configs):
     with pytest.raises(ConfigError, match="not by an override"):
         load_config(str(configs / "shapes" / "kmax_tiny.textproto"), ["base=other.textproto"])

@@ -111,6 +111,8 @@ def test_ranges_in_words():
         "model_options.max_deeplab.transformer_decoder.center_channels=0",
         "model_options.max_deeplab.transformer_decoder.num_blocks=-1,0,1",
         "train_dataset_options.augmentations.max_scale_factor=1e30",
+        "model_options.initial_checkpoint=a\0b",
+        "train_dataset_options.file_pattern=a,\0",
     ],
 )
 def test_values_without_meaning_are_refused_by_name(override):

@@ -103,6 +103,9 @@ def test_classes_are_ordered_by_id():
         ({"ignore_label": -1}, "ignore_label >= 0"),
         ({"label_divisor": 1}, "label_divisor >= 2"),
         ({"label_divisor": 2**30}, "int32"),
+        ({"num_classes": 20_000}, "at most 10,000 as num_classes, got 20,000"),
+        ({"classes": _changed_class(name="")}, "name of the class that is not empty"),
+        ({"classes": _changed_class(name="two\nlines")}, "can be shown, got 'two.nlines'"),
     ],
 )
 def test_descriptors_that_make_no_sense_are_refused(changes, reason):
@@ -136,6 +139,16 @@ def test_labels_may_use_all_of_an_int32_and_no_more():
         (lambda d: d["classes"][1].update(is_thing=1), "entry 1 of classes: field 'is_thing': expected bool"),
         (lambda d: d["classes"][1].update(color=["red", 0, 0]), "whole numbers"),
         (lambda d: d["classes"][0].update(id=2), "own id"),
+        (lambda d: d["classes"][1].update(color=[True, 0, 0]), "whole numbers"),
+        (lambda d: d["classes"][1].update(color=[0.5, float("nan"), 0]), "whole numbers"),
+        (
+            lambda d: d["classes"][1].update(source_id=2**31),
+            "'source_id': expected a number of 32 bits, got 2147",
+        ),
+        (lambda d: d.update(label_divisor=10**12), "'label_divisor': expected a number of 32 bits"),
+        (lambda d: d.update(label_divisor=10**2000), "expected a number of 32 bits, got 10{96}[.]{3}$"),
+        (lambda d: d.update(ignore_label=float("nan")), "'ignore_label': expected int, got nan"),
+        (lambda d: d.update(name="\ud800"), "name of the data set that is not empty and can be shown"),
     ],
 )
 def test_descriptor_files_name_file_and_field(tmp_path, edit, reason):
@@ -153,13 +166,16 @@ def test_own_descriptor_file_is_read(tmp_path):
     assert load_dataset(str(path)) == _descriptor()
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]"])
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", "[" * 100_000, '{"a": ' * 100_000, "9" * 10_000, '{"name": "a", "name": "b"}']
+)
 def test_unreadable_descriptor_files(tmp_path, text):
     path = tmp_path / "own.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(ConfigError, match="own.json"):
+    with pytest.raises(ConfigError, match="own.json") as error:
         read_descriptor(path)
+    assert len(str(error.value)) < 300 and "\n" not in str(error.value)
 
 
 def test_what_follows_from_other_fields_may_be_left_out(tmp_path):

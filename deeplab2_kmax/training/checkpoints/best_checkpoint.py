@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -47,7 +46,7 @@ class BestCheckpoint:
         if not files.exists(path):
             return None
         try:
-            facts: dict[str, Any] = json.loads(files.read_text(path))
+            facts: dict[str, Any] = files.read_json(path)
             prefix = files.join(self.folder, facts["checkpoint"])
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(

@@ -50,7 +50,7 @@ def cluster_of_environment(environment: Mapping[str, str] = os.environ) -> Clust
         return None
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(f"is not JSON ({error})", text) from error
     if not isinstance(values, dict):
         raise _wrong("is no JSON object", text)

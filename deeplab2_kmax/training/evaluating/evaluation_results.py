@@ -130,7 +130,7 @@ def _read(path: str) -> dict[tuple[str, str], dict[str, Any]]:
     for text in files.read_bytes(path).splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and line.keys() >= _KEYS:
             lines[line["fingerprint"], line["settings"]] = line
