@@ -32,7 +32,7 @@ from deeplab2_kmax.converters.reading.labelled_images import (
 )
 from deeplab2_kmax.converters.reading.panoptic_png import PanopticFormat
 from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, read_descriptor, write_descriptor
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, new_descriptor
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.wording import counted, some_of
@@ -94,7 +94,8 @@ def convert_coco_panoptic(
     )
     _say_if_areas_are_missing(images, annotations)
     make_record = functools.partial(own_panoptic_record, source=source)
-    origin = Origin("coco_panoptic", descriptor, {"treat_crowd_as_ignore": treat_crowd_as_ignore}, image_folder)
+    settings = {"treat_crowd_as_ignore": treat_crowd_as_ignore}
+    origin = Origin("coco_panoptic", descriptor, settings, image_folder, new_descriptor(dataset))
     with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         return output.write([Split(split, images, make_record, source_files, (annotations,))], origin)
 
@@ -239,13 +240,10 @@ def _class_entry(class_id: int, category: Category) -> dict[str, Any]:
 
 
 def _descriptor(dataset: str, categories: Sequence[Category], annotations: str) -> DatasetDescriptor:
-    """The descriptor of `dataset`; if its file does not exist, it is written from the categories."""
-    if not dataset.endswith(".json") or files.exists(dataset):
+    """The descriptor of `dataset`; if its file does not exist, one is made from the categories."""
+    if new_descriptor(dataset) is None:
         return load_dataset(dataset)
-    name = os.path.splitext(os.path.basename(dataset))[0]
-    write_descriptor(dataset, descriptor_of_categories(name, categories, annotations))
-    print(f"{dataset}: written from the categories of {annotations}")
-    return read_descriptor(dataset)
+    return descriptor_of_categories(os.path.splitext(os.path.basename(dataset))[0], categories, annotations)
 
 
 def _define_flags() -> None:

@@ -36,6 +36,7 @@ from deeplab2_kmax.converters.reading.labelled_images import (
     without_labels,
 )
 from deeplab2_kmax.converters.writing.sharded_output import Origin, ShardedOutput, Split
+from deeplab2_kmax.datasets import new_descriptor
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures.label_pngs import decode_numbers
 from deeplab2_kmax.pictures.opening import png_depth
@@ -103,13 +104,14 @@ def convert_mapillary(
     labels = read_labels(config_path, dataset, void_classes)
     make_record = functools.partial(vistas_record, labels=labels)
     settings = {"release": folder, "void_classes": list(void_classes)}
+    origin = Origin("mapillary", labels.png.descriptor, settings, mapillary_root, new_descriptor(dataset))
     with ShardedOutput(output_dir, num_shards, num_processes, beam) as output:
         splits = [Split(name, items, make_record, source_files, (config_path,)) for name, items in images.items()]
-        return output.write(splits, Origin("mapillary", labels.png.descriptor, settings, mapillary_root))
+        return output.write(splits, origin)
 
 
 def read_labels(config_path: str, dataset: str, void_classes: Sequence[str] = ()) -> VistasLabels:
-    """Reads the labels of a release; writes the descriptor `dataset` if there is no such file.
+    """Reads the labels of a release; where there is no descriptor `dataset`, one is made from them.
 
     Raises:
         ConfigError: the descriptor cannot be read or contradicts itself.

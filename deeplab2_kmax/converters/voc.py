@@ -41,7 +41,7 @@ from deeplab2_kmax.converters.importing.voc_labels import (
 from deeplab2_kmax.converters.reading.images import FilesByName, image_record, list_folder, split_by_fraction
 from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat, panoptic_label
 from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
-from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.datasets import DatasetDescriptor, new_descriptor
 from deeplab2_kmax.errors import DataError
 
 WITHOUT_INSTANCE = "pixels of things without an instance"
@@ -123,7 +123,7 @@ def convert_voc(
                 Split(split, images, make_record, source_files, (lists.get(split, lists.get("train", "")),))
                 for split, images in parts.items()
             ],
-            Origin("voc", descriptor, settings, folder),
+            Origin("voc", descriptor, settings, folder, new_descriptor(dataset)),
         )
 
 
@@ -222,7 +222,7 @@ def _listed(path: str) -> dict[str, str]:
 
 
 def _descriptor(dataset: str, labels: LabelMap, rules: ImportRules, has_instances: bool) -> DatasetDescriptor:
-    """The descriptor of `dataset`; if its file does not exist, it is written from the label map."""
+    """The descriptor of `dataset`; if its file does not exist, one is made from the label map."""
     if not has_instances:
         print("no SegmentationObject: all classes are stuff, and there are no instances")
     found = [

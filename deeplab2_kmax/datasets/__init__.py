@@ -7,6 +7,20 @@ Elsewhere: images and labels are converted in `deeplab2_kmax.converters` and rea
 """
 
 from deeplab2_kmax.datasets.descriptor import DatasetDescriptor, SegmentClass
-from deeplab2_kmax.datasets.loader import known_datasets, load_dataset, read_descriptor, write_descriptor
+from deeplab2_kmax.datasets.loader import (
+    known_datasets,
+    load_dataset,
+    new_descriptor,
+    read_descriptor,
+    write_descriptor,
+)
 
-__all__ = ["DatasetDescriptor", "SegmentClass", "known_datasets", "load_dataset", "read_descriptor", "write_descriptor"]
+__all__ = [
+    "DatasetDescriptor",
+    "SegmentClass",
+    "known_datasets",
+    "load_dataset",
+    "new_descriptor",
+    "read_descriptor",
+    "write_descriptor",
+]

@@ -117,6 +117,11 @@ def write_descriptor(path: files.StrPath, descriptor: DatasetDescriptor) -> None
         raise ConfigError(f"{path}: cannot write the data set descriptor: {error.strerror}") from error
 
 
+def new_descriptor(name: str) -> str | None:
+    """The path of a descriptor file that is not there yet; None if `load_dataset` finds what `name` means."""
+    return name if name.endswith(".json") and not files.exists(name) else None
+
+
 def descriptor_of_entries(name: str, entries: Sequence[Any], **fields: int) -> DatasetDescriptor:
     """Makes a descriptor from the content of a descriptor file.
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from deeplab2_kmax import files
 from deeplab2_kmax.converters.importing.document import quoted
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, read_descriptor, write_descriptor
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset, new_descriptor
 from deeplab2_kmax.datasets.loader import descriptor_of_entries
 from deeplab2_kmax.errors import ConfigError, DataError
 from deeplab2_kmax.wording import did_you_mean, some_of
@@ -45,7 +44,7 @@ def descriptor_for(
     background_class: str | None,
     annotations: str,
 ) -> DatasetDescriptor:
-    """The descriptor of `dataset`; if its file does not exist, it is written from the classes of the export.
+    """The descriptor of `dataset`; if its file does not exist, one is made from the classes of the export.
 
     Args:
         dataset: the path of the descriptor file, or the name of a built-in data set.
@@ -56,14 +55,14 @@ def descriptor_for(
         annotations: the annotation file or folder, which messages begin with.
 
     Raises:
-        ConfigError: the descriptor cannot be read or written, or contradicts itself.
+        ConfigError: the descriptor cannot be read, or contradicts itself.
         DataError: a name is no class of the export, an existing descriptor contradicts it, or two classes have one
             name.
     """
     _require_known("stuff_classes", stuff_classes, found, annotations)
     _require_known("void_classes", void_classes, found, annotations)
     kept = [each for each in found if each.name not in void_classes]
-    if not dataset.endswith(".json") or files.exists(dataset):
+    if new_descriptor(dataset) is None:
         descriptor = load_dataset(dataset)
         _require_same_kinds(descriptor, dataset, kept, stuff_classes, annotations)
         return descriptor
@@ -75,9 +74,8 @@ def descriptor_for(
         descriptor = descriptor_of_entries(name, entries, ignore_label=_IGNORE_LABEL, label_divisor=_LABEL_DIVISOR)
     except ConfigError as error:
         raise DataError(f"{annotations}: cannot write {dataset} from its classes: {error}") from error
-    write_descriptor(dataset, descriptor)
-    _tell(dataset, descriptor, found, stuff_classes, annotations)
-    return read_descriptor(dataset)
+    _tell_things(dataset, descriptor, found, stuff_classes)
+    return descriptor
 
 
 def classes_by_name(
@@ -156,18 +154,14 @@ def _entry(place: int, each: NamedClass, stuff_classes: Sequence[str], backgroun
     return {**entry, "source_id": place if each.source_id is None else each.source_id}
 
 
-def _tell(
-    dataset: str,
-    descriptor: DatasetDescriptor,
-    found: Sequence[NamedClass],
-    stuff_classes: Sequence[str],
-    annotations: str,
+def _tell_things(
+    dataset: str, descriptor: DatasetDescriptor, found: Sequence[NamedClass], stuff_classes: Sequence[str]
 ) -> None:
-    print(f"{dataset}: written from the classes of {annotations}")
+    """Prints which classes are taken for things although nobody says so."""
     names = {c.name for c in descriptor.classes}
     taken = [each.name for each in found if each.is_thing is None and each.name in names - set(stuff_classes)]
     if taken:
         print(
             f"taken for things, as the annotations do not say: {some_of(taken, _NAMED)}; --stuff_classes=NAME,NAME"
-            f" names the stuff (remove {dataset} first)"
+            f" names the stuff (once it is written, remove {dataset} first)"
         )

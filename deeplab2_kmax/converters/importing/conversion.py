@@ -16,7 +16,7 @@ from deeplab2_kmax.converters.importing.painting import OVERLAPS, PaintRules, pa
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage
 from deeplab2_kmax.converters.reading.images import image_record
 from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, new_descriptor
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.wording import counted, some_of
 
@@ -124,7 +124,8 @@ def write_records(export: Export, dataset: str, rules: ImportRules, shards: Shar
         if images
     ]
     with ShardedOutput(shards.output_dir, shards.num_shards, shards.num_processes, shards.beam) as output:
-        return output.write(splits, Origin(export.converter, descriptor, settings, export.root))
+        origin = Origin(export.converter, descriptor, settings, export.root, new_descriptor(dataset))
+        return output.write(splits, origin)
 
 
 def imported_record(item: AnnotatedImage, rules: PaintRules) -> NotedRecord:

@@ -40,12 +40,14 @@ class Origin:
         descriptor: the data set of the labels.
         settings: the options that decide what is in the records; values that JSON can hold.
         root: the folder of the data set; None if there is none.
+        new_descriptor: the file that the descriptor is written to along with the shards; None if it is there already.
     """
 
     converter: str
     descriptor: DatasetDescriptor
     settings: Mapping[str, Any]
     root: str | None = None
+    new_descriptor: str | None = None
 
     def identity(self) -> str:
         """Text that is equal for two origins only if they make equal records of equal items."""

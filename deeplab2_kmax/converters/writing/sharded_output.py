@@ -29,6 +29,7 @@ from deeplab2_kmax.converters.writing.shard_writer import (
     begin_work,
     write_shard,
 )
+from deeplab2_kmax.datasets import write_descriptor
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.records.manifest import read_splits
@@ -155,7 +156,7 @@ class ShardedOutput:
         self._lock.close()
 
     def write(self, splits: Sequence[Split], origin: Origin) -> list[str]:
-        """Writes all splits and a manifest.
+        """Writes all splits and a manifest, and the descriptor if it is new.
 
         The records of a split are spread over its shards in order, as evenly as possible. Shards of an earlier run are
         replaced if there are as many of them.
@@ -168,6 +169,7 @@ class ShardedOutput:
             The paths of the shards, `<split>-<number>-of-<count>.tfrecord`.
 
         Raises:
+            ConfigError: the descriptor cannot be written.
             DataError: `make_record` raises it; a split has no items; shards of an earlier run, of which there were more
                 or fewer, would lie among the new ones; or a shard cannot be written.
         """
@@ -181,6 +183,12 @@ class ShardedOutput:
             entries[split.name] = manifest.split_entry(origin, annotations[split.name], receipts)
             self._say_done(split, [was_there for _, was_there in own.values()])
             _say_losses(split, list(receipts.values()))
+        if origin.new_descriptor is not None:
+            # Not before all records could be made, so that a refused export leaves no file behind.
+            write_descriptor(origin.new_descriptor, origin.descriptor)
+            print(
+                f"{origin.new_descriptor}: written with {counted(len(origin.descriptor.classes), 'class', 'classes')}"
+            )
         try:
             return self._publish(shards, entries)
         except OSError as error:
