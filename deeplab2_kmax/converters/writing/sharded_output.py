@@ -186,9 +186,8 @@ class ShardedOutput:
         if origin.new_descriptor is not None:
             # Not before all records could be made, so that a refused export leaves no file behind.
             write_descriptor(origin.new_descriptor, origin.descriptor)
-            print(
-                f"{origin.new_descriptor}: written with {counted(len(origin.descriptor.classes), 'class', 'classes')}"
-            )
+            classes = counted(len(origin.descriptor.classes), "class", "classes")
+            print(f"{origin.new_descriptor}: written, {classes}")
         try:
             return self._publish(shards, entries)
         except OSError as error:

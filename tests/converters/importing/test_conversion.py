@@ -106,3 +106,5 @@ def test_errors_of_regions_name_picture_and_entry(tmp_path, images):
     broken = images[1]._replace(regions=[Region("cat", Polygons([[0, 0, 900, 0, 0, 3]]), "export.json: shapes[2]")])
     with pytest.raises(DataError, match=r"b.png: export.json: shapes\[2\]: expected points of the picture, 6 x 4 "):
         write(tmp_path, [broken])
+    # So that the same command, with other --stuff_classes say, begins anew.
+    assert not (tmp_path / "own.json").exists()
