@@ -313,8 +313,7 @@ def _define_flags() -> None:
     flags.DEFINE_boolean("boxes", False, "Take annotations without a segmentation for rectangles.")
     flags.DEFINE_boolean("ignore_iscrowd", False, "Take each annotation for one thing, whatever its iscrowd is.")
     flags.DEFINE_boolean("empty_images", False, "Pictures without an annotation hold no thing; they get a record.")
-    flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
-    flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val.")
+    command_line.define_split_flags()
     command_line.define_import_flags()
 
 

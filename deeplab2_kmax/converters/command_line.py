@@ -45,6 +45,21 @@ def define_shared_flags(treat_crowd_as_ignore: bool | None = True, num_shards: i
     _list_among_own(defined)
 
 
+def define_split_flags(condition: str = "") -> None:
+    """Defines the flags of converters whose data are not split already; see `reading.images.split_by_fraction`.
+
+    Args:
+        condition: when they count, put at the end of their descriptions.
+    """
+    defined = [
+        flags.DEFINE_string("split", "train", f"What the names of the shards begin with{condition}."),
+        flags.DEFINE_float(
+            "val_fraction", 0.0, f"Share of the pictures that goes to the split val, evenly spread{condition}."
+        ),
+    ]
+    _list_among_own(defined)
+
+
 def define_import_flags(treat_crowd_as_ignore: bool = True) -> None:
     """Defines the flags that all importers of labelling tools' exports have, those of all converters among them."""
     defined = [

@@ -341,8 +341,7 @@ def _points(entry: XmlEntry) -> list[float]:
 def _define_flags() -> None:
     flags.DEFINE_string("image_folder", None, "Folder of the pictures.", required=True)
     flags.DEFINE_string("annotations", None, "annotations.xml of a 'CVAT for images 1.1' export.", required=True)
-    flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
-    flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val, evenly spread.")
+    command_line.define_split_flags()
     flags.DEFINE_boolean("boxes", False, "Take boxes for rectangles; by default they are refused.")
     flags.DEFINE_boolean("empty_images", False, "Pictures without a region hold nothing; they get a record.")
     command_line.define_import_flags()

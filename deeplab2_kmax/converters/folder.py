@@ -240,8 +240,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("instance_suffix", ".png", "What follows the image's name in that of its instance PNG.")
     flags.DEFINE_list("void_values", [], "Numbers in semantic PNGs that mean void; by default the ignore label.")
     flags.DEFINE_integer("no_instance_below", 1, "Smaller numbers in instance PNGs mean no instance.", lower_bound=0)
-    flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
-    flags.DEFINE_float("val_fraction", 0.0, "Share of the images that goes to the split val.")
+    command_line.define_split_flags()
     flags.DEFINE_boolean("ignore_stuff_instances", False, "Drop instance numbers on stuff instead of refusing them.")
     command_line.define_shared_flags(treat_crowd_as_ignore=False)
 

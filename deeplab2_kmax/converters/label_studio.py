@@ -327,8 +327,7 @@ def _shape(kind: str, value: Entry, size: tuple[int, int], boxes: bool) -> Shape
 def _define_flags() -> None:
     flags.DEFINE_string("image_folder", None, "Folder of the pictures.", required=True)
     flags.DEFINE_string("annotations", None, "JSON file of Label Studio's export 'JSON'.", required=True)
-    flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
-    flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val, evenly spread.")
+    command_line.define_split_flags()
     flags.DEFINE_boolean("boxes", False, "Take rectangles for what they are; by default they are refused.")
     flags.DEFINE_string(
         "image_key", None, "Key of the picture in the data of tasks; by default image, or the only one."

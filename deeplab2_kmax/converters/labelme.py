@@ -189,8 +189,7 @@ def _tell_of_pictures_without_json(images: Sequence[AnnotatedImage], folder: str
 def _define_flags() -> None:
     flags.DEFINE_string("label_folder", None, "Folder of labelme's JSONs.", required=True)
     flags.DEFINE_string("image_folder", None, "Folder where imagePath starts; by default that of the JSONs.")
-    flags.DEFINE_string("split", "train", "What the names of the shards begin with.")
-    flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val.")
+    command_line.define_split_flags()
     command_line.define_import_flags()
 
 

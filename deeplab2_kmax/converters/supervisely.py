@@ -262,8 +262,7 @@ def _grouped(pictures: Sequence[_Picture], split_by: str) -> dict[str, list[Anno
 def _define_flags() -> None:
     flags.DEFINE_string("project_folder", None, "Folder of meta.json and of the datasets.", required=True)
     flags.DEFINE_enum("split_by", "fraction", SPLIT_BY, "What decides the split of a picture.")
-    flags.DEFINE_string("split", "train", "What the names of the shards begin with, if split by fraction.")
-    flags.DEFINE_float("val_fraction", 0.0, "Share of the pictures that goes to the split val, if split by fraction.")
+    command_line.define_split_flags(" (--split_by=fraction)")
     command_line.define_import_flags()
 
 
