@@ -24,6 +24,8 @@ from deeplab2_kmax.postprocessing import undo_resize
 from deeplab2_kmax.terminal import ERASE_LINE
 from deeplab2_kmax.wording import counted
 
+# The outputs of the model that maps are made from.
+_LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
 _LABELS = ("panoptic_raw", "semantic_raw")
 _IMAGE_FACTS = ("size_resized", "size_raw", "image_name")
@@ -56,6 +58,8 @@ class Evaluator(orbit.StandardEvaluator):
         per_class: whether to return PQ, SQ and RQ of each class that occurs, too.
         has_labels: whether the data set has labels; without them nothing is measured, and only predictions are written.
         use_tf_function: whether to run the model as a graph; eager execution is for debugging.
+        postprocess_on_host: whether maps are made outside of the replicas. XLA, which TPUs need, can compile neither
+            the choice of the pixels that are contested nor the loops over as many as there are.
         settings: identifies what the figures depend on besides the checkpoint; results under other settings are kept.
         say: prints lines of progress and the table of results.
     """
@@ -76,6 +80,7 @@ class Evaluator(orbit.StandardEvaluator):
         per_class: bool = False,
         has_labels: bool = True,
         use_tf_function: bool = True,
+        postprocess_on_host: bool = False,
         settings: str = "",
         say: Callable[[str], None] = print,
     ) -> None:
@@ -91,6 +96,7 @@ class Evaluator(orbit.StandardEvaluator):
         self._pictures = pictures
         self._per_class = per_class
         self._has_labels = has_labels
+        self._postprocess_on_host = postprocess_on_host
         self._settings = settings
         self._say = say
         self._loss_means = {name: tf.keras.metrics.Mean(f"eval_{name}") for name in loss_names if has_labels}
@@ -124,7 +130,8 @@ class Evaluator(orbit.StandardEvaluator):
             iterator: over the data set.
 
         Returns:
-            For `eval_reduce`: maps, labels and facts of the images, a tensor [b, ...] for each replica of this process.
+            For `eval_reduce`: maps (or what they are made from), labels and facts of the images, a tensor [b, ...] for
+            each replica of this process.
         """
         batch = next(iterator)
         for_replicas = {name: values for name, values in batch.items() if name not in _HOST_ONLY}
@@ -147,8 +154,8 @@ class Evaluator(orbit.StandardEvaluator):
             # a smaller last batch weighs less.
             for name, mean in self._loss_means.items():
                 mean.update_state(terms[name][:images])
-        maps = self._postprocess(outputs)
-        return {name: maps[name][:images] for name in _PREDICTIONS}
+        results, names = (outputs, _LOGITS) if self._postprocess_on_host else (self._postprocess(outputs), _PREDICTIONS)
+        return {name: results[name][:images] for name in names}
 
     def eval_reduce(self, state: Any = None, step_outputs: Any = None) -> Any:
         """Scores the images of one step on the host.
@@ -157,8 +164,12 @@ class Evaluator(orbit.StandardEvaluator):
             state: orbit's, returned as it is; the metrics keep their own sums.
             step_outputs: what `eval_step` returned.
         """
-        for replica in range(len(step_outputs["panoptic_pred"])):
-            batch = {name: values[replica].numpy() for name, values in step_outputs.items()}
+        for replica in range(len(step_outputs["size_raw"])):
+            results = {name: values[replica] for name, values in step_outputs.items()}
+            if self._postprocess_on_host:
+                maps = self._postprocess({name: results.pop(name) for name in _LOGITS})
+                results.update({name: maps[name] for name in _PREDICTIONS})
+            batch = {name: values.numpy() for name, values in results.items()}
             for index in range(len(batch["panoptic_pred"])):
                 self._add({name: values[index] for name, values in batch.items()})
         self._progress.show()

@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.files import list_folder, read_bytes, read_text
+from deeplab2_kmax.postprocessing import build_postprocessor
 
 DESCRIPTOR = DatasetDescriptor(
     name="two",
@@ -114,6 +115,40 @@ def test_perfect_answers_score_one_at_original_size(tmp_path):
     # The mean over images, not over batches.
     assert results["losses/eval_total_loss"] == pytest.approx(np.mean([17, 9, 9]))
     assert any("PQ" in line for line in said)
+
+
+def test_on_tpus_maps_are_made_on_the_host(config, model, tmp_path):
+    """XLA compiles what the replicas then do, and the maps are those that replicas make elsewhere."""
+    size = config.eval_dataset_options.crop_size
+    images = np.random.RandomState(0).randint(0, 256, (3, *size, 3)).astype(np.float32)
+    facts = np.tile(np.array(size, np.int32), (3, 1))
+    data = {"image": images, "size_resized": facts, "size_raw": facts, "image_name": ["a", "b", "c"]}
+
+    found = []
+    for on_host in (False, True):
+        files = PredictionFiles(str(tmp_path / str(on_host)), load_dataset("shapes"), raw_format="two_channel_png")
+        evaluator = Evaluator(
+            model=model,
+            loss=None,
+            loss_names=(),
+            postprocess=build_postprocessor(config),
+            descriptor=load_dataset("shapes"),
+            dataset=tf.data.Dataset.from_tensor_slices(data).batch(3, drop_remainder=True),
+            global_step=tf.Variable(0, dtype=tf.int64),
+            output_folder=str(tmp_path),
+            files=files,
+            has_labels=False,
+            postprocess_on_host=on_host,
+            say=lambda line: None,
+        )
+        evaluator.evaluate(tf.constant(-1))
+        found.append([np.asarray(Image.open(path)) for path in sorted((tmp_path / str(on_host)).rglob("*.png"))])
+    assert len(found[0]) == 6
+    for on_replicas, on_the_host in zip(*found):
+        np.testing.assert_array_equal(on_replicas, on_the_host)
+    compiled = tf.function(evaluator._replica_step, jit_compile=True, autograph=False)
+    logits = compiled({"image": tf.constant(images)})
+    assert logits.keys() == {"pixel_space_mask_logits", "transformer_class_logits"}
 
 
 def test_results_are_filed_by_step(tmp_path):

@@ -271,7 +271,8 @@ class Run:
         descriptor = load_dataset(options.dataset)
         evaluator_options = self.config.evaluator_options
         pictures = SummaryPictures(descriptor, evaluator_options.num_summary_images, self.global_step)
-        loss = build_loss(self.config)
+        # TPUs compile with XLA, which can neither match masks on the host nor post-process.
+        loss = build_loss(self.config, "xla" if self._on_tpu else "auto")
         return Evaluator(
             model=self.model,
             loss=loss,
@@ -288,6 +289,7 @@ class Run:
             per_class=evaluator_options.per_class_summaries,
             has_labels=options.decode_groundtruth_label,
             use_tf_function=evaluator_options.use_tf_function,
+            postprocess_on_host=self._on_tpu,
             settings=settings_fingerprint(self.config),
             say=say,
         )
