@@ -86,15 +86,15 @@ def _load(archive: zipfile.ZipFile, root: str, tensor: StoredTensor, order: Lite
         size = counted(member.file_size, "byte")
         raise ValueError(f"storage {storage.key} has {size}, expected {storage.length} x {dtype}")
     # A view beyond its storage would read foreign memory in as_strided, which checks nothing.
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-    if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0 or last >= max(storage.length, 1):
+    last = offset - 1 if 0 in shape else offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
+    if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0 or last >= storage.length:
         raise ValueError(f"a tensor of shape {shape} reaches beyond storage {storage.key}")
+    if 0 in shape:
+        return np.zeros(shape, np.float32 if widened else dtype)
     flat = np.frombuffer(archive.read(member), dtype)
     if widened:
         # A bfloat16 is the upper half of a float32.
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    if 0 in shape:
-        return np.zeros(shape, flat.dtype)
     return np.lib.stride_tricks.as_strided(flat[offset:], shape, [stride * flat.itemsize for stride in strides])
 
 

@@ -70,6 +70,8 @@ def _match_on_host(costs: np.ndarray, exists: np.ndarray) -> np.ndarray:
 def _match_in_graph(costs: tf.Tensor, exists: tf.Tensor) -> tf.Tensor:
     """`match` by shortest augmenting paths (Jonker and Volgenant, 1987): mask by mask, all images side by side."""
     masks, slots = costs.shape[1:]
+    if not masks or not slots:
+        return tf.fill(tf.shape(exists), -1)
     usable = tf.math.is_finite(costs) & exists[:, :, None]
     worst = tf.reduce_max(tf.where(usable, costs, costs.dtype.min), axis=[1, 2], keepdims=True)
     worst = tf.where(worst > costs.dtype.min, worst, 0.0)

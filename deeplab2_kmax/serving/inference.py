@@ -20,6 +20,11 @@ from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.exif import orientation_of, upright
 
 # The outputs of post-processing that are returned, with their types.
+# A PNG of one black pixel.
+_PICTURE = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cc`\0\0\0\2\0\1H\xaf\xa4q"
+    b"\0\0\0\0IEND\xaeB`\x82"
+)
 _MAPS = {
     "panoptic_pred": tf.int32,
     "semantic_pred": tf.int32,
@@ -144,8 +149,11 @@ class InferenceModel:
         Returns:
             The maps described at the class.
         """
-        images, resized_size = self._prepare(input_tensor)
-        return undo_resize(self._network(images), resized_size, tf.shape(input_tensor)[1:3])
+        count = tf.shape(input_tensor)[0]
+        pictures = tf.pad(input_tensor, [[0, _one_if_none(count)], [0, 0], [0, 0], [0, 0]])
+        images, resized_size = self._prepare(pictures)
+        maps = undo_resize(self._network(images), resized_size, tf.shape(pictures)[1:3])
+        return {name: values[:count] for name, values in maps.items()}
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def segment_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -159,6 +167,8 @@ class InferenceModel:
             of the largest picture; and `image_size`, [B, 2] int32, height and width of each picture, upright, before
             padding.
         """
+        count = tf.shape(encoded)[0]
+        encoded = tf.concat([encoded, tf.fill([_one_if_none(count)], _PICTURE)], 0)
         # Decoding and undoing the resize go picture by picture, as sizes differ; the network runs once on the batch.
         images, resized_sizes, image_sizes = tf.map_fn(
             self._decode,
@@ -176,7 +186,7 @@ class InferenceModel:
             (maps, resized_sizes, image_sizes),
             fn_output_signature={name: tf.TensorSpec([None, None], dtype) for name, dtype in _MAPS.items()},
         )
-        return {**result, "image_size": image_sizes}
+        return {name: values[:count] for name, values in {**result, "image_size": image_sizes}.items()}
 
     def _prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Resizes and pads a batch of pictures as evaluation does.
@@ -205,6 +215,11 @@ class InferenceModel:
         missing = largest - image_size
         paddings = [[0, missing[0]], [0, missing[1]]]
         return {name: tf.pad(value[0], paddings, constant_values=fill.get(name, 0)) for name, value in maps.items()}
+
+
+def _one_if_none(count: tf.Tensor) -> tf.Tensor:
+    """How many pictures to add to a batch for the network, whose kernels do not take empty ones."""
+    return tf.cast(tf.equal(count, 0), tf.int32)
 
 
 def _maps(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -121,6 +121,9 @@ def archive_with_tensor(path, offset, shape, strides, count=4, stored=4):
 def test_the_archives_of_the_next_test_are_read(tmp_path):
     arrays = read_state_dict(archive_with_tensor(tmp_path / "good.pth", 0, (2, 2), (2, 1)))
     np.testing.assert_array_equal(arrays["a"], [[0, 1], [2, 3]])
+    for count in (0, 4):
+        path = archive_with_tensor(tmp_path / "empty.pth", count, (3, 0), (1, 1), count, stored=count)
+        assert read_state_dict(path)["a"].shape == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,9 @@ def test_the_archives_of_the_next_test_are_read(tmp_path):
         {"offset": -1, "shape": (2,), "strides": (1,)},
         {"offset": 0, "shape": (2,), "strides": (1,), "count": 1000},
         {"offset": 0, "shape": (2,), "strides": (1,), "stored": 3},
+        {"offset": 0, "shape": (), "strides": (), "count": 0, "stored": 0},
+        {"offset": 0, "shape": (1,), "strides": (1,), "count": 0, "stored": 0},
+        {"offset": 5, "shape": (0,), "strides": (1,)},
     ],
 )
 def test_views_beyond_their_storage_are_refused(tmp_path, view):

@@ -69,6 +69,12 @@ def test_image_without_masks_next_to_one_with(matcher):
     np.testing.assert_array_equal(matcher(costs, exists), [[-1] * 3, [-1, 0, -1]])
 
 
+@pytest.mark.parametrize("masks, slots", [(0, 4), (3, 0), (0, 0)])
+def test_without_masks_or_slots_there_is_nothing_to_match(matcher, masks, slots):
+    found = np.asarray(matcher(np.zeros([2, masks, slots], np.float32), np.ones([2, masks], bool)))
+    assert found.shape == (2, masks) and found.dtype == np.int32 and (found == -1).all()
+
+
 def test_costs_that_are_not_finite_are_the_worst(matcher):
     costs = np.float32([[[np.nan, 5.0, np.inf], [7.0, -np.inf, 9.0]]])
     np.testing.assert_array_equal(matcher(costs, np.ones([1, 2], bool)), [[1, 0]])

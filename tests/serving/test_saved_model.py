@@ -83,6 +83,14 @@ def test_loaded_object_takes_batches_and_single_images(loaded, serve):
     _assert_same(loaded(images[1]), serve(images[1:]))
 
 
+def test_an_empty_batch_gives_empty_maps(loaded, serve):
+    for maps in (serve(_batch(0, 50, 70)), loaded(_batch(0, 50, 70))):
+        assert {name: values.shape for name, values in maps.items()} == dict.fromkeys((*IDS, *SCORES), (0, 50, 70))
+    maps = dict(loaded.signatures["encoded"](encoded=tf.constant([], tf.string)))
+    assert maps.pop("image_size").shape == (0, 2)
+    assert set(maps) == {*IDS, *SCORES} and all(values.shape[0] == 0 for values in maps.values())
+
+
 def test_image_signature_is_that_of_deeplab2(loaded, serve):
     image = _batch(1, 50, 70)
     _assert_same(loaded.signatures["image"](input_tensor=image[0]), serve(image))

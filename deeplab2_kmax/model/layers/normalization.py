@@ -6,7 +6,7 @@ stores its statistics in the shapes of DeepLab2's checkpoints, takes part in rec
 In training it takes one of three ways, which give the same results up to rounding:
 
 - with more than one synchronized replica, a mean of means over the replicas;
-- else TensorFlow's fused kernels, where the channels are the last axis;
+- else TensorFlow's fused kernels, where the channels are the last axis and XLA does not compile the step;
 - else a formula with its gradient written out (`_normalize_over`).
 
 Statistics, weights and all that is computed from them are float32, whatever the precision of the features.
@@ -15,7 +15,8 @@ Statistics, weights and all that is computed from them are float32, whatever the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -27,6 +28,32 @@ from deeplab2_kmax.protos import trainer_pb2
 
 # Types of features for which the fused kernels are used. Tests empty it to take the formula, which rounds as DeepLab2.
 FUSED_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
+
+
+_tracing = threading.local()
+
+
+def xla_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A tf.function of `function` that XLA compiles, within which batch norms take their formula.
+
+    XLA has no fused kernels on CPUs and TPUs: it makes E[x^2] - E[x]^2 of them, which rounding turns negative where the
+    mean is large beside the deviation (300 and 0.01), and outputs and statistics NaN. The formula keeps it at 0.
+    """
+
+    def traced(*arguments: Any) -> Any:
+        before, _tracing.for_xla = _is_for_xla(), True
+        try:
+            return function(*arguments)
+        finally:
+            _tracing.for_xla = before
+
+    return tf.function(traced, jit_compile=True, autograph=False)
+
+
+def _is_for_xla() -> bool:
+    """Whether XLA compiles what is traced now, as it always does on TPUs."""
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    return on_tpu or getattr(_tracing, "for_xla", False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +177,7 @@ class BatchNorm(_MovingStatistics):
             return self._normalize_across_replicas(x, kept)
         # A single channel (the norm of the mask logits) goes to the formula: the fused kernels are made for many.
         last = axis == x.shape.rank - 1 and x.shape[-1] > 1
-        if last and x.dtype in FUSED_DTYPES:
+        if last and x.dtype in FUSED_DTYPES and not _is_for_xla():
             y, *statistics = _normalize_fused(x, *self._reshaped([-1]), self.settings.epsilon)
         else:
             y, *statistics = _normalize_over(x, *self._reshaped(kept), _averaged(kept), self.settings.epsilon)

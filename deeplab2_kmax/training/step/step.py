@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.errors import TrainingError
 from deeplab2_kmax.losses.total import TOTAL
+from deeplab2_kmax.model.layers.normalization import xla_compiled
 from deeplab2_kmax.training.optimizers import Optimizers
 from deeplab2_kmax.training.step.accumulation import Accumulator, micro_batch
 from deeplab2_kmax.training.step.loss_scale import LossScale
@@ -190,7 +191,7 @@ class TrainStep:
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         if self._compiled:
-            function = tf.function(function, jit_compile=True, autograph=False)
+            function = xla_compiled(function)
         return self._strategy.run(function, args=args)
 
     def _of_first_replica(self, report: StepReport) -> StepReport:

@@ -171,3 +171,28 @@ def test_dilated_convolution_and_its_gradient(dilation):
     np.testing.assert_allclose(*(tape.gradient(loss, x) for loss in losses), atol=1e-4)
     of_kernel = tape.gradient(losses[1], spread)[::dilation, ::dilation]
     np.testing.assert_allclose(tape.gradient(losses[0], kernel), of_kernel, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_under_xla_a_large_mean_beside_a_small_deviation_stays_finite(dtype):
+    layer = BatchNorm(Normalization(momentum=0.0))
+    x = tf.cast(300 + 0.01 * np.random.RandomState(0).standard_normal((4, 9, 9, 16)), dtype)
+
+    def outputs_and_gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        return y, tape.gradient(y, x)
+
+    layer.build(x.shape)
+    y, gradient = normalization.xla_compiled(outputs_and_gradients)(x)
+    for values in (y, gradient, layer.moving_mean, layer.moving_variance):
+        assert np.isfinite(tf.cast(values, tf.float32)).all()
+    assert (layer.moving_variance.numpy() >= 0).all()
+    # Elsewhere, the fused kernels are as before.
+    x = tf.random.stateless_normal([4, 9, 9, 16], [1, 2])
+    fused = tf.raw_ops.FusedBatchNorm(
+        x=x, scale=layer.gamma, offset=layer.beta, mean=[], variance=[], epsilon=1e-3, is_training=True
+    )
+    np.testing.assert_array_equal(layer(x, training=True), fused.y)
+    np.testing.assert_allclose(normalization.xla_compiled(outputs_and_gradients)(x)[0], fused.y, atol=1e-5)
