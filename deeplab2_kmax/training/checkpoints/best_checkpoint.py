@@ -46,13 +46,18 @@ class BestCheckpoint:
         if not files.exists(path):
             return None
         try:
-            facts: dict[str, Any] = files.read_json(path)
-            prefix = files.join(self.folder, facts["checkpoint"])
-        except (ValueError, KeyError, TypeError) as error:
+            facts = files.read_json(path)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
             raise CheckpointError(
                 f"{path} is not what this program writes there ({first_line(error)}); move it away"
             ) from error
-        return facts if is_whole(prefix) else None
+        if not _are_facts(facts):
+            raise CheckpointError(
+                f"{path} is not what this program writes there (expected checkpoint, step and figures); move it away"
+            )
+        return facts if is_whole(files.join(self.folder, facts["checkpoint"])) else None
 
     @property
     def path(self) -> str | None:
@@ -113,3 +118,16 @@ class BestCheckpoint:
         for prefix in numbered_checkpoints(self.folder):
             if prefix != kept:
                 delete_checkpoint(prefix)
+
+
+def _are_facts(content: Any) -> bool:
+    """Whether this is the content of a `best.json`, with all that is read from it."""
+    if not isinstance(content, dict) or not isinstance(content.get("figures"), dict):
+        return False
+    name, step = content.get("checkpoint"), content.get("step")
+    return (
+        isinstance(name, str)
+        and name == os.path.basename(name) != ""
+        and isinstance(step, int)
+        and all(isinstance(value, (int, float)) for value in content["figures"].values())
+    )

@@ -76,6 +76,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
         self._optimizers = dict(optimizers or {})
         self._restore_averages = restore_averages
         self._last_step = 0
+        # Remote storage has no empty folders.
+        self._had_folder = not files.is_remote(directory) and files.exists(directory)
         self._stop = stop or StopSignals()
 
     def _checkpoint_with(self, *others: WeightAverages | LossScale | None) -> tf.train.Checkpoint:
@@ -165,7 +167,7 @@ class RunCheckpoints(tf.train.CheckpointManager):
             return None
         # A signal would interrupt the write and then save once more; so it waits.
         with self._stop.held():
-            was_deleted = not files.is_remote(self.directory) and not files.exists(self.directory)
+            was_deleted = self._had_folder and not files.exists(self.directory)
             path = self._write(step, options)
             self._last_step = step
             say(f"checkpoint saved: {path}")

@@ -132,6 +132,8 @@ def _read(path: str) -> dict[tuple[str, str], dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and line.keys() >= _KEYS:
+        # Such a file may have been edited by hand.
+        is_ours = isinstance(line, dict) and line.keys() >= _KEYS and isinstance(line["figures"], dict)
+        if is_ours and isinstance(line["fingerprint"], str) and isinstance(line["settings"], str):
             lines[line["fingerprint"], line["settings"]] = line
     return lines

@@ -228,6 +228,14 @@ def test_a_line_cut_short_costs_only_itself(a_run):
     assert a_run.results().figures_of(second)[PQ] == 0.25
 
 
+@pytest.mark.parametrize("key, value", [("fingerprint", []), ("settings", {}), ("figures", 3)])
+def test_a_line_of_other_types_costs_only_itself(a_run, key, value):
+    path = a_run.write(10, 0.5)
+    a_run.results().add(path, 10, {PQ: 0.5})
+    files.append_line(os.path.join(a_run.folder, "eval/results.jsonl"), json.dumps({**a_run.record()[0], key: value}))
+    assert a_run.results().figures_of(path) == {PQ: 0.5}
+
+
 def test_results_under_other_settings_do_not_count(a_run):
     path = a_run.write(10, 0.5)
     quick = a_run.results(settings="two images")
@@ -300,10 +308,20 @@ def test_a_moved_run_finds_its_best(a_run, tmp_path):
     assert tf.train.latest_checkpoint(moved.folder) == moved.path
 
 
-def test_a_file_that_is_none_of_ours_is_not_overwritten(a_run):
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"checkpoint": "ckpt-1"}',
+        '{"checkpoint": "../ckpt-1", "step": 1, "figures": {}}',
+        '{"checkpoint": "ckpt-1", "step": 1, "figures": {"evaluation/pq/PQ": "high"}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_file_that_is_none_of_ours_is_not_overwritten(a_run, content):
     os.makedirs(os.path.join(a_run.folder, "best"))
     with open(os.path.join(a_run.folder, "best/best.json"), "w") as file:
-        file.write("[]")
+        file.write(content)
     with pytest.raises(CheckpointError, match="best.json is not what this program writes there"):
         BestCheckpoint(a_run.folder, PQ)
 
