@@ -102,7 +102,12 @@ def read_text(path: StrPath) -> str:
 def read_json(path: StrPath, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The content of a JSON file; raises ValueError where it is none. The hook makes the objects of their pairs."""
     try:
-        return json.loads(read_text(path), object_pairs_hook=pairs_hook)
+        # Editors on Windows put a byte order mark in front.
+        return json.loads(read_text(path).removeprefix("\ufeff"), object_pairs_hook=pairs_hook)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is cut off or broken at line {error.lineno}, column {error.colno}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
     except RecursionError as error:
         raise ValueError("its brackets are nested beyond all measure") from error
     except ValueError as error:

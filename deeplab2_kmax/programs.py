@@ -32,6 +32,8 @@ _OF_ABSL = re.compile(r"^<[^>]*>: |;\s*repeat this option to specify a list of v
 _REQUIRED = re.compile(r"flag --(\w+)=None: .*must have a value other than None")
 # absl's error about a value that is no number.
 _NUMBER = re.compile(r"flag --(\w+)=(.*): (?:invalid literal|could not convert)")
+# absl's error about a value that is neither true nor false.
+_BOOLEAN = re.compile(r"flag --(\w+)=(.*): \('Non-boolean argument")
 # absl's error about a value that is none of several.
 _CHOICE = re.compile(r"flag --(\w+)=(.*): value should be one of <(.*)>")
 
@@ -87,6 +89,8 @@ def _in_our_words(error: flags.Error) -> str:
         names = choice[3].split("|")
         meant = did_you_mean(choice[2], names)
         return f"flag --{choice[1]}: expected one of {', '.join(names)}; got {choice[2]!r}{meant}"
+    if flag := _BOOLEAN.match(text):
+        return f"flag --{flag[1]}: expected true or false, got {flag[2]!r}; --{flag[1]} alone means true"
     if missing := _REQUIRED.match(text):
         return f"expected the flag --{missing[1]}; --help says what it is"
     if number := _NUMBER.match(text):

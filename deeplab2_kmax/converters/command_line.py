@@ -93,7 +93,10 @@ def flag_values(function: Callable[..., object]) -> dict[str, Any]:
 
 
 def _group_of_flags(group: Callable[..., Any]) -> Any:
-    return group(**{name: flags.FLAGS[name].value for name in inspect.signature(group).parameters})
+    values = {name: flags.FLAGS[name].value for name in inspect.signature(group).parameters}
+    # "sky,road," is a list of two names.
+    lists = {name: [each for each in value if each] for name, value in values.items() if isinstance(value, list)}
+    return group(**{**values, **lists})
 
 
 def convert_by_flags(convert: Callable[..., object], description: str | None) -> None:

@@ -27,6 +27,7 @@ from deeplab2_kmax.converters.reading.images import (
     list_folder,
     same_name,
     split_by_fraction,
+    tell_of_subfolders,
     user_images,
 )
 from deeplab2_kmax.converters.reading.label_pngs import LabelPngFormat
@@ -155,6 +156,7 @@ def find_images(
         DataError: a folder cannot be read, there are no images, two have the same name, or a label is missing.
     """
     images = user_images(image_folder, image_suffix)
+    tell_of_subfolders(image_folder, (image_suffix.lower(),) if image_suffix else PICTURE_ENDINGS, "picture")
     if not image_suffix:
         _refuse_unread_pictures(images, image_folder, semantic_folder, semantic_suffix)
     semantic = _labels(images, semantic_folder, semantic_suffix)

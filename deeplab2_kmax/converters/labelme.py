@@ -39,7 +39,12 @@ from deeplab2_kmax.converters.importing.conversion import (
 from deeplab2_kmax.converters.importing.document import Entry, load_json_object, quoted
 from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse, PngMask
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region, Shape
-from deeplab2_kmax.converters.reading.images import FilesByName, list_folder, split_by_fraction
+from deeplab2_kmax.converters.reading.images import (
+    FilesByName,
+    list_folder,
+    split_by_fraction,
+    tell_of_subfolders,
+)
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import counted
@@ -97,6 +102,7 @@ def read_labelme(
     Raises:
         DataError: a JSON cannot be read, is none of labelme, or names a picture that is not there.
     """
+    tell_of_subfolders(label_folder, (".json",), "JSON")
     jsons = [files.join(label_folder, name) for name in list_folder(label_folder) if name.lower().endswith(".json")]
     if not jsons:
         raise DataError(f"{label_folder}: expected the JSONs of labelme, got none")

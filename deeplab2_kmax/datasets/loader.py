@@ -17,6 +17,7 @@ from deeplab2_kmax.wording import did_you_mean, quoted
 
 _FOLDER = pathlib.Path(__file__).parent
 _FIELDS = {"name": str, "num_classes": int, "ignore_label": int, "label_divisor": int, "classes": list}
+_IN_WORDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
 _CLASS_FIELDS = {"id": int, "source_id": int, "is_thing": bool, "color": list, "name": str}
 # DeepLab2's names of the data sets that it has and this package does not.
 _VIDEO_DATASETS = ("kitti_step", "motchallenge_step", "cityscapes_dvps", "semkitti_dvps")
@@ -200,7 +201,7 @@ def _checked(entry: object, types: Mapping[str, type], where: str) -> dict[str, 
             continue
         # In Python True is an int; in a descriptor it is a mistake for one.
         if not isinstance(entry[field], expected) or (expected is int and isinstance(entry[field], bool)):
-            raise ConfigError(f"{where}: field {field!r}: expected {expected.__name__}, got {quoted(entry[field])}")
+            raise ConfigError(f"{where}: field {field!r}: expected {_IN_WORDS[expected]}, got {quoted(entry[field])}")
         if expected is int and not -_INT32_END <= entry[field] < _INT32_END:
             raise ConfigError(f"{where}: field {field!r}: expected a number of 32 bits, got {quoted(entry[field])}")
     if any(not isinstance(channel, int) or isinstance(channel, bool) for channel in entry.get("color", ())):

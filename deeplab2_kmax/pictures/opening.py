@@ -83,6 +83,16 @@ def open_whole(content: bytes, name: str) -> Image.Image:
     return picture
 
 
+def exif_orientation(content: bytes) -> int:
+    """What EXIF says of how a picture is stored: 1 upright, 2 to 8 mirrored or turned; 1 where it says nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return int(Image.open(io.BytesIO(content)).getexif().get(_EXIF_ORIENTATION, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError):
+        return 1  # Whoever decodes the picture says what is wrong with it.
+
+
 def is_turned(picture: Image.Image) -> bool:
     """Whether EXIF asks to turn the pixels; Pillow has done so already for TIFFs, and then no longer says it."""
     try:

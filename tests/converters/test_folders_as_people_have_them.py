@@ -219,3 +219,10 @@ def test_labels_without_a_picture_are_told(folders, capsys):
     Image.fromarray(SEMANTIC).save(folders.root / "semantic/lost.png")
     assert list(folders.labels()) == ["a"]
     assert "semantic: left out 1 label without an image, such as lost.png" in capsys.readouterr().out
+
+
+def test_pictures_in_the_folders_below_are_told(folders, capsys):
+    (folders.root / "photos/more").mkdir()
+    Image.fromarray(PHOTO).save(folders.root / "photos/more/b.png")
+    assert list(folders.labels()) == ["a"]
+    assert "photos: left out 1 picture in the folders below, such as " in capsys.readouterr().out

@@ -135,8 +135,8 @@ def test_labels_may_use_all_of_an_int32_and_no_more():
             lambda d: d["classes"][1].update(isthing=d["classes"][1].pop("is_thing")),
             "entry 1 .*mean 'is_thing'",
         ),
-        (lambda d: d.update(ignore_label="0"), "'ignore_label': expected int, got '0'"),
-        (lambda d: d["classes"][1].update(is_thing=1), "entry 1 of classes: field 'is_thing': expected bool"),
+        (lambda d: d.update(ignore_label="0"), "'ignore_label': expected a whole number, got '0'"),
+        (lambda d: d["classes"][1].update(is_thing=1), "entry 1 of classes: field 'is_thing': expected true or false"),
         (lambda d: d["classes"][1].update(color=["red", 0, 0]), "whole numbers"),
         (lambda d: d["classes"][0].update(id=2), "own id"),
         (lambda d: d["classes"][1].update(color=[True, 0, 0]), "whole numbers"),
@@ -147,7 +147,7 @@ def test_labels_may_use_all_of_an_int32_and_no_more():
         ),
         (lambda d: d.update(label_divisor=10**12), "'label_divisor': expected a number of 32 bits"),
         (lambda d: d.update(label_divisor=10**2000), "expected a number of 32 bits, got 10{96}[.]{3}$"),
-        (lambda d: d.update(ignore_label=float("nan")), "'ignore_label': expected int, got nan"),
+        (lambda d: d.update(ignore_label=float("nan")), "'ignore_label': expected a whole number, got nan"),
         (lambda d: d.update(name="\ud800"), "name of the data set that is not empty and can be shown"),
     ],
 )
@@ -211,3 +211,17 @@ def test_changed_files_are_read_anew_and_relative_paths_start_at_the_working_dir
     for divisor in (256, 1000):
         write_descriptor("own.json", _descriptor(label_divisor=divisor))
         assert load_dataset("own.json").label_divisor == divisor
+
+
+def test_a_byte_order_mark_is_passed_over_and_broken_json_is_placed(tmp_path):
+    classes = [{"id": 1, "name": "a", "is_thing": True}]
+    text = json.dumps({"name": "own", "ignore_label": 0, "label_divisor": 9, "classes": classes})
+    path = tmp_path / "own.json"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_descriptor(path).name == "own"
+    path.write_text(text[:-1] + ",}")
+    with pytest.raises(ConfigError, match="descriptor in JSON, but it is cut off or broken at line 1, column"):
+        read_descriptor(path)
+    path.write_bytes(text.encode().replace(b"own", b"\xf6wn"))
+    with pytest.raises(ConfigError, match="descriptor in JSON, but byte 10 is not UTF-8"):
+        read_descriptor(path)

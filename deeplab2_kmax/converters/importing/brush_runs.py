@@ -15,6 +15,7 @@ import numpy as np
 
 from deeplab2_kmax.converters.importing.document import quoted
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.wording import counted
 
 _CHANNELS = 4
 _VALUE_BITS = 8
@@ -66,8 +67,8 @@ def decoded_brush(content: bytes, height: int, width: int, where: str) -> np.nda
     count = stream.number(32)
     if count != height * width * _CHANNELS:
         raise DataError(
-            f"{where}: expected run lengths of {width} x {height} pixels, {height * width * _CHANNELS:,} values, got"
-            f" them of {count:,}"
+            f"{where}: expected run lengths of {width} x {height} pixels,"
+            f" {counted(height * width * _CHANNELS, 'value')}, got them of {count:,}"
         )
     value_bits = stream.number(5) + 1
     if value_bits != _VALUE_BITS:
@@ -79,7 +80,7 @@ def decoded_brush(content: bytes, height: int, width: int, where: str) -> np.nda
         is_run = stream.number(1)
         end = done + stream.number(widths[stream.number(2)]) + 1
         if end > count:
-            raise DataError(f"{where}: expected run lengths that add up to {count:,} values, got more")
+            raise DataError(f"{where}: expected run lengths that add up to {counted(count, 'value')}, got more")
         values[done:end] = stream.bytes(1 if is_run else end - done)
         done = end
     stream.require_end()

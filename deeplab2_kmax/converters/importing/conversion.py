@@ -14,13 +14,17 @@ from deeplab2_kmax.converters.importing.classes import NamedClass, classes_by_na
 from deeplab2_kmax.converters.importing.document import as_bytes, load_json_object
 from deeplab2_kmax.converters.importing.painting import OVERLAPS, PaintRules, panoptic_label
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage
-from deeplab2_kmax.converters.reading.images import image_record
+from deeplab2_kmax.converters.reading.images import image_record, read_source
 from deeplab2_kmax.converters.writing.sharded_output import NotedRecord, Origin, ShardedOutput, Split
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, new_descriptor
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.pictures.opening import exif_orientation
 from deeplab2_kmax.wording import counted, some_of
 
 _NAMED = 8
+# EXIF orientations that mirror or turn upside down.
+_SAME_SIZE = (2, 3, 4)
+TURNED = "pictures that EXIF data turn without a change of size, whose annotations are taken to be upright"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,13 +143,21 @@ def imported_record(item: AnnotatedImage, rules: PaintRules) -> NotedRecord:
     def label(height: int, width: int) -> np.ndarray:
         painted, lost = panoptic_label(item, height, width, rules)
         losses.update(lost)
+        losses.update(_doubts(exif_orientation(content), height, width))
         return painted
 
-    content = None
-    if item.image_field is not None:
+    if item.image_field is None:
+        content = read_source(item.image_path, "image")
+    else:
         annotations = load_json_object(item.image_path)
         content = as_bytes(annotations.text(item.image_field), annotations.place(item.image_field), "a picture")
     return NotedRecord(image_record(item.name, item.image_path, None, label, content), item.name, losses)
+
+
+def _doubts(orientation: int, height: int, width: int) -> dict[str, int]:
+    """Whether EXIF turns a picture in a way that its size does not show, so that nothing tells if the tool has, too."""
+    keeps_size = orientation in _SAME_SIZE or (orientation > 1 and height == width)
+    return {TURNED: 1} if keeps_size else {}
 
 
 def source_files(item: AnnotatedImage) -> list[str]:
@@ -160,6 +172,8 @@ def _require_images(export: Export) -> None:
     for split, images in export.splits.items():
         paths: dict[str, str] = {}
         for image in images:
+            if paths.get(image.name) == image.image_path:
+                raise DataError(f"{image.where}: expected each picture once in {split}, got {image.image_path} again")
             if image.name in paths:
                 raise DataError(
                     f"{image.where}: expected names of pictures that differ within a split, but {image.image_path} and"
@@ -185,7 +199,8 @@ def background_of(dataset: str, descriptor: DatasetDescriptor, name: str | None)
         return None
     stuff = {c.name: c for c in descriptor.classes if not c.is_thing}
     if name not in stuff:
-        raise DataError(f"background_class: expected a stuff class of {dataset} ({', '.join(stuff)}), got {name!r}")
+        known = f"one of {some_of(stuff, _NAMED)}" if stuff else "of which it has none"
+        raise DataError(f"background_class: expected a stuff class of {dataset}, {known}; got {name!r}")
     return stuff[name]
 
 

@@ -63,7 +63,7 @@ class Entry:
             return value
         if default is _NEEDED:
             meant = did_you_mean(field, [name for name in self._content if name != field])
-            raise DataError(f"{self.where}: expected the field {field}, which is missing{meant}")
+            raise DataError(f"{self.where}: expected the field {field}, which is missing or null{meant}")
         return default
 
     def text(self, field: str, default: Any = _NEEDED) -> Any:

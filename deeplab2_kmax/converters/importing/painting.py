@@ -24,6 +24,7 @@ OVERLAPS = ("smaller_on_top", "later_on_top", "earlier_on_top")
 OVERLAPPING = "pixels of things lost to regions on top"
 HIDDEN = "things hidden completely"
 EMPTY = "regions without a pixel"
+CROWDS = "crowd regions labelled as void"
 _NAMED = 8
 
 
@@ -64,8 +65,8 @@ def panoptic_label(
 
     Returns:
         label: int32 panoptic ids [height, width].
-        counts: how much of the annotations the label does not hold, `OVERLAPPING`, `HIDDEN` and `EMPTY`, those only
-            that are not 0.
+        counts: how much of the annotations the label does not hold, `OVERLAPPING`, `HIDDEN`, `EMPTY` and `CROWDS`,
+            those only that are not 0.
 
     Raises:
         DataError: the annotations are of a picture of another size, a region is broken, has a class that `classes` does
@@ -87,6 +88,8 @@ def panoptic_label(
         unions[segment] = unions[segment] | masks[k] if segment in unions else masks[k]
     visible = np.bincount(painted.ravel(), minlength=len(number_of) + 1)
     counts = _losses(unions, visible, number_of, [_area(mask) for mask in masks])
+    if rules.treat_crowd_as_ignore and (crowds := sum(region.is_crowd for region in image.regions)):
+        counts[CROWDS] = crowds
     label = _panoptic_ids(number_of, visible, rules, image.where)[painted]
     if image.stuff_png is not None:
         label = np.where(painted == 0, _stuff_below(image.stuff_png, label.shape, rules), label)
@@ -157,7 +160,8 @@ def _panoptic_ids(number_of: Mapping[_Segment, int], visible: np.ndarray, rules:
         if instances[class_id] >= descriptor.label_divisor:
             raise DataError(
                 f"{where}: expected at most {counted(descriptor.label_divisor - 1, 'instance')} of"
-                f" {descriptor.by_id[class_id].name!r} (label_divisor {descriptor.label_divisor}), got more"
+                f" {descriptor.by_id[class_id].name!r} (label_divisor {descriptor.label_divisor}), got more; give a"
+                " descriptor with a larger label_divisor as --dataset"
             )
         ids.append(first_id + instances[class_id])
     return np.array(ids, np.int32)
@@ -187,7 +191,8 @@ def _require_size(image: AnnotatedImage, height: int, width: int) -> None:
     if image.size is None or tuple(image.size) == (height, width):
         return
     noted_height, noted_width = image.size
-    turned = " (EXIF turns it; the tool has ignored that)" if (noted_width, noted_height) == (height, width) else ""
+    swapped = (noted_width, noted_height) == (height, width)
+    turned = "; does EXIF turn the picture, and has the tool ignored that?" if swapped else ""
     raise DataError(
         f"{image.where}: expected a picture of {noted_width} x {noted_height} pixels, as the annotations say, got"
         f" {width} x {height} in {image.image_path}{turned}"

@@ -13,7 +13,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.records import schema
-from deeplab2_kmax.wording import printable
+from deeplab2_kmax.wording import counted, printable
 
 _Image = TypeVar("_Image")
 # Makes up for the rounding of a fraction such as 0.1, which as a float may be just below the share that is meant.
@@ -58,6 +58,20 @@ def user_images(folder: str, suffix: str = "") -> dict[str, str]:
     if not found:
         raise DataError(f"{folder}: expected images (*{suffix or ', *'.join(PICTURE_ENDINGS)}), got none")
     return _by_name(found)
+
+
+def tell_of_subfolders(folder: str, endings: tuple[str, ...], what: str) -> None:
+    """Prints how many files lie in the folders below, from where they are not read; hidden ones do not count.
+
+    Args:
+        folder: a folder that exists.
+        endings: of the files, in small letters.
+        what: the noun for one of them.
+    """
+    below = [files.join(folder, name) for name in list_folder(folder) if files.is_folder(files.join(folder, name))]
+    found = [files.join(each, name) for each in below for name in list_folder(each) if name.lower().endswith(endings)]
+    if found:
+        print(f"{folder}: left out {counted(len(found), what)} in the folders below, such as {found[0]}")
 
 
 def _by_name(found: list[tuple[str, str]]) -> dict[str, str]:

@@ -75,8 +75,8 @@ def panoptic_label(
         instances = np.zeros_like(semantic)
     if instances.shape != semantic.shape:
         raise DataError(
-            f"{where}: expected two PNGs of the same size, got {_size(semantic)} pixels of classes and"
-            f" {_size(instances)} of instances"
+            f"{where}: expected two PNGs of the same size, got {_size(semantic)} for the classes and"
+            f" {_size(instances)} for the instances"
         )
     instances = np.where(instances < source.no_instance_below, 0, instances)
     # One number for each pair of class and instance. The pairs come by ascending number, so the instances of a class

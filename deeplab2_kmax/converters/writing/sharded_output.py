@@ -10,6 +10,7 @@ import glob
 import multiprocessing
 import multiprocessing.context
 import os
+import re
 import signal
 import sys
 import types
@@ -47,6 +48,8 @@ _IMAGES_PER_PROCESS = 400
 _UNFINISHED = ".unfinished"
 _LOCK = "lock"
 _POLL_SECONDS = 0.2
+# Shards are named by it, and found again by patterns.
+_SPLIT_NAME = re.compile(r"\w[\w.-]*")
 _SECONDS_TO_STOP = 2.0
 
 
@@ -197,6 +200,10 @@ class ShardedOutput:
             ) from error
 
     def _shards(self, split: Split) -> list[_Shard]:
+        if not _SPLIT_NAME.fullmatch(split.name):
+            raise DataError(
+                f"split: expected a name that files can have, of letters, digits, '_', '-' and '.', got {split.name!r}"
+            )
         total = len(split.items)
         if not total:
             raise DataError(f"split {split.name}: expected at least one image, got none")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from deeplab2_kmax.converters.importing.classes import NamedClass
-from deeplab2_kmax.converters.importing.conversion import Export, ImportRules, Shards, write_records
+from deeplab2_kmax.converters.importing.conversion import TURNED, Export, ImportRules, Shards, write_records
 from deeplab2_kmax.converters.importing.painting import OVERLAPPING
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region
 from deeplab2_kmax.datasets import read_descriptor
@@ -91,7 +91,7 @@ def test_two_classes_of_one_name_and_a_background_that_is_a_thing_are_refused(tm
     with pytest.raises(DataError, match="export.json: cannot write .*own.json from its classes: .*own name"):
         write(tmp_path, images, [*CLASSES, NamedClass("cat")])
     write(tmp_path, images)
-    with pytest.raises(DataError, match=r"background_class: expected a stuff class of .*own.json \(\), got 'cat'"):
+    with pytest.raises(DataError, match="expected a stuff class of .*own.json, of which it has none; got 'cat'"):
         write(tmp_path, images, background_class="cat")
 
 
@@ -108,3 +108,28 @@ def test_errors_of_regions_name_picture_and_entry(tmp_path, images):
         write(tmp_path, [broken])
     # So that the same command, with other --stuff_classes say, begins anew.
     assert not (tmp_path / "own.json").exists()
+
+
+TURNS = [(3, (6, 4), True), (6, (4, 4), True), (6, (4, 6), False), (1, (6, 4), False)]
+
+
+@pytest.mark.parametrize("orientation, size, told", TURNS)
+def test_pictures_whose_turn_no_size_shows_are_counted(tmp_path, images, capsys, orientation, size, told):
+    picture = Image.new("RGB", size)
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "b.png", exif=exif)
+    write(tmp_path, images[1:])
+    assert (f"{TURNED}: 1 in 1 of 1 image" in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize("split", ["", "a/b", "../x", " train", "tr*in", "."])
+def test_splits_that_no_file_can_be_named_by_are_refused(tmp_path, images, split):
+    with pytest.raises(DataError, match="split: expected a name that files can have"):
+        write(tmp_path, images, splits={split: images})
+    assert not list(tmp_path.rglob("*.tfrecord"))
+
+
+def test_one_picture_twice_is_called_that(tmp_path, images):
+    with pytest.raises(DataError, match="export.json: a: expected each picture once in train, got .*a.png again"):
+        write(tmp_path, [images[0], images[0]])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deeplab2_kmax.converters.importing.painting import EMPTY, HIDDEN, OVERLAPPING, PaintRules, panoptic_label
+from deeplab2_kmax.converters.importing.painting import CROWDS, EMPTY, HIDDEN, OVERLAPPING, PaintRules, panoptic_label
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
@@ -73,8 +73,10 @@ def test_two_regions_of_one_stuff_are_one_segment():
 
 def test_crowds_are_void_or_their_class():
     crowd = region("circle", 0, 0, 3, 4, is_crowd=True)
-    assert set(painted(crowd)[0].ravel()) == {0}
-    assert set(painted(crowd, treat_crowd_as_ignore=False)[0].ravel()) == {0, CIRCLE}
+    label, counts = painted(crowd)
+    assert set(label.ravel()) == {0} and counts == {CROWDS: 1}
+    label, counts = painted(crowd, treat_crowd_as_ignore=False)
+    assert set(label.ravel()) == {0, CIRCLE} and counts == {}
     with pytest.raises(DataError, match="export: region: expected a crowd of things, got one of the stuff 'sky'"):
         painted(region("sky", 0, 0, 3, 4, is_crowd=True))
 
@@ -98,7 +100,7 @@ def test_more_instances_than_the_divisor_allows_are_refused():
 def test_pictures_of_another_size_are_named():
     with pytest.raises(DataError, match="export: a: expected a picture of 5 x 4 pixels, .* got 6 x 4 in a.png$"):
         painted(size=(4, 5))
-    with pytest.raises(DataError, match="got 6 x 4 in a.png .EXIF turns it"):
+    with pytest.raises(DataError, match="got 6 x 4 in a.png; does EXIF turn the picture"):
         painted(size=(6, 4))
     painted(size=(4, 6))
 

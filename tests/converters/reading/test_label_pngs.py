@@ -59,7 +59,7 @@ def test_instance_numbers_on_stuff_are_refused_or_dropped():
             [[1, 2, 3, 4]],
             "x.png: 1 pixel of instance number 4: expected at most 3 instances of 'car'.*label_divisor 4.*more",
         ),
-        ([[7, 7]], [[0]], r"x.png: expected two PNGs of the same size, got 2 x 1 pixels of classes and 1 x 1"),
+        ([[7, 7]], [[0]], r"x.png: expected two PNGs of the same size, got 2 x 1 for the classes and 1 x 1 for"),
     ],
 )
 def test_what_makes_no_label_is_named(semantic, instances, message):
