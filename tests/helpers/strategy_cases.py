@@ -105,6 +105,7 @@ def _write_symmetric_shapes(folder: pathlib.Path, train: int, val: int, size: in
         with tf.io.TFRecordWriter(str(shard)) as writer:
             for record in records:
                 writer.write(record)
+    (folder / "manifest.json").unlink()  # It tells the sizes that the shards had.
 
 
 def _symmetric(serialized: bytes) -> bytes:
