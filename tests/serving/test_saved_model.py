@@ -66,7 +66,8 @@ def _assert_same(maps: dict, expected: dict) -> None:
         assert np.mean(maps[name].numpy() == expected[name].numpy()) > 0.99
     for name in SCORES:
         assert maps[name].dtype == tf.float32
-        assert np.mean(np.abs(maps[name].numpy() - expected[name].numpy()) < 1e-3) > 0.99
+        # TensorFlow 2.20 optimizes the two graphs in different ways: with these random weights, up to 4e-3.
+        assert np.mean(np.abs(maps[name].numpy() - expected[name].numpy()) < 5e-3) > 0.99
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 65, 65), (3, 65, 65), (3, 40, 90), (1, 171, 120)])
