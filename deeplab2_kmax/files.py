@@ -12,6 +12,7 @@ Keep remote paths as text: `pathlib.Path("gs://bucket")` turns them into `gs:/bu
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import glob as local_glob
@@ -114,6 +115,12 @@ def read_json(path: StrPath, pairs_hook: Callable[[list[tuple[str, Any]]], Any] 
         if "integer string conversion" in str(error):  # Python's limit of 4300 digits.
             raise ValueError("it holds a number of thousands of digits") from error
         raise
+
+
+def repeated_key(pairs: list[tuple[str, Any]]) -> str | None:
+    """The first key that an object of JSON has twice, of which Python would take the last without a word; or None."""
+    counts = collections.Counter(key for key, _ in pairs)
+    return next((key for key, count in counts.items() if count > 1), None)
 
 
 def write_bytes(path: StrPath, content: bytes) -> None:

@@ -156,13 +156,10 @@ def distinct_color(rank: int) -> tuple[int, int, int]:
 
 
 def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of a key that stands twice, Python would take the last without a word."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+    """An object of JSON whose keys differ."""
+    if (repeated := files.repeated_key(pairs)) is not None:
         raise ValueError(f"an object has the key {repeated!r} twice")
-    return content
+    return dict(pairs)
 
 
 def _field_problem(field: str, entry: Mapping[str, Any], types: Mapping[str, type]) -> str:

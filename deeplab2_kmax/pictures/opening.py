@@ -7,6 +7,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image
 
@@ -86,19 +87,24 @@ def open_whole(content: bytes, name: str) -> Image.Image:
 def exif_orientation(content: bytes) -> int:
     """What EXIF says of how a picture is stored: 1 upright, 2 to 8 mirrored or turned; 1 where it says nothing."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return int(Image.open(io.BytesIO(content)).getexif().get(_EXIF_ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError):
+        with without_pillows_warning():
+            orientation = _orientation(Image.open(io.BytesIO(content)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return 1  # Whoever decodes the picture says what is wrong with it.
+    return orientation if orientation in _TURNED else 1
 
 
 def is_turned(picture: Image.Image) -> bool:
     """Whether EXIF asks to turn the pixels; Pillow has done so already for TIFFs, and then no longer says it."""
+    return _orientation(picture) in _TURNED
+
+
+def _orientation(picture: Image.Image) -> Any:
+    """What EXIF holds as the orientation, which may be anything in a broken file; 1 where it cannot be read."""
     try:
-        return picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
+        return picture.getexif().get(_EXIF_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return False  # EXIF data that cannot be read ask for nothing; the pixels are whole all the same.
+        return 1  # EXIF data that cannot be read ask for nothing; the pixels are whole all the same.
 
 
 def png_depth(content: bytes) -> int:

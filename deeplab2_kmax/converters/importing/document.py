@@ -284,12 +284,9 @@ def read_annotation_text(path: str, may_be_empty: bool = False) -> str:
 
 def _parsed(path: str) -> Any:
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(found)
-        if len(content) < len(found):
-            names = [name for name, _ in found]
-            repeated = next(name for name in content if names.count(name) > 1)
+        if (repeated := files.repeated_key(found)) is not None:
             raise DataError(f"{path}: expected keys that differ in an object, got {quoted(repeated)} twice")
-        return content
+        return dict(found)
 
     def constant(name: str) -> float:
         raise DataError(f"{path}: expected finite numbers, got {name}")

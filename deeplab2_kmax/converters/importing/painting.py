@@ -75,9 +75,10 @@ def panoptic_label(
     _require_size(image, height, width)
     segments = [_segment_of(region, place, rules) for place, region in enumerate(image.regions)]
     masks = [np.packbits(r.shape.mask(height, width, r.where), axis=None) for r in image.regions]
+    mask_areas = [_area(mask) for mask in masks]
     areas: collections.Counter[_Segment] = collections.Counter()
-    for segment, mask in zip(segments, masks):
-        areas[segment] += _area(mask)
+    for segment, area in zip(segments, mask_areas):
+        areas[segment] += area
     order = sorted(range(len(masks)), key=lambda k: (image.regions[k].level, _rank(k, areas[segments[k]], rules)))
     number_of = {segment: number for number, segment in enumerate(dict.fromkeys(segments), start=1)}
     painted = np.zeros((height, width), np.int32)
@@ -87,7 +88,7 @@ def panoptic_label(
         segment = segments[k]
         unions[segment] = unions[segment] | masks[k] if segment in unions else masks[k]
     visible = np.bincount(painted.ravel(), minlength=len(number_of) + 1)
-    counts = _losses(unions, visible, number_of, [_area(mask) for mask in masks])
+    counts = _losses(unions, visible, number_of, mask_areas)
     if rules.treat_crowd_as_ignore and (crowds := sum(region.is_crowd for region in image.regions)):
         counts[CROWDS] = crowds
     label = _panoptic_ids(number_of, visible, rules, image.where)[painted]
