@@ -31,6 +31,7 @@ def safe_name(name: str | bytes) -> str:
 
 
 def _safe_part(part: str) -> str:
+    # pathvalidate leaves line breaks, tabs, "." and ".." as they are, and its cut makes two long names one.
     printable = "".join("_" if ord(character) < 32 or ord(character) == 127 else character for character in part)
     if len(printable.encode()) <= _LONGEST:
         return printable
