@@ -141,7 +141,9 @@ def _decode_image(encoded: bytes, height: int, width: int) -> np.ndarray:
         pixels: np.ndarray = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.OpError as error:
         raise _Refused(FaultKind.BROKEN_IMAGE, f"its image is broken: {reason(error)}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _Refused:
+        raise
+    except Exception as error:  # Pillow fails at broken pictures by whatever error the damage leads to.
         why = "not an image" if isinstance(error, Image.UnidentifiedImageError) else first_line(error)
         raise _Refused(FaultKind.BROKEN_IMAGE, f"its image cannot be read: {why}") from error
     if pixels.shape[:2] != (height, width):

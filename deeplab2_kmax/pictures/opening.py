@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -64,7 +63,7 @@ def open_whole(content: bytes, name: str) -> Image.Image:
     if not content:
         raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got an empty file")
     try:
-        with without_pillows_warning():
+        with without_pillows_warning(), refusing_broken(content, name):
             picture = Image.open(io.BytesIO(content))
     except Image.UnidentifiedImageError as error:
         if content.startswith((JPEG_START, PNG_START)):
@@ -72,16 +71,27 @@ def open_whole(content: bytes, name: str) -> Image.Image:
         raise DataError(f"{name}: expected a picture (JPEG, PNG, ...), got {_kind(content)}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: {_too_large('more')}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(_broken(content, name)) from error
     if picture.width * picture.height > MAX_PIXELS:
         raise DataError(f"{name}: {_too_large(f'{picture.width:,} x {picture.height:,}')}")
-    try:
+    with refusing_broken(content, name):
         picture.load()  # `open` only reads the header, and would not notice that data are missing.
-    # Pillow reports broken PNG chunks as SyntaxError.
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(_broken(content, name)) from error
     return picture
+
+
+@contextlib.contextmanager
+def refusing_broken(content: bytes, name: str) -> Iterator[None]:
+    """Raises DataError where Pillow fails at a picture, which it does by whatever error the damage leads to.
+
+    Args:
+        content: the bytes of the file.
+        name: what the message begins with, such as the path.
+    """
+    try:
+        yield
+    except (DataError, Image.UnidentifiedImageError, Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(_broken(content, name)) from error
 
 
 def exif_orientation(content: bytes) -> int:
@@ -89,7 +99,7 @@ def exif_orientation(content: bytes) -> int:
     try:
         with without_pillows_warning():
             orientation = _orientation(Image.open(io.BytesIO(content)))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # See `refusing_broken`.
         return 1  # Whoever decodes the picture says what is wrong with it.
     return orientation if orientation in _TURNED else 1
 
@@ -103,7 +113,7 @@ def _orientation(picture: Image.Image) -> Any:
     """What EXIF holds as the orientation, which may be anything in a broken file; 1 where it cannot be read."""
     try:
         return picture.getexif().get(_EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except Exception:
         return 1  # EXIF data that cannot be read ask for nothing; the pixels are whole all the same.
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, is_turned, open_whole, png_depth
+from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, is_turned, open_whole, png_depth, refusing_broken
 from deeplab2_kmax.wording import counted
 
 # The endings of files that are taken for pictures when a folder is listed.
@@ -132,7 +132,8 @@ def _rgb(picture: Image.Image, content: bytes, name: str) -> np.ndarray:
     """The pixels of an opened picture by the rule: [H, W, 3] uint8."""
     _refuse_pages(picture, content, name)
     if is_turned(picture):
-        picture = _turned(picture)
+        with refusing_broken(content, name):
+            picture = _turned(picture)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
         values = np.asarray(picture).astype(np.int32)
         if picture.format == "TIFF" and _tiff_tag(picture, _TIFF_PHOTOMETRIC) == _ZERO_IS_WHITE:
@@ -187,13 +188,10 @@ def _kind_of_pixels(picture: Image.Image) -> str:
 
 def _refuse_pages(picture: Image.Image, content: bytes, name: str) -> None:
     """Refuses a TIFF with several pages of one size; smaller ones are previews."""
-    if picture.format != "TIFF" or getattr(picture, "n_frames", 1) == 1:
+    if picture.format != "TIFF":
         return
-    try:
-        with Image.open(io.BytesIO(content)) as pages:
-            sizes = [page.size for page in ImageSequence.Iterator(pages)]
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name}: expected a whole picture, but a page of this TIFF is broken") from error
+    with refusing_broken(content, name), Image.open(io.BytesIO(content)) as pages:
+        sizes = [page.size for page in ImageSequence.Iterator(pages)]
     if sizes.count(sizes[0]) > 1:
         raise DataError(
             f"{name}: expected a file with one picture, got a TIFF of {counted(sizes.count(sizes[0]), 'page')} of the"

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
@@ -263,6 +263,31 @@ def test_large_pictures_are_refused_by_their_header(width, height):
     reason = "whole picture" if width * height <= MAX_PIXELS else "at most 134,217,728 pixels, .* cut it into tiles"
     with pytest.raises(DataError, match=f"map.png: expected a .*{reason}"):
         decode_image(broken, "map.png")
+
+
+def test_a_tiff_whose_next_page_has_no_size_is_broken():
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(stream, "tiff", compression=None)
+    tiff = bytearray(stream.getvalue())
+    directory = struct.unpack_from("<I", tiff, 4)[0]
+    next_page = directory + 2 + 12 * struct.unpack_from("<H", tiff, directory)[0]
+    struct.pack_into("<I", tiff, next_page, len(tiff))
+    with pytest.raises(DataError, match="p.tif: expected a whole picture, but its data are broken"):
+        decode_image(bytes(tiff) + struct.pack("<HI", 0, 0), "p.tif")
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, IndexError, EOFError, OverflowError, AssertionError])
+def test_whatever_pillow_fails_by_is_a_broken_picture(monkeypatch, error):
+    """As Pillow documents no errors for damaged files; each of these has been seen, or stands in its code."""
+
+    def load(self):
+        raise error("inside of Pillow")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(stream, "png")
+    with pytest.raises(DataError, match="p.png: expected a whole picture"):
+        decode_image(stream.getvalue(), "p.png")
 
 
 def test_broken_exif_leaves_the_pixels_alone():
