@@ -1,30 +1,40 @@
-"""Panoptic quality of files in COCO's panoptic format: JSON annotations and a folder of PNGs that hold segment ids."""
+"""Panoptic quality of files in COCO's panoptic format: JSON annotations and a folder of PNGs that hold segment ids.
+
+What counts where files are odd stands in docs/data.md, "Scoring files in COCO's format". The truth is taken as
+panopticapi takes it, whatever is wrong with it, since a figure is to be compared with others of the same truth. Of the
+prediction, all that panopticapi refuses is refused.
+"""
 
 from __future__ import annotations
 
+import collections
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from deeplab2_kmax import files
-from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
-from deeplab2_kmax.datasets.coco_fields import flag
+from deeplab2_kmax.datasets import SegmentClass
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import (
-    UNCOUNTED,
     VOID,
-    PanopticQuality,
+    Categories,
     PanopticQualityResult,
     Segments,
     compare_segments,
     overlap_table,
 )
-from deeplab2_kmax.pictures.label_pngs import decode_colors
+from deeplab2_kmax.pictures.opening import open_whole
+from deeplab2_kmax.wording import counted, quoted
 
 _PNG_VOID = 0
-_ANNOTATION_KEYS = frozenset(["image_id", "file_name", "segments_info"])
+_LARGEST_ID = 2**24 - 1
+# More than any picture has, and still a float64; JSON may hold whole numbers that are none.
+_HUGE_AREA = 1e300
+_ANNOTATION_KEYS = ("file_name", "image_id", "segments_info")
 
 
 def coco_panoptic_quality(
@@ -45,60 +55,70 @@ def coco_panoptic_quality(
         The quality; its descriptor holds the categories of the truth under their own ids.
 
     Raises:
-        DataError: a file is missing or broken, an image has no prediction, sizes differ, a segment of a PNG is not in
-            its JSON or the other way round, or a category is unknown. The message names the file and the id.
+        DataError: a file is missing or broken, an image has no prediction, sizes differ, or in a prediction a segment
+            of a PNG is not in its JSON or the other way round, or has a category that the truth does not have. The
+            message names the file and the segment. What else is odd counts as docs/data.md says.
     """
     truth, prediction = _read_json(truth_json), _read_json(prediction_json)
     truth_folder = truth_folder or os.path.splitext(truth_json)[0]
     prediction_folder = prediction_folder or os.path.splitext(prediction_json)[0]
-    descriptor = _descriptor(truth.get("categories", []), str(truth_json))
-    index = {c.id: number for number, c in enumerate(descriptor.classes)}
-    _require_same_names(descriptor, prediction.get("categories", []), str(prediction_json))
-    predicted = {annotation["image_id"]: annotation for annotation in prediction["annotations"]}
+    categories = _categories(truth.get("categories"), str(truth_json))
+    index = {c.id: number for number, c in enumerate(categories.classes)}
+    _warn_of_other_names(categories, prediction.get("categories"), str(prediction_json))
+    predicted = _by_field(prediction["annotations"], "image_id", f"{prediction_json}: annotation")
 
-    quality = PanopticQuality(descriptor)
-    for annotation in truth["annotations"]:
+    sums = np.zeros((4, len(index)))
+    for number, annotation in enumerate(truth["annotations"]):
+        _require_keys(annotation, f"{truth_json}: annotation {number}")
         image_id = annotation["image_id"]
-        if image_id not in predicted:
+        if isinstance(image_id, (list, dict)) or image_id not in predicted:
             raise DataError(
-                f"{prediction_json}: expected a prediction for each image of {truth_json}, got none for "
-                f"image {image_id}"
+                f"{prediction_json}: expected a prediction for each image of {truth_json} (add it, or take the image"
+                f" out of the truth), got none for image {quoted(image_id)}"
             )
+        _require_keys(predicted[image_id], f"{prediction_json}: annotation of image {quoted(image_id)}")
         true_path = files.join(truth_folder, annotation["file_name"])
         predicted_path = files.join(prediction_folder, predicted[image_id]["file_name"])
         true_map, predicted_map = read_panoptic_png(true_path), read_panoptic_png(predicted_path)
         if true_map.shape != predicted_map.shape:
             raise DataError(
                 f"{predicted_path}: expected the size of {true_path}, {list(true_map.shape)}; "
-                f"got {list(predicted_map.shape)}"
+                f"got {list(predicted_map.shape)}. Bring predictions to the size of their truth, by nearest neighbors"
             )
         true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
-        quality.merge(
-            compare_segments(
-                _segments(true_ids, annotation, index, true_path),
-                _segments(predicted_ids, predicted[image_id], index, predicted_path),
-                overlaps,
-                len(index),
-            )
+        predicted_segments = _predicted_segments(
+            predicted_ids, overlaps.sum(0), predicted[image_id]["segments_info"], index, predicted_path
         )
-    return quality.result()
+        true_segments, overlaps = _true_segments(true_ids, overlaps, annotation["segments_info"], index, true_path)
+        sums += compare_segments(true_segments, predicted_segments, overlaps, len(index))
+    return PanopticQualityResult(categories, *sums)
 
 
 def read_panoptic_png(path: files.StrPath) -> np.ndarray:
     """Segment ids of a COCO panoptic PNG, int32 [H, W]; 0 is void.
 
+    As in the official script, the pixels count as they are stored, without regard to EXIF orientation; of channels with
+    16 bits the upper 8 count, and transparency does not.
+
     Raises:
-        DataError: the file is missing or not an image.
+        DataError: the file is missing, is no picture, or has no three channels.
     """
     try:
         content = files.read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot read the panoptic PNG: {error.strerror}") from error
-    return colors_to_ids(decode_colors(content, os.fspath(path)))
+    image = open_whole(content, os.fspath(path))
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] < 3:
+        raise DataError(
+            f"{path}: expected an RGB PNG of segment ids, got {image.format} of mode {image.mode}; save the ids as"
+            " colors, R + 256 G + 256^2 B"
+        )
+    return colors_to_ids(pixels[..., :3])
 
 
 def _read_json(path: files.StrPath) -> dict[str, Any]:
-    """The content of an annotation file whose "annotations" have all the keys that are used here."""
+    """The content of an annotation file with a list "annotations"."""
     try:
         content = files.read_json(path)
     except OSError as error:
@@ -107,81 +127,172 @@ def _read_json(path: files.StrPath) -> dict[str, Any]:
         raise DataError(f"{path}: expected COCO panoptic annotations in JSON, but {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise DataError(f'{path}: expected COCO panoptic annotations, got JSON without a list "annotations"')
-    for number, annotation in enumerate(content["annotations"]):
-        missing = _ANNOTATION_KEYS - annotation.keys() if isinstance(annotation, dict) else _ANNOTATION_KEYS
-        if missing:
-            # COCO's annotations for detection have a list of this name too, with other keys.
-            raise DataError(
-                f"{path}: annotation {number}: expected {', '.join(sorted(_ANNOTATION_KEYS))}, as in COCO's panoptic "
-                f"annotations (panoptic_val2017.json, say); missing: {', '.join(sorted(missing))}"
-            )
     return content
 
 
-def _descriptor(categories: list[dict[str, Any]], where: str) -> DatasetDescriptor:
-    """The categories of an annotation file as a data set whose class ids are the category ids."""
-    if not categories:
-        raise DataError(f'{where}: expected the classes under "categories", got none')
-    classes = tuple(
-        SegmentClass(
-            c["id"],
-            c["name"],
-            flag(c, "isthing", f"{where}: category {c['id']} ({c['name']})"),
-            tuple(c.get("color", (0, 0, 0))),
-            c["id"],
+def _require_keys(annotation: Any, where: str) -> None:
+    """Refuses an annotation that lacks what is used here, or holds something else in its place."""
+    keys = annotation.keys() if isinstance(annotation, dict) else ()
+    missing = [key for key in _ANNOTATION_KEYS if key not in keys]
+    if missing:
+        # COCO's annotations for detection have a list of this name too, with other keys.
+        raise DataError(
+            f"{where}: expected {', '.join(_ANNOTATION_KEYS)}, as in COCO's panoptic annotations"
+            f" (panoptic_val2017.json, say); missing: {', '.join(missing)}"
         )
-        for c in categories
-    )
-    largest = max(c.id for c in classes)
-    # Descriptors need an id for void and a label divisor; segments are compared by the ids of the PNGs, so that both
-    # are placeholders here.
-    unused = next(i for i in range(largest + 2) if i not in {c.id for c in classes})
-    return DatasetDescriptor(where, classes, num_classes=largest + 1, ignore_label=unused, label_divisor=2)
+    name, segments = annotation["file_name"], annotation["segments_info"]
+    if not isinstance(name, str) or "\0" in name:
+        raise DataError(f"{where}: expected the name of a PNG as file_name, got {quoted(name)}; mend it in the JSON")
+    if not isinstance(segments, list):
+        raise DataError(
+            f"{where}: expected a list as segments_info, got {quoted(segments)}; where there are no segments it is []"
+        )
 
 
-def _require_same_names(truth: DatasetDescriptor, categories: list[dict[str, Any]], where: str) -> None:
-    """Refuses predictions whose file calls a category id by another name than the truth does."""
-    for category in categories:
-        known = truth.by_id.get(category.get("id", VOID))
-        if known is not None and category.get("name", known.name) != known.name:
+def _by_field(entries: Sequence[Any], field: str, where: str) -> dict[Any, dict[str, Any]]:
+    """JSON objects by one of their fields.
+
+    Of several with the same value the last counts, in the place of the first: what Python makes of them, and with it
+    the official script.
+    """
+    found: dict[Any, dict[str, Any]] = {}
+    for number, entry in enumerate(entries):
+        found[_plain_value(entry, field, f"{where} {number}")] = entry
+    return found
+
+
+def _plain_value(entry: Any, field: str, where: str) -> Any:
+    """What a JSON object holds in a field, which has to be there and be neither a list nor an object."""
+    if not isinstance(entry, dict) or field not in entry:
+        raise DataError(f"{where}: expected an object with {field}, got {quoted(entry)}; add it to the JSON")
+    value = entry[field]
+    if isinstance(value, (list, dict)):
+        raise DataError(f"{where}: expected a number as {field}, got {quoted(value)}; mend it in the JSON")
+    return value
+
+
+def _categories(entries: Any, where: str) -> Categories:
+    """The categories of the truth. Their names are only shown, so those that are missing or equal get the id."""
+    if not entries or not isinstance(entries, list):
+        raise DataError(f'{where}: expected the classes under "categories", got none')
+    by_id = _by_field(entries, "id", f"{where}: category")
+    names = {number: str(c.get("name", f"category {number}")) for number, c in by_id.items()}
+    uses = collections.Counter(names.values())
+    classes = []
+    for number, category in by_id.items():
+        name = names[number] if uses[names[number]] == 1 else f"{names[number]} ({number})"
+        if "isthing" not in category:
             raise DataError(
-                f"{where}: expected the categories of {truth.name}, where {known.id} is {known.name!r}; got"
-                f" {category['name']!r} for {known.id}. Number the predictions as the truth does"
+                f"{where}: category {number} ({name}): expected the field isthing, 0 or 1, in the JSON; it is missing"
             )
+        color = category.get("color")
+        rgb = tuple(color) if isinstance(color, list) else (0, 0, 0)
+        classes.append(SegmentClass(number, name, category["isthing"] == 1, rgb, number))
+    return Categories(where, tuple(classes))
 
 
-def _segments(ids: np.ndarray, annotation: dict[str, Any], index: dict[int, int], path: str) -> Segments:
-    """The segments of a PNG with their classes.
+def _warn_of_other_names(truth: Categories, entries: Any, where: str) -> None:
+    """Warns of predictions whose file calls a category id by another name than the truth does."""
+    known: dict[Any, str] = {c.id: c.name for c in truth.classes}
+    for category in entries if isinstance(entries, list) else ():
+        if not isinstance(category, dict) or isinstance(category.get("id"), (list, dict)):
+            continue
+        name = known.get(category.get("id"))
+        if name is not None and category.get("name", name) != name:
+            logging.warning(
+                "%s: expected the categories of %s, where %s is %r; got %r for %s. Ids count, names do not: see whether"
+                " the predictions are numbered as the truth is",
+                where, truth.name, category["id"], name, category["name"], category["id"],
+            )  # fmt: skip
+            return
+
+
+def _predicted_segments(
+    ids: np.ndarray, areas: np.ndarray, listed: Sequence[Any], index: dict[Any, int], path: str
+) -> Segments:
+    """The segments of a predicted PNG with their classes.
 
     Args:
-        ids: int64 [S], the ids that occur in the PNG.
-        annotation: describes the segments by their ids.
+        ids: int64 [S], the ids that occur in the PNG, ascending.
+        areas: float64 [S], the pixels of each. Areas of the JSON do not count.
+        listed: `segments_info`. Id 0 is void unless it is listed.
         index: the index of each category id among the classes.
         path: the PNG, for messages.
 
     Raises:
-        DataError: a segment lies only in the PNG or only in the annotation, or its category is unknown.
+        DataError: a segment lies only in the PNG or only in the JSON, or its category is unknown.
     """
-    described = {segment["id"]: segment for segment in annotation["segments_info"]}
-    present = set(ids.tolist()) - {_PNG_VOID}
-    for segment_id in sorted(present ^ described.keys()):
-        place = "PNG but not in its JSON" if segment_id in present else "JSON but not in its PNG"
-        raise DataError(f"{path}: segment {segment_id} is in the {place}")
-    for segment in described.values():
-        if segment["category_id"] not in index:
-            raise DataError(f"{path}: segment {segment['id']} has category {segment['category_id']}, which is unknown")
+    segments = _by_field(listed, "id", f"{path}: segments_info, entry")
+    classes = np.full(len(ids), VOID)
+    for place, segment_id in enumerate(ids.tolist()):
+        where = f"{path}: segment {segment_id}"
+        if segment_id not in segments:
+            if segment_id == _PNG_VOID:
+                continue
+            raise DataError(
+                f"{where} is in the PNG but not in its JSON; expected each id of the PNG in segments_info, got"
+                f" {counted(int(areas[place]), 'pixel')} of one that is missing. List it, or make these pixels 0 (void)"
+            )
+        category = _plain_value(segments[segment_id], "category_id", where)
+        if category not in index:
+            raise DataError(
+                f"{where} has category {quoted(category)}, which is unknown; expected a category_id of the truth, got"
+                " another. Number the categories of predictions as the truth does"
+            )
+        classes[place] = index[category]
+    present = set(ids.tolist())
+    for segment_id in segments:
+        if segment_id not in present:
+            raise DataError(
+                f"{path}: segment {quoted(segment_id)} is in the JSON but not in its PNG; expected pixels of each"
+                f" segment (ids are numbers up to {_LARGEST_ID:,}), got none of this id. Take it out of segments_info,"
+                " or number JSON and PNG alike"
+            )
+    return Segments(classes, np.zeros(len(ids), bool), areas)
+
+
+def _true_segments(
+    ids: np.ndarray, overlaps: np.ndarray, listed: Sequence[Any], index: dict[Any, int], path: str
+) -> tuple[Segments, np.ndarray]:
+    """The segments of the truth that count, and void.
+
+    Args:
+        ids: int64 [T], the ids that occur in the PNG, ascending.
+        overlaps: float64 [T, P], pixels that they share with the predicted ids.
+        listed: `segments_info`, which may name ids that the PNG does not have, and lack some that it has.
+        index: the index of each category id among the classes.
+        path: the PNG, for messages.
+
+    Returns:
+        The segments; float64 [S, P], pixels that they share with the predicted ids. Pixels of the PNG that belong to no
+        segment of `listed` are in no row, as they are not void: predictions there are wrong. If id 0 is listed, its
+        pixels are both void and a segment.
+
+    Raises:
+        DataError: a segment has no id or no category.
+    """
+    listed_segments = _by_field(listed, "id", f"{path}: segments_info, entry")
+    category_of = {i: _plain_value(s, "category_id", f"{path}: segment {i}") for i, s in listed_segments.items()}
+    segments = {i: s for i, s in listed_segments.items() if category_of[i] in index}
     # The official script keeps one crowd region of each category, the last one listed, and excuses predictions by that
     # one only. The others are neither matched nor missed, nor do they excuse anything.
-    is_crowd = {s["id"]: flag(s, "iscrowd", f"{path}: segment {s['id']}", default=False) for s in described.values()}
-    crowd_of = {s["category_id"]: s["id"] for s in described.values() if is_crowd[s["id"]]}
+    crowd = {i for i, s in segments.items() if s.get("iscrowd") == 1}
+    kept = set({category_of[i]: i for i in segments if i in crowd}.values())
+    counting = [i for i in segments if i not in crowd or i in kept]
 
-    def class_of(segment_id: int) -> int:
-        if segment_id == _PNG_VOID:
-            return VOID
-        segment = described[segment_id]
-        if is_crowd[segment_id] and crowd_of[segment["category_id"]] != segment_id:
-            return UNCOUNTED
-        return index[segment["category_id"]]
+    place = {segment_id: row for row, segment_id in enumerate(ids.tolist())}
+    with_absent = np.vstack([overlaps, np.zeros_like(overlaps[:1])])
+    shared = with_absent[[place.get(i, -1) for i in (_PNG_VOID, *counting)]]
+    void_pixels, *pixels = shared.sum(1).tolist()
+    true_segments = Segments(
+        classes=np.array([VOID, *(index[category_of[i]] for i in counting)]),
+        crowd=np.array([False, *(i in crowd for i in counting)]),
+        areas=np.array([void_pixels, *(_area(segments[i], count) for i, count in zip(counting, pixels))]),
+    )
+    return true_segments, shared
 
-    crowd = np.isin(ids, list(crowd_of.values()))
-    return Segments(ids, np.array([class_of(i) for i in ids.tolist()], np.int64), crowd)
+
+def _area(segment: dict[str, Any], pixels: float) -> float:
+    """The area that the JSON gives a true segment, right or wrong; its pixels where that is no number."""
+    area = segment.get("area")
+    return float(min(max(area, -_HUGE_AREA), _HUGE_AREA)) if isinstance(area, (int, float)) else pixels

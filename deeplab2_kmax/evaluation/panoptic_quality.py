@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass
 from deeplab2_kmax.errors import DataError
 
-# Stand in for the class index of segments that have no class. Void excuses predictions that lie mostly within it;
-# uncounted regions do not even do that.
-VOID, UNCOUNTED = -1, -2
+# Stands in for the class index of pixels that belong to no segment.
+VOID = -1
 # Rows of the state of `PanopticQuality`.
 _IOU, _TP, _FP, _FN = range(4)
 # Ids below this are numbered by means of a table with an entry for every possible id. Sorting, the way for larger ids,
@@ -32,17 +31,29 @@ _LARGEST_TABLE = 2**19
 
 
 class Segments(NamedTuple):
-    """The segments of one label map.
+    """The segments of one label map; void may be among them.
 
     Attributes:
-        ids: int64 [S], ascending; void may be among them.
-        classes: int64 [S], index of each segment's class, or `VOID` or `UNCOUNTED`.
+        classes: int64 [S], index of each segment's class, or `VOID`.
         crowd: bool [S], whether the segment is a crowd region.
+        areas: float64 [S], in pixels. Those of a truth need not be what its map shows.
     """
 
-    ids: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
+    areas: np.ndarray
+
+
+class Categories(NamedTuple):
+    """The classes of files that were made elsewhere, which need not fit a `DatasetDescriptor`.
+
+    Attributes:
+        name: of the data set.
+        classes: in any order; ids are what the files hold, and names differ.
+    """
+
+    name: str
+    classes: tuple[SegmentClass, ...]
 
 
 class Averages(NamedTuple):
@@ -66,7 +77,7 @@ class PanopticQualityResult:
         fn: float64 [C], number of true segments without a match (false negatives).
     """
 
-    descriptor: DatasetDescriptor
+    descriptor: DatasetDescriptor | Categories
     iou: np.ndarray
     tp: np.ndarray
     fp: np.ndarray
@@ -214,8 +225,8 @@ class PanopticQuality:
         size = truth.shape[-2:]
         for true_map, predicted_map in zip(truth.reshape(-1, *size), prediction.reshape(-1, *size)):
             true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
-            true_segments = self._segments(true_ids, "truth")
-            predicted_segments = self._segments(predicted_ids, "prediction")
+            true_segments = self._segments(true_ids, overlaps.sum(1), "truth")
+            predicted_segments = self._segments(predicted_ids, overlaps.sum(0), "prediction")
             sums += compare_segments(true_segments, predicted_segments, overlaps, len(self._is_thing))
         self._sums += sums
 
@@ -224,7 +235,7 @@ class PanopticQuality:
         iou, tp, fp, fn = self.state
         return PanopticQualityResult(self.descriptor, iou, tp, fp, fn)
 
-    def _segments(self, ids: np.ndarray, where: str) -> Segments:
+    def _segments(self, ids: np.ndarray, areas: np.ndarray, where: str) -> Segments:
         """The segments of panoptic ids int64 [S]; `where` is what messages call the map."""
         class_ids, instances = np.divmod(ids, self.descriptor.label_divisor)
         indices = {self.descriptor.ignore_label: VOID, **self._class_index}
@@ -237,7 +248,7 @@ class PanopticQuality:
                 )
         classes = np.array([indices[class_id] for class_id in class_ids.tolist()], np.int64)
         # `VOID` is -1 and picks some class's entry of `_is_thing`, so it has to be left out by itself.
-        return Segments(ids, classes, (classes != VOID) & self._is_thing[classes] & (instances == 0))
+        return Segments(classes, (classes != VOID) & self._is_thing[classes] & (instances == 0), areas)
 
 
 def _check_maps(truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -297,22 +308,24 @@ def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray
         float64 [4, C]; rows as in `PanopticQuality.state`.
     """
     void_overlap = overlaps[truth.classes == VOID].sum(0)
-    true_areas, predicted_areas = overlaps.sum(1), overlaps.sum(0)
     same_class = truth.classes[:, np.newaxis] == prediction.classes
     real = (truth.classes >= 0) & ~truth.crowd
     matchable = same_class & real[:, np.newaxis] & (overlaps > 0)
     # Pixels of a predicted segment that are void in truth count neither for nor against it, so they leave the union.
     # Pixels in a crowd region stay in the union, as in the official script.
-    unions = true_areas[:, np.newaxis] + predicted_areas - overlaps - void_overlap
-    iou = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=matchable)
+    unions = truth.areas[:, np.newaxis] + prediction.areas - overlaps - void_overlap
+    # Areas that are wrong can make a union of 0, whose IoU is infinite in the official script, too.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        iou = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=matchable)
     # Strictly more than half: then a segment can match at most one other, since two that both cover more than half of
-    # it would overlap each other, and segments of one map do not. No assignment has to be solved.
+    # it would overlap each other, and segments of one map do not. No assignment has to be solved. (Where areas are
+    # wrong there can be more, and each pair counts, as in the official script.)
     matched = iou > 0.5
 
     # A prediction is no false positive if more than half of its own area, not of a union, lies in void or in a crowd
     # region of its class: the truth does not say whether it is right.
     crowd_overlap = (overlaps * (same_class & truth.crowd[:, np.newaxis])).sum(0)
-    excused = (void_overlap + crowd_overlap) / predicted_areas > 0.5
+    excused = (void_overlap + crowd_overlap) / prediction.areas > 0.5
     false_positive = ~matched.any(0) & ~excused & (prediction.classes >= 0)
     missed = ~matched.any(1) & real
 

@@ -40,7 +40,8 @@ def raw_map(png, annotation):
 
 def test_raw_maps_equal_the_official_script():
     official = coco_panoptic_quality(GOLDEN / "gt.json", GOLDEN / "pred.json")
-    descriptor = DatasetDescriptor("coco", official.descriptor.classes, official.descriptor.num_classes, VOID, DIVISOR)
+    classes = official.descriptor.classes
+    descriptor = DatasetDescriptor("coco", classes, max(c.id for c in classes) + 1, VOID, DIVISOR)
     quality = PanopticQuality(descriptor)
     annotations = [json.loads((GOLDEN / name).read_text())["annotations"] for name in ("gt.json", "pred.json")]
     for truth, prediction in zip(*annotations):
