@@ -10,6 +10,7 @@ class FaultKind(enum.Enum):
     """A kind of fault. The value is its heading in reports."""
 
     NO_RECORDS = "no records"
+    MISSING_SHARD = "missing files"
     DAMAGED_SHARD = "damaged files"
     BROKEN_RECORD = "records with missing or unusable fields"
     BROKEN_IMAGE = "images that cannot be decoded"

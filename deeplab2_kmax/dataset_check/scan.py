@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.pictures.opening import without_pillows_warning
 from deeplab2_kmax.records.manifest import faults_of_sizes
-from deeplab2_kmax.records.shards import find_shards
+from deeplab2_kmax.records.shards import faults_of_numbers, find_shards
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted
 
@@ -52,7 +53,10 @@ def check_records(
     check = functools.partial(check_record, descriptor=descriptor, has_labels=has_labels, limits=limits)
     # Here, because warnings cannot be hidden in one thread alone.
     with without_pillows_warning():
-        return make_report(title, descriptor, shards, _in_order(shards, check), has_labels)
+        report = make_report(title, descriptor, shards, _in_order(shards, check), has_labels)
+    numbered = faults_of_numbers(shards, file_patterns).items()
+    missing = [Fault(FaultKind.MISSING_SHARD, f"{path}: {fault}") for path, fault in numbered]
+    return dataclasses.replace(report, faults=(*missing, *report.faults))
 
 
 def read_record(place: Place) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import posixpath
+import re
 from collections.abc import Sequence
 
 from absl import logging
@@ -12,8 +14,11 @@ from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.records.manifest import MANIFEST, faults_of_sizes
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
-from deeplab2_kmax.wording import counted
+from deeplab2_kmax.wording import counted, some_of
 
+# How shards are numbered, by our converters as by DeepLab2's: train-00002-of-00004.tfrecord.
+_NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)", re.DOTALL)
+_NAMED_AT_MOST = 3
 _COMMANDS = {
     "ade20k_panoptic": "python -m deeplab2_kmax.converters.ade20k --ade20k_root=... --output_dir=",
     "cityscapes_panoptic": "python -m deeplab2_kmax.converters.cityscapes --cityscapes_root=... --output_dir=",
@@ -70,17 +75,25 @@ def _may_be_shard(name: str) -> bool:
 
 
 def find_whole_shards(file_patterns: Sequence[str], dataset: str, is_tolerant: bool = False) -> list[str]:
-    """The files of `find_shards`, of which none was cut as far as the manifests beside them tell.
+    """The files of `find_shards`, of which none is missing and none was cut, as far as names and manifests tell.
 
     Args:
         file_patterns: as in `find_shards`.
         dataset: as in `find_shards`.
-        is_tolerant: whether a file of another size is only warned of, as where bad records may be left out.
+        is_tolerant: whether such a fault is only warned of, as where bad records may be left out.
 
     Raises:
-        DataError: as in `find_shards`; or a file has another size than when it was written.
+        DataError: as in `find_shards`; or files of a numbered set are missing; or a file has another size than when it
+            was written.
     """
     shards = find_shards(file_patterns, dataset)
+    for numbered, fault in faults_of_numbers(shards, file_patterns).items():
+        if not is_tolerant:
+            raise DataError(
+                f"{numbered}: {fault}; copy what is missing or convert again. To use a part of the files on purpose,"
+                " let file_pattern name these only"
+            )
+        logging.warning("%s: %s", numbered, fault)
     for shard, fault in faults_of_sizes(shards).items():
         if not is_tolerant:
             raise DataError(
@@ -89,6 +102,38 @@ def find_whole_shards(file_patterns: Sequence[str], dataset: str, is_tolerant: b
             )
         logging.warning("%s: %s", shard, fault)
     return shards
+
+
+def faults_of_numbers(shards: Sequence[str], file_patterns: Sequence[str]) -> dict[str, str]:
+    """The numbered sets of files, `train-00000-of-00004.tfrecord` and so on, of which some are missing.
+
+    A number that no pattern asks for is not missing: `train-0000[01]-of-00004.tfrecord` takes a part on purpose.
+
+    Args:
+        shards: the paths that were found, local or remote.
+        file_patterns: the glob patterns that found them.
+
+    Returns:
+        {path of the set, with * for the number: what was expected and what is there, as a sentence without the path}.
+    """
+    there: dict[tuple[str, str, str], set[int]] = {}
+    for shard in shards:
+        if match := _NUMBERED.fullmatch(shard):
+            start, number, count, end = match.groups()
+            there.setdefault((start, count, end), set()).add(int(number))
+    # Names without folders, because what was found may spell a folder in another way than the pattern.
+    wanted = [posixpath.basename(pattern) for pattern in file_patterns]
+    faults = {}
+    for (start, count, end), numbers in there.items():
+        absent = (f"{start}-{number:05}-of-{count}{end}" for number in range(int(count)) if number not in numbers)
+        names = [posixpath.basename(path) for path in absent]
+        missing = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)]
+        if missing:
+            faults[f"{start}-*-of-{count}{end}"] = (
+                f"expected {counted(len(numbers) + len(missing), 'file')}, got {len(numbers)} without"
+                f" {some_of(missing, _NAMED_AT_MOST)}"
+            )
+    return faults
 
 
 def filled_shards(shards: Sequence[str]) -> list[str]:

@@ -340,6 +340,17 @@ def test_a_shard_that_was_cut_where_a_record_ends_is_noticed_by_its_manifest(tmp
     assert "bytes with 2 records" in _flat(said)
 
 
+def test_a_missing_file_of_a_numbered_set_is_a_fault(tmp_path, descriptor, capsys):
+    for number in (0, 2):
+        _write(tmp_path / f"train-{number:05}-of-00003.tfrecord", [_record(f"image{number}")])
+    status, said = _check(capsys, "--dataset", descriptor, "--file_pattern", tmp_path / "train-*")
+    assert status == 1
+    assert "missing files" in said
+    assert "train-*-of-00003.tfrecord: expected 3 files, got 2 without train-00001-of-00003.tfrecord" in _flat(said)
+    # What is there has been checked all the same.
+    assert "2 records in 2 files" in said
+
+
 def test_what_to_check_has_to_be_said(capsys):
     with pytest.raises(SystemExit, match="check-dataset: expected either --config_file"):
         command.main(["check-dataset", "--dataset", "own.json"])

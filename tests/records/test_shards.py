@@ -1,12 +1,13 @@
 """Shards are found by patterns, on local and remote storage, and a data set without records is refused."""
 
+import logging
 import uuid
 
 import pytest
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.records.shards import filled_shards, find_shards
+from deeplab2_kmax.records.shards import filled_shards, find_shards, find_whole_shards
 
 
 @pytest.fixture(params=["local", "ram://"])
@@ -57,3 +58,49 @@ def test_the_manifest_is_no_shard(tmp_path):
     for name in ("manifest.json", "train-0"):
         (tmp_path / name).write_bytes(bytes(400))
     assert find_shards([f"{tmp_path}/*"], "own") == [f"{tmp_path}/train-0"]
+
+
+def numbered(folder, *numbers, count=4, split="train"):
+    for number in numbers:
+        files.write_bytes(files.join(folder, f"{split}-{number:05}-of-{count:05}.tfrecord"), bytes(400))
+
+
+@pytest.fixture(params=["local", "ram://"])
+def three_of_four(request, tmp_path):
+    """Shards 0, 1 and 3 of four, beside another split that is whole."""
+    folder = str(tmp_path) if request.param == "local" else f"ram://shards/{uuid.uuid4().hex}"
+    numbered(folder, 0, 1, 3)
+    numbered(folder, 0, 1, count=2, split="val")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.tfrecord", "train-*", "train-?????-of-00004.tfrecord", "train-0000[0-3]*"])
+def test_a_missing_shard_of_a_numbered_set_is_named(three_of_four, pattern, caplog):
+    patterns = [files.join(three_of_four, pattern)]
+    message = r"train-\*-of-00004.tfrecord: expected 4 files, got 3 without train-00002-of-00004.tfrecord; copy what is"
+    with pytest.raises(DataError, match=message):
+        find_whole_shards(patterns, "own")
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert len(find_whole_shards(patterns, "own", is_tolerant=True)) >= 3
+    assert "expected 4 files, got 3 without train-00002-of-00004.tfrecord" in caplog.text
+
+
+def test_a_missing_shard_that_is_named_itself_is_missing_too(three_of_four):
+    patterns = [files.join(three_of_four, f"train-{number:05}-of-00004.tfrecord") for number in (1, 2)]
+    with pytest.raises(DataError, match="expected 2 files, got 1 without train-00002-of-00004.tfrecord"):
+        find_whole_shards(patterns, "own")
+
+
+@pytest.mark.parametrize("pattern", ["val-*", "train-0000[013]*", "train-00001-of-00004.tfrecord", "train-*-of-00002*"])
+def test_shards_that_no_pattern_asks_for_are_not_missing(three_of_four, pattern):
+    numbered(three_of_four, 0, 1, count=2)
+    pattern = files.join(three_of_four, pattern)
+    assert find_whole_shards([pattern], "own") == files.glob(pattern)
+
+
+def test_of_many_missing_shards_the_first_are_named(tmp_path):
+    numbered(str(tmp_path), 7, count=1000)
+    with pytest.raises(
+        DataError, match="expected 1,000 files, got 1 without train-00000-of-01000.* and 996 more; copy"
+    ):
+        find_whole_shards([f"{tmp_path}/*"], "own")
