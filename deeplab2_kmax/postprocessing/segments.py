@@ -109,5 +109,8 @@ def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
         float32 [B, size]; exact for images of up to 2**24 pixels.
     """
     flat = tf.reshape(entries, [tf.shape(entries)[0], -1])
-    counts = tf.math.bincount(flat, minlength=size, maxlength=size, axis=-1)
+    # On the host also beside a GPU, whose kernel TensorFlow refuses under `trainer_options.deterministic_ops`. A sum by
+    # segments has a kernel there, but takes twenty times as long on CPUs.
+    with tf.device("CPU:0"):
+        counts = tf.math.bincount(flat, minlength=size, maxlength=size, axis=-1)
     return tf.cast(tf.ensure_shape(counts, [None, size]), tf.float32)
