@@ -12,6 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest  # noqa: E402
 
+from helpers.memory import filed_gradients, give_back_memory  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 pytest_plugins = ["helpers.exported_model"]
 # They take longest. If they came last, one process would run them while the other has nothing left to do.
@@ -20,6 +22,14 @@ FIRST = ("your_own_dataset", "training")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in FIRST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back():
+    """Ends each test file with about the memory that it began with."""
+    kept = filed_gradients()
+    yield
+    give_back_memory(kept)
 
 
 @pytest.fixture(scope="session")
