@@ -5,7 +5,8 @@ only then, so that commands that work on local files start quickly. Whatever sto
 reported as OSError (FileNotFoundError, PermissionError, ...) with the path in `filename`.
 
 Everything is written atomically: to a temporary file beside the target, which then takes the target's name. A reader
-finds the old content or the new content, never a part of it, and a failed write leaves the old file as it was.
+finds the old content or the new content, never a part of it, and a failed write leaves the old file as it was. So does
+a power cut: the content is on the disk (`sync`) before it gets its name.
 
 Keep remote paths as text: `pathlib.Path("gs://bucket")` turns them into `gs:/bucket`, a local path.
 """
@@ -33,6 +34,7 @@ _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}\.part")
 _SPECIAL_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 # What the operating system says of a disk that takes no more; it may not name the file.
 _WRITE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 # A name may have 255 bytes; a character takes up to four of them.
 _NAME_PART = 48
 
@@ -168,7 +170,7 @@ def atomic_path(path: StrPath) -> Iterator[str]:
         if is_remote(part):
             rename(part, target)
         else:
-            _flush_to_disk(part)
+            sync(part)
             os.replace(part, target)
             remove(part)  # Still there where both names were links to the same file already.
     except BaseException as error:
@@ -177,6 +179,34 @@ def atomic_path(path: StrPath) -> Iterator[str]:
         with contextlib.suppress(OSError):
             remove(part)
         raise
+
+
+def sync(path: StrPath) -> None:
+    """Waits until a local file's content, or the names in a local folder, are on the disk and survive a power cut.
+
+    Without it, a machine that crashes could leave a new name with none of the new content. Remote storage keeps what it
+    has taken, so nothing is done there.
+    """
+    if is_remote(path):
+        return
+    descriptor = os.open(path or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot be asked about folders.
+        if not (os.path.isdir(path or ".") and error.errno in _CANNOT_SYNC):
+            error.filename = os.fspath(path)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: StrPath) -> None:
+    """`sync` of all files and folders in a folder, and of itself; for a folder that is to be renamed into place."""
+    for name in [] if is_remote(folder) else list_folder(folder):
+        path = join(folder, name)
+        sync_tree(path) if is_folder(path) else sync(path)
+    sync(folder)
 
 
 def is_unfinished(name: str) -> bool:
@@ -358,15 +388,6 @@ def _opened(path: StrPath, mode: str) -> Iterator[IO[Any]]:
 
 def _is_nameless_write_fault(error: OSError) -> bool:
     return error.filename is None and error.errno in _WRITE_FAULTS
-
-
-def _flush_to_disk(path: str) -> None:
-    """Without this, a machine that crashes could leave the new name with none of the new content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _gfile() -> Any:

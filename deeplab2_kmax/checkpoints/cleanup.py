@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
-
-from google.protobuf import text_format
-from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from deeplab2_kmax import files
-from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, open_checkpoint
+from deeplab2_kmax.checkpoints.files import INDEX, STATE_FILE, name_latest, open_checkpoint
 from deeplab2_kmax.checkpoints.integrity import (
     last_whole_checkpoint,
     numbered_checkpoints,
@@ -89,15 +84,4 @@ def _record(folder: str, last: str) -> None:
     """Writes the state file as TensorFlow does: `last` as the newest checkpoint, and all those of earlier steps."""
     found = {*recorded_checkpoints(folder), *numbered_checkpoints(folder)}
     older = sorted((path for path in found if step_in_name(path) < step_in_name(last)), key=step_in_name)
-    # Relative to the folder, so that the state file stays right when the folder is moved. (For two remote paths relpath
-    # only compares their parts, which serves as well.)
-    names = [os.path.relpath(path, folder) for path in [*older, last]]
-    now = time.time()
-    state = CheckpointState(
-        model_checkpoint_path=names[-1],
-        all_model_checkpoint_paths=names,
-        all_model_checkpoint_timestamps=[now] * len(names),
-        # In the past, or tf.train.CheckpointManager, which compares it with the clock, warns that time ran backwards.
-        last_preserved_timestamp=now - 1,
-    )
-    files.write_text(files.join(folder, STATE_FILE), text_format.MessageToString(state))
+    name_latest(last, older)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import CheckpointError
@@ -73,6 +77,7 @@ def link_checkpoint(path: str, folder: str) -> str:
     # The index comes last: without it the data are no checkpoint, so nobody takes a part for the whole.
     for file in [*_data_files(path), path + INDEX]:
         files.link_or_copy(file, files.join(folder, os.path.basename(file)))
+    files.sync(folder)
     return files.join(folder, os.path.basename(path))
 
 
@@ -92,14 +97,36 @@ def _data_files(path: str) -> list[str]:
         return []
 
 
-def name_latest(path: str) -> None:
-    """Writes the state file of the checkpoint's folder such that TensorFlow finds this one, and only this one, there.
+def sync_checkpoint(path: str) -> None:
+    """Waits until a local checkpoint that TensorFlow has just written is on the disk, under its name."""
+    for file in [*_data_files(path), path + INDEX]:
+        files.sync(file)
+    files.sync(files.parent(path))
 
-    The name is relative to the folder, which may therefore be moved.
+
+def name_latest(path: str, older: Sequence[str] = ()) -> None:
+    """Writes the state file of the checkpoint's folder such that TensorFlow finds this checkpoint there as the newest.
+
+    The names are relative to the folder, which may therefore be moved. A checkpoint of a local folder should be on the
+    disk before (`sync_checkpoint`, `link_checkpoint`); the state file is when this returns.
+
+    Args:
+        path: prefix of the checkpoint.
+        older: prefixes of the others in its folder, the oldest first.
     """
-    name = os.path.basename(path)
-    content = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
-    files.write_text(files.join(files.parent(path), STATE_FILE), content)
+    folder = files.parent(path)
+    # For two remote paths relpath only compares their parts, which serves as well.
+    names = [os.path.relpath(each, folder or ".") for each in (*older, path)]
+    now = time.time()
+    state = CheckpointState(
+        model_checkpoint_path=names[-1],
+        all_model_checkpoint_paths=names,
+        all_model_checkpoint_timestamps=[now] * len(names),
+        # In the past, or tf.train.CheckpointManager, which compares it with the clock, warns that time ran backwards.
+        last_preserved_timestamp=now - 1,
+    )
+    files.write_text(files.join(folder, STATE_FILE), text_format.MessageToString(state))
+    files.sync(folder)
 
 
 def delete_checkpoint(path: str) -> None:

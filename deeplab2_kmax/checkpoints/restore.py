@@ -15,7 +15,14 @@ import tensorflow as tf
 from absl import logging
 
 from deeplab2_kmax import files
-from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, STATE_FILE, VALUE_SUFFIX, open_checkpoint
+from deeplab2_kmax.checkpoints.files import (
+    INDEX,
+    SLOT_MARK,
+    STATE_FILE,
+    VALUE_SUFFIX,
+    open_checkpoint,
+    sync_checkpoint,
+)
 from deeplab2_kmax.checkpoints.integrity import fault_of, last_whole_checkpoint
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.errors import CheckpointError
@@ -288,6 +295,7 @@ def save_checkpoint(model: tf.keras.Model, prefix: files.StrPath) -> str:
     try:
         files.make_folder(files.parent(prefix))
         path: str = tf.train.Checkpoint(**checkpoint_items(model)).write(prefix)
+        sync_checkpoint(path)
     except (tf.errors.OpError, OSError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise CheckpointError(f"cannot write the checkpoint {prefix!r}: {reason}") from error

@@ -123,6 +123,7 @@ def _whole_folder(path: str) -> Iterator[str]:
         stack.callback(files.remove_tree, own + _TEMPORARY)
         yield own + _TEMPORARY
         with _named_disk(path):
+            files.sync_tree(own + _TEMPORARY)
             _put_in_place(own + _TEMPORARY, path, own + _REPLACED)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import checkpoint_items, holds_averages, load_checkpoint, open_checkpoint
 from deeplab2_kmax.checkpoints.cleanup import can_be_opened
-from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, VALUE_SUFFIX
+from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, VALUE_SUFFIX, name_latest, sync_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.stop_signals import StopSignals
@@ -182,8 +182,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
         """Writes `ckpt-<step>`, so that a process killed at any point leaves the checkpoint before it usable.
 
         TensorFlow writes the tensors to a temporary folder, moves them out of it, writes the index, records the
-        checkpoint in the file `checkpoint`, and only then deletes the oldest one. What was not recorded is cleared away
-        by the next run (`deeplab2_kmax.checkpoints.cleanup`).
+        checkpoint in the file `checkpoint` (`_record_state`), and only then deletes the oldest one. What was not
+        recorded is cleared away by the next run (`deeplab2_kmax.checkpoints.cleanup`).
         """
         prefix = files.join(self.directory, f"ckpt-{step}")
         last = self.latest_checkpoint
@@ -202,6 +202,16 @@ class RunCheckpoints(tf.train.CheckpointManager):
                 f"cannot write a checkpoint to {files.absolute(self.directory)}: {reason} ({sound}). Once this is"
                 " mended, the same command goes on"
             ) from error
+
+    def _record_state(self) -> None:
+        """Records the checkpoint just written as the newest; called before and after the oldest one is deleted.
+
+        In place of TensorFlow's own, which leaves it to the operating system when files reach the disk: after a power
+        cut, the file `checkpoint` could name a checkpoint whose data never did, with those before it deleted.
+        """
+        *older, latest = self.checkpoints
+        sync_checkpoint(latest)
+        name_latest(latest, older)
 
 
 def step_of(path: str | None) -> int:
