@@ -28,3 +28,7 @@ class TrainingError(UserError):
 
 class StorageError(UserError):
     """Results cannot be written; the message says where, and what the operating system says."""
+
+
+class WorkerError(UserError):
+    """Another of the processes that work together is gone; the message says which, and how to go on."""

@@ -282,6 +282,11 @@ def size(path: StrPath) -> int:
     return change_stamp(path)[0]
 
 
+def free_space(folder: StrPath) -> int | None:
+    """The bytes that can still be written to a local folder; None for remote storage, which does not tell."""
+    return None if is_remote(folder) else shutil.disk_usage(folder or ".").free
+
+
 def list_folder(path: StrPath) -> list[str]:
     """The sorted names of what is in a folder."""
     if not is_remote(path):

@@ -20,6 +20,15 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
+def in_bytes(number: float) -> str:
+    """A number of bytes in the unit that a reader takes in at once: "871 MB", "4.4 GB"."""
+    units = ["TB", "GB", "MB", "kB", "bytes"]
+    while number >= 999.5 and len(units) > 1:
+        number /= 1000
+        units.pop()
+    return f"{number:.3g} {units[-1]}"
+
+
 def some_of(names: Iterable[object], at_most: int, separator: str = ", ") -> str:
     """Lists the first names and says how many more there are: "a, b and 3 more".
 

@@ -104,6 +104,11 @@ def sync_checkpoint(path: str) -> None:
     files.sync(files.parent(path))
 
 
+def size_of(path: str) -> int:
+    """The bytes that a checkpoint takes on the disk."""
+    return sum(files.size(file) for file in [*_data_files(path), path + INDEX])
+
+
 def name_latest(path: str, older: Sequence[str] = ()) -> None:
     """Writes the state file of the checkpoint's folder such that TensorFlow finds this checkpoint there as the newest.
 

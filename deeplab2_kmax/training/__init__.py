@@ -52,6 +52,7 @@ def run_experiment(
         ConfigError, DataError, CheckpointError: something the user gave is missing or does not fit.
         TrainingError: losses or gradients are not finite.
         StorageError: results cannot be written.
+        WorkerError: another process of the same run is gone.
         KeyboardInterrupt: on Ctrl-C; SystemExit with status 143 on SIGTERM. A run that trains has saved a checkpoint.
     """
     quiet_libraries()

@@ -1,9 +1,13 @@
-"""Run by test_mirrored.py in a process of its own: TensorFlow must hear of a second device before it starts.
+"""Run by test_mirrored.py in processes of their own: TensorFlow must hear of its devices before it starts.
+
+    python two_replicas.py                  two replicas on two logical CPUs
+    TF_CONFIG=... python two_replicas.py    one of two workers, with one replica each
 
 Trains one step and evaluates three images in batches of two replicas with one image each; prints what came out.
 """
 
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -11,13 +15,20 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+_IS_WORKER = "TF_CONFIG" in os.environ
+if _IS_WORKER:
+    STRATEGY = tf.distribute.MultiWorkerMirroredStrategy()
+else:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 _TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS / folder) for folder in ("training/step", "training/optimizers", "evaluation")]
 
+from test_accumulation import train as train_in_parts  # noqa: E402
 from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
 from test_loop import NAMES, make_trainer  # noqa: E402
+from test_loss_scale import trainer_with  # noqa: E402
 from test_non_finite import SKIP_TWO, images_of, poisoned, without  # noqa: E402
 from test_non_finite import make_trainer as make_normalized  # noqa: E402
 from test_radam_lookahead_and_lamb import KINDS, gradients, settings, toy_variables, train_anew  # noqa: E402
@@ -29,12 +40,13 @@ from deeplab2_kmax.training.optimizers import (  # noqa: E402
     WeightAverages,
     build_optimizers,
 )
+from deeplab2_kmax.training.step.loss_scale import LossScale  # noqa: E402
 
 
 def replica_batches(input_context):
     """One image a replica; the targets of the two are 1 and 3."""
-    del input_context
-    targets = tf.data.Dataset.from_tensor_slices([1.0, 3.0]).repeat()
+    targets = tf.data.Dataset.from_tensor_slices([1.0, 3.0])
+    targets = targets.shard(input_context.num_input_pipelines, input_context.input_pipeline_id).repeat()
     return targets.map(lambda target: {"image": tf.ones([1, 3, 3, 3]), "target": [target], "poison": [0.0]})
 
 
@@ -185,23 +197,68 @@ def average(strategy):
     return {"replicas": replicas, "saved": saved, "lent": lent, "back": float(weight.read_value())}
 
 
+def accumulate(strategy):
+    """The largest distance of the weights from those of one device, by the number of parts, and the images seen."""
+    found = {}
+    for parts in (1, 3):
+        clipped = {"clip_norm": 0.5, "clip_sum": True}
+        expected, expected_logs, _ = train_in_parts(1, **clipped)
+        with strategy.scope():
+            model, logs, _ = train_in_parts(parts, **clipped)
+            distances = [
+                tf.reduce_max(tf.abs(copy - variable))
+                for ours, variable in zip(model.trainable_variables, expected.trainable_variables)
+                for copy in strategy.experimental_local_results(ours)
+            ]
+            seen = float(model.images_seen.read_value())
+        apart = [abs(float(logs[name]) / float(value) - 1) for name, value in expected_logs.items()]
+        found[parts] = {"distance": float(max(distances)), "apart": max(apart), "images": seen}
+    return found
+
+
+def scale_losses(strategy):
+    """After each of three steps: loss scale and weight of each replica here, and whether the step was skipped.
+
+    At the first scale only the gradient of the second replica overflows, whose share is -3.
+    """
+    with strategy.scope():
+        scale = LossScale(2.0**127, growth_steps=1)
+        trainer, model, step = trainer_with(scale)
+        steps = []
+        for _ in range(3):
+            logs = trainer.train(tf.constant(1))
+            steps.append(
+                {
+                    "scales": [float(copy) for copy in strategy.experimental_local_results(scale._scale)],
+                    "weights": [float(copy) for copy in strategy.experimental_local_results(model.weight)],
+                    "skipped": float(logs["skipped_steps"]),
+                }
+            )
+    assert int(step.numpy()) == 3
+    return steps
+
+
+def main():
+    found = {
+        "train": train(STRATEGY),
+        "clip": {"each": clip(STRATEGY, False), "sum": clip(STRATEGY, True)},
+        "skip": {
+            "host": skip(STRATEGY),
+            "graph": skip(STRATEGY, in_graph=True),
+            "accumulated": skip(STRATEGY, micro_batches=2),
+        },
+        "accumulation": accumulate(STRATEGY),
+        "loss_scale": scale_losses(STRATEGY),
+    }
+    if not _IS_WORKER:
+        found["eval"] = evaluate(STRATEGY)
+        # Every kind with gradients to be summed, and around it Lookahead with gradients that are.
+        found["optimizers"] = {
+            f"{kind} {period}": optimize(STRATEGY, kind, period, period > 0) for kind, period in KINDS
+        }
+        found["averages"] = average(STRATEGY)
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    # Every kind with gradients to be summed, and around it Lookahead with gradients that are.
-    distances = {f"{kind} {period}": optimize(mirrored, kind, period, aggregated=period > 0) for kind, period in KINDS}
-    print(
-        json.dumps(
-            {
-                "train": train(mirrored),
-                "eval": evaluate(mirrored),
-                "optimizers": distances,
-                "averages": average(mirrored),
-                "clip": {"each": clip(mirrored, False), "sum": clip(mirrored, True)},
-                "skip": {
-                    "host": skip(mirrored),
-                    "graph": skip(mirrored, in_graph=True),
-                    "accumulated": skip(mirrored, micro_batches=2),
-                },
-            }
-        )
-    )
+    main()

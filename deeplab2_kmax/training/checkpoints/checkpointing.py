@@ -11,15 +11,23 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import checkpoint_items, holds_averages, load_checkpoint, open_checkpoint
 from deeplab2_kmax.checkpoints.cleanup import can_be_opened
-from deeplab2_kmax.checkpoints.files import INDEX, SLOT_MARK, VALUE_SUFFIX, name_latest, sync_checkpoint
+from deeplab2_kmax.checkpoints.files import (
+    INDEX,
+    SLOT_MARK,
+    VALUE_SUFFIX,
+    is_whole,
+    name_latest,
+    size_of,
+    sync_checkpoint,
+)
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.errors import CheckpointError
 from deeplab2_kmax.stop_signals import StopSignals
 from deeplab2_kmax.storage_errors import storage_fault
-from deeplab2_kmax.terminal import say, say_note
+from deeplab2_kmax.terminal import say, say_note, say_warning
 from deeplab2_kmax.training.optimizers.ema import WeightAverages, require_same_averaging
 from deeplab2_kmax.training.step.loss_scale import LossScale, holds_loss_scale
-from deeplab2_kmax.wording import first_line
+from deeplab2_kmax.wording import counted, first_line, in_bytes
 
 _STEP = f"global_step{VALUE_SUFFIX}"
 # Items of an optimizer in a checkpoint that do not tell its kind. `lh_base_optimizer` is Lookahead's inner optimizer,
@@ -78,6 +86,8 @@ class RunCheckpoints(tf.train.CheckpointManager):
         self._last_step = 0
         # Remote storage has no empty folders.
         self._had_folder = not files.is_remote(directory) and files.exists(directory)
+        self._keep = keep
+        self._has_warned = False
         self._stop = stop or StopSignals()
 
     def _checkpoint_with(self, *others: WeightAverages | LossScale | None) -> tf.train.Checkpoint:
@@ -171,12 +181,40 @@ class RunCheckpoints(tf.train.CheckpointManager):
             path = self._write(step, options)
             self._last_step = step
             say(f"checkpoint saved: {path}")
+            self.warn_of_full_disk()
         if was_deleted:
             raise CheckpointError(
                 f"{files.absolute(self.directory)} was deleted while the run used it. The present weights are saved"
                 f" there as {os.path.basename(path)}, and the same command goes on from them"
             )
         return path
+
+    def warn_of_full_disk(self) -> None:
+        """Says, once, if the disk of a local folder has no room for the checkpoints to come.
+
+        That are those up to the number to keep, and one more, since a new one is written before the oldest is deleted.
+        """
+        free = None if self._has_warned else files.free_space(self.directory)
+        if free is None:
+            return
+        last = self.latest_checkpoint
+        # Before the first one its size is that of what it will hold; names and checksums take little.
+        size = size_of(last) if last and is_whole(last) else self._size_of_variables()
+        coming = max(1, self._keep + 1 - len(self.checkpoints))
+        if size * coming > free:
+            self._has_warned = True
+            say_warning(
+                f"{files.absolute(self.directory)}: {in_bytes(free)} are free, and the checkpoints to come need"
+                f" {in_bytes(size * coming)} ({counted(coming, 'checkpoint')} of {in_bytes(size)}); make room, or keep"
+                " fewer (trainer_options.num_checkpoints_to_keep)"
+            )
+
+    def _size_of_variables(self) -> int:
+        """The bytes of all variables that a checkpoint holds."""
+        found = [v for v in tf.train.TrackableView(self._checkpoint).descendants() if isinstance(v, tf.Variable)]
+        # Slots of optimizers are no descendants.
+        found += [variable for optimizer in self._optimizers.values() for variable in optimizer.variables()]
+        return sum(v.shape.num_elements() * v.dtype.size for v in {id(v): v for v in found}.values())
 
     def _write(self, step: int, options: tf.train.CheckpointOptions | None) -> str:
         """Writes `ckpt-<step>`, so that a process killed at any point leaves the checkpoint before it usable.

@@ -25,10 +25,12 @@ class Cluster:
     Attributes:
         addresses: "host:port" of each process, the chief's first.
         number: the place of this process among them; 0 is the chief.
+        has_chief_job: whether the chief has a job of its own, so that the first task of the job `worker` is number 1.
     """
 
     addresses: tuple[str, ...]
     number: int
+    has_chief_job: bool = False
 
     @property
     def is_chief(self) -> bool:
@@ -62,7 +64,7 @@ def cluster_of_environment(environment: Mapping[str, str] = os.environ) -> Clust
     addresses = tuple(address for job in (_CHIEF, _WORKER) for address in jobs.get(job, ()))
     if len(set(addresses)) < len(addresses):
         raise _wrong("names an address twice", ", ".join(addresses))
-    return Cluster(addresses, number) if len(addresses) > 1 else None
+    return Cluster(addresses, number, bool(jobs.get(_CHIEF))) if len(addresses) > 1 else None
 
 
 def _jobs(cluster: Any) -> dict[str, list[str]]:

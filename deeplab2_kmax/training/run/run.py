@@ -27,6 +27,7 @@ from deeplab2_kmax.stop_signals import StopSignals
 from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints, step_of
 from deeplab2_kmax.training.checkpoints.initial_weights import InitialCheckpoint, initial_weights, pretrained_encoder
+from deeplab2_kmax.training.distribution.cluster import cluster_of_environment
 from deeplab2_kmax.training.distribution.multi_worker import CommonStop, require_same_step
 from deeplab2_kmax.training.distribution.strategy import describe, is_chief
 from deeplab2_kmax.training.evaluating.evaluation_results import settings_fingerprint
@@ -127,6 +128,8 @@ class Run:
         self.controller = self._build_controller()
         # Only now, since a run that trains has restored its checkpoint while the controller was built.
         require_same_step(self.global_step)
+        if mode.trains:
+            self.checkpoints.warn_of_full_disk()
 
     @property
     def total_steps(self) -> int:
@@ -232,6 +235,7 @@ class Run:
 
     def _build_trainer(self, training: TrainingParts) -> Trainer:
         options = self.config.trainer_options
+        cluster = cluster_of_environment()
         # "auto" lets SciPy match masks on the host, which XLA cannot compile.
         loss = build_loss(self.config, "xla" if options.xla else "auto")
         step = TrainStep(
@@ -260,7 +264,9 @@ class Run:
             global_step=self.global_step,
             in_graph=self._on_tpu,
             policy=NonFinitePolicy.from_options(options),
-            on_failure=DebugBundles(self.shared_folder, self.config, self.model).save,
+            on_failure=DebugBundles(
+                self.shared_folder, self.config, self.model, cluster.number if cluster else None
+            ).save,
             fetch=training.summaries.fetch,
             on_traced=on_traced,
             on_step=on_step,

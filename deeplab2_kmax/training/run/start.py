@@ -15,6 +15,7 @@ from deeplab2_kmax.stop_signals import STOPPED, StopSignals, mark_told, name_of
 from deeplab2_kmax.storage_errors import storage_errors
 from deeplab2_kmax.terminal import say, say_note
 from deeplab2_kmax.training.distribution.cluster import cluster_of_environment
+from deeplab2_kmax.training.distribution.lost_workers import lost_workers
 from deeplab2_kmax.training.distribution.multi_worker import own_folder
 from deeplab2_kmax.training.distribution.strategy import create_strategy, idle_gpus
 from deeplab2_kmax.training.mode import Mode
@@ -55,6 +56,7 @@ def start(
             stack.enter_context(only_trainer(own))
             clear_leftovers(own)
         strategy = create_strategy(num_gpus, master, cluster)
+        stack.enter_context(lost_workers(cluster, folder))
         stop.renew()  # Joining a cluster, TensorFlow takes SIGTERM for itself.
         check_strategy(config, mode, strategy)
         if idle := idle_gpus(num_gpus, master):

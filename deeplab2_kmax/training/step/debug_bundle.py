@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -47,25 +48,32 @@ Dropped paths are drawn anew, and batch statistics are those of this batch as a 
 class DebugBundles:
     """Writes folders `debug/step-<n>` into a run's folder: never over an older one, and at most five.
 
+    Of several workers each writes its own, `debug/step-<n>-worker-<k>`, and at most five: any of them may have had the
+    image that is at fault.
+
     Attributes:
         folder: the run's folder.
         config: the run's config, complete.
         model: with the weights that the step started from.
+        worker: the number of this process among those that train together; None: it trains alone.
     """
 
     folder: str
     config: config_pb2.ExperimentOptions
     model: tf.keras.Model
+    worker: int | None = None
 
     def save(self, found: NonFinite) -> str:
         """Saves a bundle; returns a sentence that says where it is, or why there is none."""
         parent = files.join(self.folder, "debug")
         try:
             files.make_folder(parent)
-            there = len(files.list_folder(parent))
+            of_worker = "" if self.worker is None else f"-worker-{self.worker}"
+            own = re.compile(rf"step-\d+{of_worker}(-\d+)?")
+            there = len([name for name in files.list_folder(parent) if own.fullmatch(name)])
             if there >= _BUNDLES_AT_MOST:
                 return f"No debug bundle was saved: {parent} holds {there} already"
-            folder = _new_folder(files.join(parent, f"step-{found.step}"))
+            folder = _new_folder(files.join(parent, f"step-{found.step}{of_worker}"))
             self._write(found, folder)
         except Exception as error:  # Whatever it is, the message about the step matters more.
             return f"The debug bundle could not be saved to {parent}: {first_line(error)}"
@@ -82,11 +90,11 @@ class DebugBundles:
         packed = io.BytesIO()  # In memory first: NumPy seeks in what it writes to, and remote files cannot.
         np.savez_compressed(packed, **arrays)
         files.write_bytes(files.join(folder, "batch.npz"), packed.getvalue())
-        if not _several_workers():
+        if self.worker is None:
             save_checkpoint(self.model, files.join(folder, "weights"))
 
     def _readme(self, found: NonFinite) -> str:
-        several = _several_workers()
+        several = self.worker is not None
         return _README.format(
             step=found.step,
             culprits=found.culprits,
@@ -114,10 +122,6 @@ def _value(variable: tf.Variable) -> np.ndarray:
     return value
 
 
-def _several_workers() -> bool:
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
-
-
 def _new_folder(path: str) -> str:
     """Makes the folder `path`, or `path`-2, -3, ..., the first that is not there yet."""
     for number in range(1, 1000):
@@ -125,6 +129,6 @@ def _new_folder(path: str) -> str:
         try:
             files.make_folder(folder, exist_ok=False)
         except FileExistsError:
-            continue  # An older bundle's, or another worker's that was faster.
+            continue  # An older bundle's.
         return folder
     raise OSError(f"no name left beside {path}")

@@ -35,7 +35,7 @@ def test_a_chief_comes_before_the_workers():
     cluster = {**TWO, "chief": ["boss:1"], "evaluator": ["other:1"]}
     assert read({"cluster": cluster, "task": {"type": "chief", "index": 0}}).is_chief
     worker = read({"cluster": cluster, "task": {"type": "worker", "index": 0}})
-    assert worker == Cluster(("boss:1", "host0:2222", "host1:2222"), 1)
+    assert worker == Cluster(("boss:1", "host0:2222", "host1:2222"), 1, has_chief_job=True)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,35 @@
-"""Two replicas do what one does with the whole batch."""
+"""Two replicas, of one process or of two workers, do what one does with the whole batch."""
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
+from helpers.workers import finish, start, start_workers
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "helpers" / "two_replicas.py"
+
 
 @pytest.fixture(scope="module")
-def results():
-    script = pathlib.Path(__file__).parents[2] / "helpers" / "two_replicas.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def all_results():
+    """What each process found: that of two replicas, and the two workers."""
+    found = []
+    for status, stdout, stderr in finish([start([SCRIPT]), *start_workers([SCRIPT])]):
+        assert status == 0, stderr[-2000:]
+        found.append(json.loads(stdout.splitlines()[-1]))
+    return dict(zip(("replicas", "worker 0", "worker 1"), found))
+
+
+@pytest.fixture(params=["replicas", "worker 0", "worker 1"])
+def results(request, all_results):
+    """What a process found that does all of the script."""
+    return all_results[request.param]
+
+
+@pytest.fixture
+def of_replicas(all_results):
+    """What the process of two replicas found, which does more than the workers."""
+    return all_results["replicas"]
 
 
 def test_a_step_follows_the_mean_over_replicas(results):
@@ -39,21 +55,39 @@ def test_what_is_not_finite_on_one_replica_is_skipped_by_both(results, case):
     assert results["skip"][case] == {"distance": 0.0, "apart": 0.0, "steps": 3, "skipped": 1.0}
 
 
-def test_evaluation_counts_each_image_once(results):
+@pytest.mark.parametrize("parts", ["1", "3"])
+def test_parts_of_a_batch_update_as_the_whole_on_one_device(results, parts):
+    # With gradients clipped by the norm of their sum.
+    found = results["accumulation"][parts]
+    assert found["distance"] < 1e-5 and found["apart"] < 1e-5
+    assert found["images"] == 4 * 6
+
+
+def test_a_gradient_that_overflows_on_one_replica_halves_the_scale_of_both(results):
+    first, second, third = results["loss_scale"]
+    assert set(first["scales"]) == {2.0**126} and set(first["weights"]) == {0.0} and first["skipped"] == 1
+    # As one device does from here on, with a gradient of -4; the scale grows after each good step, to its largest.
+    assert set(second["scales"]) == {2.0**126} and second["skipped"] == 0
+    assert len(set(second["weights"])) == 1 and second["weights"][0] == pytest.approx(0.4, rel=1e-6)
+    # Momentum, and a gradient of -3.2.
+    assert third["skipped"] == 0 and third["weights"][0] == pytest.approx(0.4 + 0.9 * 0.4 + 0.1 * 3.2, rel=1e-6)
+
+
+def test_evaluation_counts_each_image_once(of_replicas):
     # Three images: the second replica has none in the last round.
-    assert results["eval"]["evaluation/pq/PQ"] == pytest.approx(1.0)
-    assert results["eval"]["evaluation/pq/TP"] == pytest.approx(3.0)
-    assert results["eval"]["losses/eval_total_loss"] == pytest.approx((17 + 9 + 9) / 3)
+    assert of_replicas["eval"]["evaluation/pq/PQ"] == pytest.approx(1.0)
+    assert of_replicas["eval"]["evaluation/pq/TP"] == pytest.approx(3.0)
+    assert of_replicas["eval"]["losses/eval_total_loss"] == pytest.approx((17 + 9 + 9) / 3)
 
 
-def test_optimizers_keep_replicas_alike(results):
+def test_optimizers_keep_replicas_alike(of_replicas):
     # The decay of the second replica's own kernels among them: TensorFlow names these kernel/replica_1:0.
-    assert len(results["optimizers"]) == 10
-    assert {name: distance for name, distance in results["optimizers"].items() if distance > 1e-6} == {}
+    assert len(of_replicas["optimizers"]) == 10
+    assert {name: distance for name, distance in of_replicas["optimizers"].items() if distance > 1e-6} == {}
 
 
-def test_each_replica_averages_for_itself(results):
-    averages = results["averages"]
+def test_each_replica_averages_for_itself(of_replicas):
+    averages = of_replicas["averages"]
     # Weights 1, 0, -1.9 (momentum) and mean statistics 1, 3, 5 with decays 1/10 and 2/11.
     weight = 2 / 11 * 0.1 - 9 / 11 * 1.9
     statistic = 2 / 11 * (0.1 + 0.9 * 3) + 9 / 11 * 5

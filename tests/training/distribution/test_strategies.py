@@ -1,12 +1,6 @@
 """A run is the same on one device, two replicas and two processes, and compiled."""
 
-import contextlib
 import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,13 +12,10 @@ from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.distribution.strategy import idle_gpus, require_batch_size, require_compilable
 from helpers import strategy_cases
 from helpers.strategy_cases import STEPS, first_gradients, losses, write_case
-
-ROOT = pathlib.Path(__file__).parents[3]
+from helpers.workers import finish, start, start_trainers
 
 # Code that is not optimized is as right, and there in a fraction of the time.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-# Seconds after which a process counts as hanging.
-LIMIT = 600
 
 
 @pytest.fixture(scope="module")
@@ -34,52 +25,13 @@ def case(tmp_path_factory, tiny_overrides, golden_value):
     return folder, write_case(folder, "kmax", tiny_overrides, golden_value)
 
 
-def start(arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(processes):
-    """(exit status, stdout, stderr) of each; none outlives this."""
-    try:
-        outputs = [process.communicate(timeout=LIMIT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, *output) for process, output in zip(processes, outputs)]
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def start_workers(config, mode, model_dir, *overrides):
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    command = [ROOT / "trainer/train.py", f"--config_file={config}", f"--mode={mode}", f"--model_dir={model_dir}"]
-    command += [f"--override={override}" for override in overrides]
-
-    def tf_config(index):
-        return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-
-    return [start(command, TF_CONFIG=tf_config(index)) for index in range(2)]
-
-
 @pytest.fixture(scope="module")
 def runs(case):
     """All runs at once: by name, what its processes ended with. "one" is this process's; its results."""
     folder, config = case
     script = strategy_cases.__file__
     started = [
-        *start_workers(config, "train_and_eval", folder / "two"),
+        *start_trainers(config, "train_and_eval", folder / "two"),
         start([script, "mirrored", config, folder / "mirrored"]),
         start([script, "compiled", config, folder / "compiled"], XLA_FLAGS=XLA_FLAGS),
     ]

@@ -24,7 +24,15 @@ class TwoLayers(tf.keras.Model):
         self.first = self.add_weight("first_kernel", [4, 3], initializer=tf.keras.initializers.GlorotUniform(1))
         self.second = self.add_weight("second_kernel", [3, 2], initializer=tf.keras.initializers.GlorotUniform(2))
         self.unused = self.add_weight("unused", [2], initializer="ones")
-        self.images_seen = self.add_weight("images_seen", [], initializer="zeros", trainable=False)
+        # Of all replicas together.
+        self.images_seen = self.add_weight(
+            "images_seen",
+            [],
+            initializer="zeros",
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
 
     def call(self, images, training=False):
         self.images_seen.assign_add(tf.cast(images.shape[0], tf.float32))
@@ -37,7 +45,7 @@ def fit_loss(targets, outputs):
 
 
 def train(micro_batches, steps=4, **solver):
-    """A model after training on batches of 6, and what the loop logged."""
+    """A model after training on batches of 6, on the strategy in scope, and what the loop logged."""
     rng = np.random.default_rng(0)
     data = {"image": rng.normal(size=[24, 4]), "target": 5 * rng.normal(size=[24, 2])}
     data = {name: values.astype(np.float32) for name, values in data.items()}
@@ -51,9 +59,10 @@ def train(micro_batches, steps=4, **solver):
         micro_batches=micro_batches,
     )
     dataset = tf.data.Dataset.from_tensor_slices(data).batch(6, drop_remainder=True).repeat()
+    dataset = tf.distribute.get_strategy().experimental_distribute_dataset(dataset)
     global_step = orbit.utils.create_global_step()
     logs = Trainer(step=step, dataset=dataset, global_step=global_step).train(tf.constant(steps))
-    return model, logs, int(global_step)
+    return model, logs, int(global_step.numpy())
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])

@@ -1,6 +1,7 @@
 """What is kept of a step that was not finite."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -93,6 +94,17 @@ def test_older_bundles_stay_and_the_disk_is_not_filled(bundles, tmp_path):
         assert json.loads(pathlib.Path(folder, "report.json").read_text())["variables_not_finite"] == ["broken:0"]
     assert bundles.save(FOUND) == f"No debug bundle was saved: {tmp_path}/debug holds 5 already"
     assert len(os.listdir(tmp_path / "debug")) == 5
+
+
+def test_each_worker_has_bundles_of_its_own(bundles, tmp_path):
+    of_workers = [dataclasses.replace(bundles, worker=number) for number in range(7)]
+    for number, each in enumerate(of_workers):
+        assert each.save(FOUND) == f"The batch and how to replay it are in {tmp_path}/debug/step-7-worker-{number}"
+    assert of_workers[1].save(FOUND).endswith("/debug/step-7-worker-1-2")
+    readme = (tmp_path / "debug/step-7-worker-1/README.txt").read_text()
+    assert "the batch of this worker" in readme and "(weights: those of the last checkpoint)" in readme
+    # Those of a run by itself are told apart from them.
+    assert bundles.save(FOUND).endswith("/debug/step-7")
 
 
 def test_a_bundle_that_cannot_be_written_is_no_reason_to_lose_the_message(bundles, tmp_path):

@@ -32,9 +32,10 @@ def loss(targets, outputs):
 
 
 def trainer_with(scale, poison=0.0, clip_norm=None):
+    """A trainer on the strategy in scope; the gradients of the two images are -2 and -6."""
     model = OneWeight()
     settings = SolverSettings("sgd", Schedule(0.1, total_steps=10**6), clip_norm=clip_norm)
-    batch = {"image": tf.ones([2, 3, 3, 3]), "target": tf.constant([1.0, 3.0]), "poison": tf.constant([poison] * 2)}
+    images = {"image": tf.ones([2, 3, 3, 3]), "target": tf.constant([1.0, 3.0]), "poison": tf.constant([poison] * 2)}
     step = TrainStep(
         model=model,
         loss=loss,
@@ -43,7 +44,8 @@ def trainer_with(scale, poison=0.0, clip_norm=None):
         loss_scale=scale,
     )
     number = orbit.utils.create_global_step()
-    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(2, drop_remainder=True).repeat()
+    dataset = tf.distribute.get_strategy().experimental_distribute_dataset(dataset)
     return Trainer(step=step, dataset=dataset, global_step=number), model, number
 
 
