@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from deeplab2_kmax.config import load_config
+from deeplab2_kmax.config import config_to_text, load_config
 from deeplab2_kmax.errors import ConfigError
 from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.distribution.strategy import idle_gpus, require_batch_size, require_compilable
@@ -16,6 +17,7 @@ from helpers.workers import finish, start, start_trainers
 
 # Code that is not optimized is as right, and there in a fraction of the time.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+LOSS_SCALE = "loss_scale/scale/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,45 @@ def test_the_steps_of_the_other_rules_compile(rule, tmp_path, tiny_overrides, ti
     name = f"shapes_{rule}_tiny"
     # XLA sums in another order, and batch norms over few values magnify that.
     require_same_training(tmp_path / "compiled" / name, tmp_path / "plain" / name, of_gradients=5e-3)
+
+
+@pytest.mark.slow
+def test_two_replicas_train_in_float16_as_one_does(case):
+    folder, config = case
+    half = folder / "float16.textproto"
+    half.write_text(config_to_text(load_config(str(config), ["model_options.precision=mixed_float16"])))
+    run(load_config(str(half)), "train", str(folder / "half"))
+    ((status, _, stderr),) = finish([start([strategy_cases.__file__, "mirrored", half, folder / "half_mirrored"])])
+    assert status == 0, stderr[-3000:]
+    one, two = (folder / name / "shapes_kmax_tiny" for name in ("half", "half_mirrored"))
+    # Activations have three digits.
+    assert losses(two) == pytest.approx(losses(one), rel=5e-3)
+    scales = [tf.train.load_variable(str(each / f"ckpt-{STEPS}"), LOSS_SCALE) for each in (one, two)]
+    assert scales[0] == scales[1]
+
+
+def test_a_step_that_is_not_finite_ends_both_workers_with_a_bundle_of_each(case, tmp_path):
+    _, config = case
+    fields = (
+        "trainer_options.solver_options.base_learning_rate=1e30",
+        "trainer_options.gradient_accumulation_steps=2",
+        "trainer_options.solver_options.use_gradient_clipping=false",
+        "trainer_options.non_finite_policy=SKIP",
+        "trainer_options.max_skipped_in_a_row=2",
+    )
+    records = []
+    for number, (status, _, stderr) in enumerate(finish(start_trainers(config, "train", tmp_path, *fields))):
+        assert status == 1
+        # Step 2 was skipped by both.
+        assert "error: training stopped at step 3 after 2 such steps in a row: not finite: " in stderr, stderr[-3000:]
+        bundle = tmp_path / "shapes_kmax_tiny/debug" / f"step-3-worker-{number}"
+        assert str(bundle) in stderr
+        assert sorted(path.name for path in bundle.iterdir()) == [
+            "README.txt", "batch.npz", "config.textproto", "report.json",
+        ]  # fmt: skip
+        records += json.loads((bundle / "report.json").read_text())["records"]
+    # Each has its own half of the batch.
+    assert len(records) == len(set(records)) == 4
 
 
 def strategy(replicas, device="CPU"):
