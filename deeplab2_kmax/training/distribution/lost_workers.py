@@ -51,8 +51,8 @@ def lost_workers(cluster: Cluster | None, folder: str) -> Iterator[None]:
     except Exception as error:
         if cluster is None:
             raise
-        # Clearing up, TensorFlow takes leave of the other workers, and waits for those that are lost; TensorFlow 2.20
-        # for ever. Meanwhile it sends heartbeats, so that the others wait, too.
+        # Clearing up, TensorFlow takes leave of the other workers and waits for those that are lost: half a minute, and
+        # with TensorFlow 2.20 until somebody ends it. The others may learn of the loss only then.
         atexit.register(_end_at_once)
         loss = _loss_in(error)
         if loss is None:
