@@ -114,7 +114,9 @@ def test_two_replicas_train_in_float16_as_one_does(case):
     assert status == 0, stderr[-3000:]
     one, two = (folder / name / "shapes_kmax_tiny" for name in ("half", "half_mirrored"))
     # Activations have three digits.
-    assert losses(two) == pytest.approx(losses(one), rel=5e-3)
+    # The first steps are skipped by both, as the scale is too large; they have no loss.
+    assert losses(two) == pytest.approx(losses(one), rel=5e-3, nan_ok=True)
+    assert np.isfinite(losses(one)[-5:]).all()
     scales = [tf.train.load_variable(str(each / f"ckpt-{STEPS}"), LOSS_SCALE) for each in (one, two)]
     assert scales[0] == scales[1]
 
