@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -14,6 +15,10 @@ from deeplab2_kmax.stop_signals import STOPPED, StopSignals, name_of, status_of,
 from deeplab2_kmax.wording import wrapped
 
 _READER_LEFT = 141  # What shells report for a process that was ended by SIGPIPE.
+# Seconds that a command has to tidy up after a signal; with what comes before and after, it ends within five.
+_PATIENCE = 3.0
+# The exit status of a command that a signal has ended.
+_stopped_with: int | None = None
 
 
 @contextlib.contextmanager
@@ -24,19 +29,33 @@ def one_line_for_errors() -> Iterator[None]:
     at spaces; in files and pipes its lines stay whole, so that they can be searched. So does a standard output that
     cannot be written; one whose reader has left, such as `head`, ends the process silently with status 141.
 
-    Ctrl-C ends the process with status 130 and SIGTERM with status 143, after one line on how to go on. A second one
-    ends it at once.
+    Ctrl-C ends the process with status 130 and SIGTERM with status 143, after one line on how to go on: at most after a
+    few seconds, unless a step of training or the write of a checkpoint has to be finished. A second one ends it at
+    once.
     """
-    with StopSignals() as stop:
+    global _stopped_with
+    with StopSignals(_PATIENCE) as stop:
         try:
-            with _named_standard_output(), stop.instead_of_errors():
+            # A signal that was held back has left errors alone, such as that of a checkpoint that cannot be written.
+            with _named_standard_output(), stop.instead_of_errors(also_held=False):
                 yield
         except UserError as error:
             text = f"error: {error}"
             sys.exit(wrapped(text, shutil.get_terminal_size().columns, indent="  ") if sys.stderr.isatty() else text)
         except STOPPED as error:
             tell_how_to_go_on(error, f"stopped by {name_of(error)}: the same command starts anew")
-            sys.exit(status_of(error))
+            _stopped_with = status_of(error)
+            sys.exit(_stopped_with)
+
+
+@atexit.register  # This early, so that it runs after those of all libraries.
+def _end_without_teardown() -> None:
+    """Python would free what TensorFlow has made object by object, which takes seconds, before it ends the process."""
+    if _stopped_with is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(_stopped_with)
 
 
 @contextlib.contextmanager
