@@ -6,7 +6,8 @@ reported as OSError (FileNotFoundError, PermissionError, ...) with the path in `
 
 Everything is written atomically: to a temporary file beside the target, which then takes the target's name. A reader
 finds the old content or the new content, never a part of it, and a failed write leaves the old file as it was. So does
-a power cut: the content is on the disk (`sync`) before it gets its name.
+a power cut: the content is on the disk (`sync`) before it gets its name. What killed processes leave of temporary files
+in a local folder, the next one that writes there clears away.
 
 Keep remote paths as text: `pathlib.Path("gs://bucket")` turns them into `gs:/bucket`, a local path.
 """
@@ -16,13 +17,17 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import functools
 import glob as local_glob
+import hashlib
 import json
 import os
 import posixpath
 import re
 import shutil
+import socket
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Union
@@ -30,7 +35,10 @@ from typing import IO, Any, Union
 # typing.Union, as Python 3.9 does not know `|` outside of annotations.
 StrPath = Union[str, "os.PathLike[str]"]
 
-_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}\.part")
+# Of a temporary file: where its process runs, which one it is, and something that no other file has.
+_UNFINISHED = re.compile(r"\..*\.([0-9a-f]{12})([0-9a-f]{8})[0-9a-f]{12}\.part")
+# So long nobody waits between two pieces of a file that is still being written.
+_SECONDS_TO_ABANDON = 24 * 3600
 _SPECIAL_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 # What the operating system says of a disk that takes no more; it may not name the file.
 _WRITE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -164,6 +172,8 @@ def atomic_path(path: StrPath) -> Iterator[str]:
         yield target  # Not a file but, say, /dev/null, which must not be replaced by one.
         return
     make_folder(parent(target))
+    if not is_remote(target):
+        _clear_abandoned(parent(target) or ".")
     part = _name_for_part(target)
     try:
         yield part
@@ -373,7 +383,40 @@ def _name_for_part(target: str) -> str:
     folder = parent(target)
     name = target[len(folder) :].strip("/" + os.sep)[:_NAME_PART]
     # Unique, as several processes may write the same file. Hidden, so that no pattern such as "ckpt-1.data-*" finds it.
-    return join(folder, f".{name}.{uuid.uuid4().hex}.part")
+    mark = f"{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:12]}"
+    return join(folder, f".{name}.{mark}.part")
+
+
+@functools.lru_cache(maxsize=1024)
+def _clear_abandoned(folder: str) -> None:
+    """Deletes temporary files whose processes are gone, once for each folder that this process writes to."""
+    with contextlib.suppress(OSError):  # Another user's, or deleted by another process at the same time.
+        for name in list_folder(folder):
+            if (match := _UNFINISHED.fullmatch(name)) and _is_abandoned(
+                join(folder, name), match[1], int(match[2], 16)
+            ):
+                remove(join(folder, name))
+
+
+def _is_abandoned(path: str, machine: str, process: int) -> bool:
+    if os.name == "posix" and machine == _machine():
+        try:
+            os.kill(process, 0)  # Sends nothing.
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            pass
+    return time.time() - os.stat(path).st_mtime > _SECONDS_TO_ABANDON
+
+
+@functools.cache
+def _machine() -> str:
+    """Tells places apart in which the numbers of processes have different meanings, such as machines and containers."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return hashlib.sha256(f"{socket.gethostname()} {uuid.getnode()} {processes}".encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager

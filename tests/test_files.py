@@ -186,6 +186,30 @@ def test_temporary_files_are_known_by_name(folder):
         assert not files.is_unfinished(name)
 
 
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from deeplab2_kmax import files
+with files.atomic_file(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_processes_leave_is_cleared_away_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path / "file")], check=False)
+    (killed,) = tmp_path.iterdir()
+    assert files.is_unfinished(killed.name)
+    # Of a process that is there, of a machine that nobody can ask, and of one that has been silent for long.
+    other, old = (tmp_path / f".file.{mark * 8}.part" for mark in ("abc1", "abc2"))
+    own = pathlib.Path(files._name_for_part(str(tmp_path / "file")))
+    for path in (own, other, old):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    files.write_text(tmp_path / "another", "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([own, other, tmp_path / "another"])
+
+
 def test_lines_are_added(folder):
     path = files.join(folder, "new", "log")
     files.append_line(path, "first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.checkpoint_conversion.torch_files import read_state_dict
 from deeplab2_kmax.checkpoint_conversion.torch_tensors import class_order, from_torch, is_ignored, torch_name
 from deeplab2_kmax.checkpoints import save_checkpoint
+from deeplab2_kmax.checkpoints.cleanup import can_be_opened
 from deeplab2_kmax.checkpoints.files import INDEX
 from deeplab2_kmax.checkpoints.keys import checkpoint_variables
 from deeplab2_kmax.config import check_config, config_to_text
@@ -49,7 +51,8 @@ def convert_checkpoint(config: config_pb2.ExperimentOptions, source: str, output
         config: from `load_config`: encoder, sizes and data set of the model. In the config that is written, the fields
             in which the port differs from DeepLab2 are changed, see `as_in_pytorch`.
         source: a `.pth` file of PyTorch or a `.pkl` file of detectron2, local or remote.
-        output: prefix of the checkpoint to write, local or remote; the config becomes `<output>.textproto`.
+        output: prefix of the checkpoint to write, local or remote; the config becomes `<output>.textproto`. What a
+            conversion to the same output that was killed has left is replaced.
 
     Raises:
         CheckpointError: `source` cannot be read or does not fit the model exactly, or `output` exists already. Nothing
@@ -57,10 +60,9 @@ def convert_checkpoint(config: config_pb2.ExperimentOptions, source: str, output
         ConfigError: the port has no such encoder.
     """
     config_path = f"{output}.textproto"
-    for path in (output + INDEX, config_path):
-        if files.exists(path):
-            raise CheckpointError(f"{path} exists already; remove it or choose another output")
     ported = as_in_pytorch(config)
+    config_text = config_to_text(ported)
+    _refuse_to_replace(output, config_path, config_text)
     arrays = read_state_dict(source)
     model = build_model(ported)
     variables = checkpoint_variables(model)
@@ -73,12 +75,26 @@ def convert_checkpoint(config: config_pb2.ExperimentOptions, source: str, output
     )
     for key, value in values.items():
         variables[key].assign(value)
-    save_checkpoint(model, output)
     try:
-        files.write_text(config_path, config_to_text(ported))
+        # First, so that it tells whose checkpoint it is that a conversion which was killed has left.
+        files.write_text(config_path, config_text)
     except OSError as error:
         raise CheckpointError(f"cannot write {config_path!r}: {error.strerror}") from error
+    save_checkpoint(model, output)
     return Conversion(output, config_path, len(values), tuple(sorted(filter(is_ignored, arrays))))
+
+
+def _refuse_to_replace(output: str, config_path: str, config_text: str) -> None:
+    """Raises CheckpointError if there is something that this conversion, killed while it wrote, cannot have left."""
+    index = output + INDEX
+    if files.exists(config_path):
+        with contextlib.suppress(OSError):
+            ours = files.read_bytes(config_path) == config_text.encode()
+            if ours and not (files.exists(index) and can_be_opened(output)):
+                return
+        raise CheckpointError(f"{config_path} exists already; remove it or choose another output")
+    if files.exists(index):
+        raise CheckpointError(f"{index} exists already; remove it or choose another output")
 
 
 def converted_values(

@@ -294,6 +294,8 @@ def save_checkpoint(model: tf.keras.Model, prefix: files.StrPath) -> str:
     prefix = os.fspath(prefix)
     try:
         files.make_folder(files.parent(prefix))
+        # Of a write that was killed. TensorFlow would write into this folder, and not delete it for what else is there.
+        files.remove_tree(f"{prefix}_temp")
         path: str = tf.train.Checkpoint(**checkpoint_items(model)).write(prefix)
         sync_checkpoint(path)
     except (tf.errors.OpError, OSError) as error:

@@ -9,7 +9,7 @@ import pytest
 from deeplab2_kmax.checkpoint_conversion import as_in_pytorch
 from deeplab2_kmax.checkpoints import load_checkpoint
 from deeplab2_kmax.cli import main as command
-from deeplab2_kmax.config import ConfigError, load_config
+from deeplab2_kmax.config import ConfigError, config_to_text, load_config
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.resize import resize_like
@@ -112,6 +112,21 @@ def test_what_is_there_is_not_overwritten(tmp_path, capsys, configs):
     status, _ = run(capsys, tmp_path / "model.pkl", f"--config_file={path}", "-o", tmp_path / "ckpt")
     assert "ckpt.index exists already" in status
     assert (tmp_path / "ckpt.index").read_text() == "precious"
+
+
+@pytest.mark.parametrize("index", [None, b"torn"])
+def test_what_a_killed_conversion_has_left_is_replaced(tmp_path, capsys, configs, index):
+    path = configs / "coco" / "kmax_r50.textproto"
+    ported = config_to_text(as_in_pytorch(load_config(str(path))))
+    (tmp_path / "ckpt.textproto").write_text(ported)
+    if index:
+        (tmp_path / "ckpt.index").write_bytes(index)
+    arguments = [tmp_path / "model.pkl", f"--config_file={path}", "-o", tmp_path / "ckpt"]
+    status, _ = run(capsys, *arguments)
+    assert "model.pkl" in status and "exists already" not in status  # It goes on to the source, which is not there.
+    (tmp_path / "ckpt.textproto").write_text(ported + "# mine\n")
+    status, _ = run(capsys, *arguments)
+    assert "ckpt.textproto exists already" in status
 
 
 def test_the_ports_choices(configs):
