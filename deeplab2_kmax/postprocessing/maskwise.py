@@ -39,11 +39,17 @@ def maskwise_maps(
     # From 1/3 on a pixel lies in two masks at most, as probabilities sum to 1: the peaks say all.
     if settings.pixel_confidence >= 1 / 3:
         rank = _rank(classes, _mask_confidence(peaks.grid, settings.pixel_confidence, mask_logits.shape[-1]), options)
-        painting = paint_pairs(peaks, rank, paintable, options.free_fraction)
+        painting = paint_pairs(peaks, rank, paintable, options.free_fraction, settings.portable)
     else:
         rank = _rank(classes, _any_mask_confidence(mask_logits, settings.pixel_confidence), options)
         painting = paint_one_by_one(
-            mask_logits, peaks, rank, paintable, options.free_fraction, settings.pixel_confidence
+            mask_logits,
+            peaks,
+            rank,
+            paintable,
+            options.free_fraction,
+            settings.pixel_confidence,
+            settings.portable,
         )
 
     def of_owner(table: tf.Tensor) -> tf.Tensor:
@@ -60,6 +66,7 @@ def maskwise_maps(
             "semantic_scores": of_owner(segments.with_entry_for_none(classes.confidence, 0.0)),
         },
         painting.entry,
+        settings.portable,
     )
     # An image in which no slot reaches even the lower of the two thresholds counts as one without detections.
     lowest = min(options.thing_confidence, options.stuff_confidence)
@@ -88,13 +95,9 @@ def _mask_confidence(grid: PixelPeaks, pixel_confidence: float, slots: int) -> t
         float32 [B, N], 0 for empty masks.
     """
     slot, score = tf.stack([grid.first, grid.second], 1), tf.stack([grid.score, grid.second_score], 1)
-    batch = tf.shape(slot)[0]
-    slot, score = tf.reshape(slot, [batch, -1]), tf.reshape(score, [batch, -1])
     in_mask = tf.cast(score > pixel_confidence, tf.float32)
-    # Slots are numbered consecutively over the batch, so that one sum serves all images.
-    place = slot + slots * tf.range(batch)[:, tf.newaxis]
-    sums = tf.math.unsorted_segment_sum(tf.stack([score * in_mask, in_mask], -1), place, slots * batch)
-    return tf.reshape(tf.math.divide_no_nan(sums[:, 0], sums[:, 1]), [batch, slots])
+    total, area = (segments.sum_by_image(values, slot, slots) for values in (score * in_mask, in_mask))
+    return tf.math.divide_no_nan(total, area)
 
 
 def _any_mask_confidence(mask_logits: tf.Tensor, pixel_confidence: float) -> tf.Tensor:

@@ -35,7 +35,9 @@ class Painting(NamedTuple):
     areas: tf.Tensor
 
 
-def paint_pairs(peaks: PeakMaps, rank: tf.Tensor, paintable: tf.Tensor, free_fraction: float) -> Painting:
+def paint_pairs(
+    peaks: PeakMaps, rank: tf.Tensor, paintable: tf.Tensor, free_fraction: float, portable: bool = False
+) -> Painting:
     """Paints masks of which no three overlap at any pixel.
 
     Args:
@@ -43,12 +45,13 @@ def paint_pairs(peaks: PeakMaps, rank: tf.Tensor, paintable: tf.Tensor, free_fra
         rank: int32 [B, N], the order of painting, from 0.
         paintable: bool [B, N], slots whose masks may be painted at all.
         free_fraction: a mask is painted if more than this fraction of it is free at its turn.
+        portable: see `PostprocessingSettings`.
     """
     slots = rank.shape[-1]
     # All that matters about a pixel is its pair of slots. So pixels are counted by pairs, and what follows decides for
     # pairs.
     size = slots * (slots + 2)
-    counts = tf.reshape(segments.count_by_image(peaks.pair, size), [-1, slots, slots + 2])
+    counts = tf.reshape(segments.count_by_image(peaks.pair, size, portable), [-1, slots, slots + 2])
     owner = _owner_of_pairs(_accepted(counts, rank, paintable, free_fraction), rank)
     best = tf.tile(tf.range(size)[tf.newaxis] // (slots + 2), [tf.shape(rank)[0], 1])
     return Painting(peaks.pair, tf.reshape(owner, [-1, size]), best, _owned_areas(counts, owner))
@@ -124,6 +127,7 @@ def paint_one_by_one(
     paintable: tf.Tensor,
     free_fraction: float,
     pixel_confidence: float,
+    portable: bool = False,
 ) -> Painting:
     """Paints masks that may overlap in any way, one after another on a canvas: for thresholds below 1/3, and slow.
 
@@ -134,6 +138,7 @@ def paint_one_by_one(
         paintable: bool [B, N], slots whose masks may be painted at all.
         free_fraction: a mask is painted if more than this fraction of it is free at its turn.
         pixel_confidence: a slot's mask is where its probability is above this.
+        portable: see `PostprocessingSettings`.
     """
     size, slots = peaks.score.shape[1:], rank.shape[-1]
     normalizers = log_sums(mask_logits, tuple(size))
@@ -159,5 +164,5 @@ def paint_one_by_one(
     # An entry for each pair of the most probable slot and the owner, so that one look-up for each pixel gives both.
     best = peaks.pair // (slots + 2)
     number = tf.tile(tf.range(slots * (slots + 1))[tf.newaxis], [tf.shape(rank)[0], 1])
-    areas = segments.count_by_image(canvas, slots + 1)[:, :-1]
+    areas = segments.count_by_image(canvas, slots + 1, portable)[:, :-1]
     return Painting(best * (slots + 1) + canvas, number % (slots + 1), number // (slots + 1), areas)

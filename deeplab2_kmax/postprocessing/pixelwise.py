@@ -42,7 +42,7 @@ def pixelwise_maps(
     confident = (peaks.score > settings.pixel_confidence) & segments.look_up(detected, best)
     owner = tf.where(confident, best_detected, slots)
     # "No slot" is counted as slot N, and its count dropped.
-    areas = segments.count_by_image(owner, slots + 1)[:, :-1]
+    areas = segments.count_by_image(owner, slots + 1, settings.portable)[:, :-1]
     instance_ids = tf.broadcast_to(tf.range(1, slots + 1), tf.shape(areas))
     panoptic_ids = segments.panoptic_id_of_slots(classes, areas, instance_ids, settings)
 

@@ -54,10 +54,14 @@ class Postprocessor:
         return maskwise_maps(mask_logits, classes, settings, settings.maskwise)
 
 
-def build_postprocessor(config: config_pb2.ExperimentOptions) -> Postprocessor:
+def build_postprocessor(config: config_pb2.ExperimentOptions, portable: bool = False) -> Postprocessor:
     """The post-processor of an experiment, mask-wise or pixel-wise; its maps have `eval_dataset_options.crop_size`.
+
+    Args:
+        config: the experiment.
+        portable: whether only operations are used that other runtimes than TensorFlow have as well.
 
     Raises:
         ConfigError: there is no crop size, or the data set or the post-processing is unknown.
     """
-    return Postprocessor(PostprocessingSettings.from_options(config))
+    return Postprocessor(PostprocessingSettings.from_options(config, portable))

@@ -80,16 +80,19 @@ def look_up(table: tf.Tensor, entries: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, entries, batch_dims=1)
 
 
-def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor) -> dict[str, tf.Tensor]:
+def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor, portable: bool = False) -> dict[str, tf.Tensor]:
     """`look_up` in several tables at once, for the cost of one.
 
     Args:
         tables: int32 or float32 [B, K] each.
         entries: int32 [B, H, W].
+        portable: see `PostprocessingSettings`; other runtimes cannot take the bits of floats for integers.
 
     Returns:
         Maps [B, H, W] by the names of the tables.
     """
+    if portable:
+        return {name: look_up(table, entries) for name, table in tables.items()}
     # Most of the time goes into fetching from random places. Side by side, the values of an entry are fetched together;
     # floats travel as integers of the same bits.
     columns = [tf.bitcast(table, tf.int32) for table in tables.values()]
@@ -98,19 +101,41 @@ def look_up_together(tables: dict[str, tf.Tensor], entries: tf.Tensor) -> dict[s
     return {name: tf.bitcast(column, table.dtype) for (name, table), column in values}
 
 
-def count_by_image(entries: tf.Tensor, size: int) -> tf.Tensor:
+def count_by_image(entries: tf.Tensor, size: int, portable: bool = False) -> tf.Tensor:
     """How often each value from 0 to size - 1 occurs in each image.
 
     Args:
         entries: int32 [B, ...].
         size: number of values.
+        portable: see `PostprocessingSettings`; other runtimes cannot count, but sum by segments.
 
     Returns:
         float32 [B, size]; exact for images of up to 2**24 pixels.
     """
+    if portable:
+        return sum_by_image(tf.ones_like(entries, tf.float32), entries, size)
     flat = tf.reshape(entries, [tf.shape(entries)[0], -1])
     # On the host also beside a GPU, whose kernel TensorFlow refuses under `trainer_options.deterministic_ops`. A sum by
     # segments has a kernel there, but takes twenty times as long on CPUs.
     with tf.device("CPU:0"):
         counts = tf.math.bincount(flat, minlength=size, maxlength=size, axis=-1)
     return tf.cast(tf.ensure_shape(counts, [None, size]), tf.float32)
+
+
+def sum_by_image(values: tf.Tensor, entries: tf.Tensor, size: int) -> tf.Tensor:
+    """The sum of the values at each entry from 0 to size - 1, image by image.
+
+    Args:
+        values: float32 [B, ...].
+        entries: int32, of the same shape.
+        size: number of entries.
+
+    Returns:
+        float32 [B, size].
+    """
+    batch = tf.shape(entries)[0]
+    # Entries are numbered consecutively over the batch, so that one sum serves all images. Sums of vectors instead of
+    # numbers would be refused by converters to ONNX.
+    place = tf.reshape(entries, [batch, -1]) + size * tf.range(batch)[:, tf.newaxis]
+    sums = tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), tf.reshape(place, [-1]), size * batch)
+    return tf.reshape(sums, [batch, size])

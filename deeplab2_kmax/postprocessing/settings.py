@@ -56,6 +56,8 @@ class PostprocessingSettings:
         pixel_confidence: a pixel belongs to a slot only if its mask probability is above this, 0..1.
         class_confidence: pixel-wise only: lowest class probability, 0..1, of a slot that may claim pixels.
         maskwise: the options of mask-wise post-processing; None: pixel-wise post-processing.
+        portable: whether only operations are used that other runtimes than TensorFlow have as well; the maps are the
+            same, and take longer.
     """
 
     size: tuple[int, int]
@@ -68,10 +70,15 @@ class PostprocessingSettings:
     pixel_confidence: float = 0.4
     class_confidence: float = 0.7
     maskwise: MaskwiseSettings | None = None
+    portable: bool = False
 
     @classmethod
-    def from_options(cls, config: config_pb2.ExperimentOptions) -> PostprocessingSettings:
+    def from_options(cls, config: config_pb2.ExperimentOptions, portable: bool = False) -> PostprocessingSettings:
         """The settings of an experiment: its `evaluator_options`, and data set and crop size of its evaluation data.
+
+        Args:
+            config: the experiment.
+            portable: see the attribute.
 
         Raises:
             ConfigError: no crop size, an unknown data set or an unknown post-processing.
@@ -95,4 +102,5 @@ class PostprocessingSettings:
                 if options.transformer_post_processing == "maskwise"
                 else None
             ),
+            portable=portable,
         )
