@@ -29,9 +29,9 @@ def one_line_for_errors() -> Iterator[None]:
     at spaces; in files and pipes its lines stay whole, so that they can be searched. So does a standard output that
     cannot be written; one whose reader has left, such as `head`, ends the process silently with status 141.
 
-    Ctrl-C ends the process with status 130 and SIGTERM with status 143, after one line on how to go on: at most after a
-    few seconds, unless a step of training or the write of a checkpoint has to be finished. A second one ends it at
-    once.
+    Ctrl-C ends the process with status 130, SIGTERM with 143 and SIGHUP with 129, after one line on how to go on: at
+    most after a few seconds, unless a step of training or the write of a checkpoint has to be finished. A second one
+    ends it at once.
     """
     global _stopped_with
     with StopSignals(_PATIENCE) as stop:

@@ -41,7 +41,8 @@ _CHOICE = re.compile(r"flag --(\w+)=(.*): value should be one of <(.*)>")
 def run_program(work: Callable[[], None], description: str) -> None:
     """Parses the flags of `sys.argv`, which the caller has defined, and calls `work`.
 
-    A user's mistake ends the process with one line on stderr and status 1, Ctrl-C with status 130, SIGTERM with 143.
+    A user's mistake ends the process with one line on stderr and status 1, Ctrl-C with status 130, SIGTERM with 143 and
+    SIGHUP with 129.
     `--help` prints the flags that the main module defines and ends the process with status 0; `--helpfull` prints those
     of all modules.
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run saves what it has, then ends. A second signal ends it at once."""
+"""SIGTERM, SIGHUP and Ctrl-C: a run saves what it has, then ends. A second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP comes when the terminal of a run is closed, as when a connection by ssh ends.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NOTICE = "\n{}: the run saves and stops as soon as it can; a second one ends it at once\n"
 _AT_ONCE = "\nstopped by {}, at once: the same command goes on from what is whole and clears away the rest\n"
 # Seconds from one look to the next at whether the process is still there.
@@ -24,10 +25,11 @@ _TOLD = "told_how_to_go_on"
 
 
 class Terminated(SystemExit):
-    """SIGTERM has come. If nobody catches it, the process ends with status 143 (128 + 15), the shell's convention."""
+    """SIGTERM or SIGHUP has come. If nobody catches it, the process ends with status 128 + the signal's number."""
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
+        self.number = number
 
 
 STOPPED = (KeyboardInterrupt, Terminated)
@@ -59,19 +61,20 @@ _shared: _Stop | None = None
 
 
 class StopSignals:
-    """Turns SIGTERM into `Terminated` and SIGINT into KeyboardInterrupt, at once or at a moment that suits.
+    """Turns SIGTERM and SIGHUP into `Terminated`, SIGINT into KeyboardInterrupt, at once or at a moment that suits.
 
     Python runs signal handlers between two of its instructions. A signal that comes during a long call into TensorFlow
     therefore waits for that call, and one that comes while TensorFlow calls back into Python raises its exception
     there, from where TensorFlow reports it as an error of its own. So training does not let the handler raise during
     steps: the handler makes a note, which is looked at after each step.
 
-    A second signal ends the process at once, with the status that shells give it (143 or 130). Since Python's handlers
-    may have to wait, it is noticed by a thread that the interpreter's own C code wakes. In a command, whose process has
-    nothing to do but that command, this thread also loses patience after the first signal: a long call, or an exception
-    that got lost because it was raised in a callback from which Python passes none on, does not keep the process.
+    A second signal ends the process at once, with the status that shells give it (143, 129 or 130). Since Python's
+    handlers may have to wait, it is noticed by a thread that the interpreter's own C code wakes. In a command, whose
+    process has nothing to do but that command, this thread also loses patience after the first signal: a long call, or
+    an exception that got lost because it was raised in a callback from which Python passes none on, does not keep the
+    process.
 
-    As a context manager it takes over both signals, and gives them back at the end; within another one it joins that
+    As a context manager it takes over these signals, and gives them back at the end; within another one it joins that
     one. Outside of the main thread, where Python receives no signals, it does nothing; a signal that is ignored (as
     after `nohup`) stays ignored.
 
@@ -186,7 +189,7 @@ class StopSignals:
         stop = self._stop
         if stop.error is not None:
             stop.end_process(number)
-        stop.error = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+        stop.error = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
         if not stop.held:
             stop.raised = True
             raise stop.error
@@ -248,12 +251,16 @@ class _Watch:
 
 def name_of(error: BaseException) -> str:
     """The name that users know a signal by; `error` is what it raised, one of STOPPED."""
-    return _name(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+    return _name(_number_of(error))
 
 
 def status_of(error: BaseException) -> int:
     """The exit status that shells give a process that such a signal has ended."""
-    return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+    return 128 + _number_of(error)
+
+
+def _number_of(error: BaseException) -> int:
+    return error.number if isinstance(error, Terminated) else signal.SIGINT
 
 
 def tell_how_to_go_on(error: BaseException, line: str) -> None:

@@ -8,9 +8,13 @@ import threading
 
 import pytest
 
-from deeplab2_kmax.stop_signals import STOPPED, StopSignals, Terminated, name_of
+from deeplab2_kmax.stop_signals import STOPPED, StopSignals, Terminated, name_of, status_of
 
-SIGNALS = {signal.SIGTERM: (Terminated, "SIGTERM"), signal.SIGINT: (KeyboardInterrupt, "Ctrl-C")}
+SIGNALS = {
+    signal.SIGTERM: (Terminated, "SIGTERM"),
+    signal.SIGINT: (KeyboardInterrupt, "Ctrl-C"),
+    signal.SIGHUP: (Terminated, "SIGHUP"),
+}
 
 
 def send(number):
@@ -32,6 +36,7 @@ def test_a_signal_raises_at_once(number):
         send(number)
     assert name_of(raised.value) == name
     assert isinstance(raised.value, STOPPED)
+    assert status_of(raised.value) == 128 + number
 
 
 def test_sigterm_is_status_143_where_nobody_catches_it():

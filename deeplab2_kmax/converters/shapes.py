@@ -56,9 +56,11 @@ def convert_shapes(
         DataError: a number is out of range, or the output folder cannot be written.
     """
     require_size(size)
-    if min(num_train, num_val, seed) < 0 or num_train + num_val == 0:
+    # From FIRST_VAL_INDEX on, training images would be those of validation.
+    is_valid = min(num_train, num_val, seed) >= 0 and 0 < num_train + num_val <= FIRST_VAL_INDEX
+    if not is_valid:
         raise DataError(
-            f"shapes: expected num_train, num_val and seed to be at least 0 and at least one image, "
+            f"shapes: expected num_train, num_val and seed to be at least 0, and 1 to {FIRST_VAL_INDEX:,} images, "
             f"got num_train={num_train} num_val={num_val} seed={seed}"
         )
     make_record = functools.partial(_record, seed, size, treat_crowd_as_ignore)

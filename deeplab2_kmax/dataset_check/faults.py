@@ -26,6 +26,7 @@ class FaultKind(enum.Enum):
     DUPLICATE_NAME = "names of more than one image"
     UNSAFE_NAME = "names that no file can have"
     ABSENT_CLASS = "classes that never occur"
+    UNUSABLE_MANIFEST = "manifests that tell nothing"
 
     @property
     def stops_training(self) -> bool:
@@ -42,6 +43,7 @@ _TOLERABLE = frozenset(
         FaultKind.DUPLICATE_NAME,
         FaultKind.UNSAFE_NAME,
         FaultKind.ABSENT_CLASS,
+        FaultKind.UNUSABLE_MANIFEST,
     ]
 )
 

@@ -20,7 +20,7 @@ from deeplab2_kmax.dataset_check.report import Place, Report, make_report
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.input_pipeline.checks import reason
 from deeplab2_kmax.pictures.opening import without_pillows_warning
-from deeplab2_kmax.records.manifest import faults_of_sizes
+from deeplab2_kmax.records.manifest import faults_of_manifests, faults_of_sizes
 from deeplab2_kmax.records.shards import faults_of_numbers, find_shards
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted
@@ -55,8 +55,10 @@ def check_records(
     with without_pillows_warning():
         report = make_report(title, descriptor, shards, _in_order(shards, check), has_labels)
     numbered = faults_of_numbers(shards, file_patterns).items()
-    missing = [Fault(FaultKind.MISSING_SHARD, f"{path}: {fault}") for path, fault in numbered]
-    return dataclasses.replace(report, faults=(*missing, *report.faults))
+    about_files = [Fault(FaultKind.MISSING_SHARD, f"{path}: {fault}") for path, fault in numbered]
+    for path, fault in faults_of_manifests(shards).items():
+        about_files.append(Fault(FaultKind.UNUSABLE_MANIFEST, f"{path}: {fault}"))
+    return dataclasses.replace(report, faults=(*about_files, *report.faults))
 
 
 def read_record(place: Place) -> bytes:

@@ -25,8 +25,11 @@ class ShardSize(NamedTuple):
 
 def read_splits(folder: str) -> dict[str, Any]:
     """{split: its entry} of the manifest in a folder; empty if there is no manifest, or a broken one."""
+    path = files.join(folder, MANIFEST)
     try:
-        splits = files.read_json(files.join(folder, MANIFEST))["splits"]
+        if files.special_kind(path):  # Reading a pipe would wait for ever.
+            return {}
+        splits = files.read_json(path)["splits"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return splits if isinstance(splits, dict) else {}
@@ -43,6 +46,24 @@ def written_sizes(folder: str) -> dict[str, ShardSize]:
             except (KeyError, TypeError, ValueError):
                 continue  # Another program's manifest, which tells nothing.
     return sizes
+
+
+def faults_of_manifests(shards: Sequence[str]) -> dict[str, str]:
+    """The manifests beside shards that tell nothing, so that nobody would notice shards that were cut.
+
+    Args:
+        shards: paths, local or remote.
+
+    Returns:
+        {path of the manifest: what was expected and what to do, as a sentence without the path}.
+    """
+    manifests = {folder: files.join(folder, MANIFEST) for folder in map(files.parent, shards)}
+    return {
+        path: "expected the manifest that conversion writes, got something else, so the sizes of the files cannot be"
+        " compared with it; copy it again, or remove it if it is not about them"
+        for folder, path in manifests.items()
+        if files.exists(path) and not read_splits(folder)
+    }
 
 
 def faults_of_sizes(shards: Sequence[str]) -> dict[str, str]:

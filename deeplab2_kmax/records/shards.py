@@ -12,7 +12,7 @@ from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.records.manifest import MANIFEST, faults_of_sizes
+from deeplab2_kmax.records.manifest import MANIFEST, faults_of_manifests, faults_of_sizes
 from deeplab2_kmax.records.tfrecord import FRAME_BYTES
 from deeplab2_kmax.wording import counted, some_of
 
@@ -37,8 +37,9 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
         dataset: name or descriptor file of the data set, for the advice in the message of an error.
 
     Raises:
-        DataError: no file matches, all that match are empty, or one is too small for any record. The message names the
-            patterns, the working directory they are relative to, and the command that makes the records.
+        DataError: no file matches, all that match are empty, or one is too small for any record, a folder, a pipe, or a
+            link to nothing. The message names the patterns, the working directory they are relative to, and the command
+            that makes the records.
     """
     if unfilled := [pattern for pattern in file_patterns if "${" in pattern]:
         raise DataError(
@@ -53,6 +54,7 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
             f"no TFRecord file matches file_pattern {patterns} (working directory {os.getcwd()});"
             f" {_remedy(dataset, file_patterns[0])}"
         )
+    _require_files(shards)
     sizes = {shard: files.size(shard) for shard in shards}
     for shard, size in sizes.items():
         # TensorFlow takes such a file for one without records, and training would wait for the first record for ever.
@@ -67,6 +69,16 @@ def find_shards(file_patterns: Sequence[str], dataset: str) -> list[str]:
             f" empty (0 bytes); {_remedy(dataset, file_patterns[0])}"
         )
     return shards
+
+
+def _require_files(shards: Sequence[str]) -> None:
+    for shard in shards:
+        try:
+            kind = files.special_kind(shard)
+        except FileNotFoundError:
+            kind = f"a link to {os.readlink(shard)}, which is not there" if os.path.islink(shard) else "none any more"
+        if kind:
+            raise DataError(f"{shard}: expected a TFRecord file, got {kind}; copy or fetch the file, or convert again")
 
 
 def _may_be_shard(name: str) -> bool:
@@ -90,10 +102,12 @@ def find_whole_shards(file_patterns: Sequence[str], dataset: str, is_tolerant: b
     for numbered, fault in faults_of_numbers(shards, file_patterns).items():
         if not is_tolerant:
             raise DataError(
-                f"{numbered}: {fault}; copy what is missing or convert again. To use a part of the files on purpose,"
+                f"{numbered}: {fault}; copy the whole set or convert again. To use a part of the files on purpose,"
                 " let file_pattern name these only"
             )
         logging.warning("%s: %s", numbered, fault)
+    for manifest, fault in faults_of_manifests(shards).items():
+        logging.warning("%s: %s", manifest, fault)
     for shard, fault in faults_of_sizes(shards).items():
         if not is_tolerant:
             raise DataError(
@@ -105,7 +119,7 @@ def find_whole_shards(file_patterns: Sequence[str], dataset: str, is_tolerant: b
 
 
 def faults_of_numbers(shards: Sequence[str], file_patterns: Sequence[str]) -> dict[str, str]:
-    """The numbered sets of files, `train-00000-of-00004.tfrecord` and so on, of which some are missing.
+    """The numbered sets of files, `train-00000-of-00004.tfrecord` and so on, of which some are missing or too many.
 
     A number that no pattern asks for is not missing: `train-0000[01]-of-00004.tfrecord` takes a part on purpose.
 
@@ -128,7 +142,12 @@ def faults_of_numbers(shards: Sequence[str], file_patterns: Sequence[str]) -> di
         absent = (f"{start}-{number:05}-of-{count}{end}" for number in range(int(count)) if number not in numbers)
         names = [posixpath.basename(path) for path in absent]
         missing = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)]
-        if missing:
+        beyond = [f"{number:05}" for number in sorted(numbers) if number >= int(count)]
+        if beyond:
+            faults[f"{start}-*-of-{count}{end}"] = (
+                f"expected numbers below {count}, got {some_of(beyond, _NAMED_AT_MOST)}, as if two sets were mixed"
+            )
+        elif missing:
             faults[f"{start}-*-of-{count}{end}"] = (
                 f"expected {counted(len(numbers) + len(missing), 'file')}, got {len(numbers)} without"
                 f" {some_of(missing, _NAMED_AT_MOST)}"

@@ -111,6 +111,7 @@ def test_ranges_in_words():
         "model_options.max_deeplab.transformer_decoder.center_channels=0",
         "model_options.max_deeplab.transformer_decoder.num_blocks=-1,0,1",
         "train_dataset_options.augmentations.max_scale_factor=1e30",
+        "train_dataset_options.augmentations.scale_factor_step_size=1e-30",
         "model_options.initial_checkpoint=a\0b",
         "train_dataset_options.file_pattern=a,\0",
     ],

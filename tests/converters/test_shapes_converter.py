@@ -84,7 +84,13 @@ def test_crowd_can_be_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, reason", [({"size": 16}, "at least 33"), ({"num_train": -1}, "num_train=-1"), ({"seed": -3}, "seed=-3")]
+    "arguments, reason",
+    [
+        ({"size": 16}, "at least 33"),
+        ({"num_train": -1}, "num_train=-1"),
+        ({"num_val": 10**20}, "num_val=10000"),
+        ({"seed": -3}, "seed=-3"),
+    ],
 )
 def test_numbers_out_of_range(tmp_path, arguments, reason):
     with pytest.raises(DataError, match=reason):

@@ -1,12 +1,19 @@
 """The sizes that a manifest tells, on local and remote storage; what is no manifest tells nothing."""
 
 import json
+import os
 
 import pytest
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.records.manifest import ShardSize, faults_of_sizes, read_splits, written_sizes
+from deeplab2_kmax.records.manifest import (
+    ShardSize,
+    faults_of_manifests,
+    faults_of_sizes,
+    read_splits,
+    written_sizes,
+)
 from deeplab2_kmax.records.shards import find_whole_shards
 
 
@@ -49,6 +56,20 @@ def test_shards_of_another_size_are_named(folder):
 def test_what_is_no_manifest_of_ours_tells_nothing(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     assert written_sizes(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b'{"splits": {"a": {"sha', None])
+def test_a_manifest_that_tells_nothing_is_mentioned(tmp_path, caplog, content):
+    """As nobody would notice otherwise that files were cut."""
+    shard, manifest = tmp_path / "a", tmp_path / "manifest.json"
+    shard.write_bytes(bytes(100))
+    assert faults_of_manifests([str(shard)]) == {}
+    if content is None:
+        os.mkfifo(manifest)
+    else:
+        manifest.write_bytes(content)
+    assert find_whole_shards([str(shard)], "own") == [str(shard)]
+    assert f"{manifest}: expected the manifest that conversion writes" in caplog.text
 
 
 def test_without_a_manifest_there_are_no_splits(tmp_path):

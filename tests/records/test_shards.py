@@ -1,6 +1,7 @@
 """Shards are found by patterns, on local and remote storage, and a data set without records is refused."""
 
 import logging
+import os
 import uuid
 
 import pytest
@@ -60,6 +61,27 @@ def test_the_manifest_is_no_shard(tmp_path):
     assert find_shards([f"{tmp_path}/*"], "own") == [f"{tmp_path}/train-0"]
 
 
+def test_what_is_no_file_is_refused(tmp_path):
+    """A link whose file was not fetched; a pipe, which nobody writes to; a folder."""
+    (tmp_path / "train-0").write_bytes(bytes(400))
+    for kind, make in (
+        ("a link to /nowhere, which is not there", lambda path: path.symlink_to("/nowhere")),
+        ("a pipe", os.mkfifo),
+        ("a folder", lambda path: path.mkdir()),
+    ):
+        path = tmp_path / f"train-{len(kind)}"
+        make(path)
+        with pytest.raises(DataError, match=f"{path}: expected a TFRecord file, got {kind}; copy or fetch"):
+            find_shards([f"{tmp_path}/train-*"], "own")
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_a_number_beyond_its_set_is_refused(tmp_path):
+    numbered(str(tmp_path), 0, 1, 2, 3, 4)
+    with pytest.raises(DataError, match=r"expected numbers below 00004, got 00004, as if two sets were mixed"):
+        find_whole_shards([f"{tmp_path}/train-*"], "own")
+
+
 def numbered(folder, *numbers, count=4, split="train"):
     for number in numbers:
         files.write_bytes(files.join(folder, f"{split}-{number:05}-of-{count:05}.tfrecord"), bytes(400))
@@ -77,7 +99,7 @@ def three_of_four(request, tmp_path):
 @pytest.mark.parametrize("pattern", ["*", "*.tfrecord", "train-*", "train-?????-of-00004.tfrecord", "train-0000[0-3]*"])
 def test_a_missing_shard_of_a_numbered_set_is_named(three_of_four, pattern, caplog):
     patterns = [files.join(three_of_four, pattern)]
-    message = r"train-\*-of-00004.tfrecord: expected 4 files, got 3 without train-00002-of-00004.tfrecord; copy what is"
+    message = r"train-\*-of-00004.tfrecord: expected 4 files, got 3 without train-00002-of-00004.tfrecord; copy the"
     with pytest.raises(DataError, match=message):
         find_whole_shards(patterns, "own")
     with caplog.at_level(logging.WARNING, logger="absl"):
