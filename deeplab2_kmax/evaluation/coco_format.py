@@ -55,11 +55,15 @@ def coco_panoptic_quality(
         The quality; its descriptor holds the categories of the truth under their own ids.
 
     Raises:
-        DataError: a file is missing or broken, an image has no prediction, sizes differ, or in a prediction a segment
-            of a PNG is not in its JSON or the other way round, or has a category that the truth does not have. The
-            message names the file and the segment. What else is odd counts as docs/data.md says.
+        DataError: a file is missing or broken, the truth has no image, an image has no prediction, sizes differ, or in
+            a prediction a segment of a PNG is not in its JSON or the other way round, or has a category that the truth
+            does not have. The message names the file and the segment. What else is odd counts as docs/data.md says.
     """
     truth, prediction = _read_json(truth_json), _read_json(prediction_json)
+    if not truth["annotations"]:
+        raise DataError(
+            f"{truth_json}: expected annotations of at least one image, got none; export the truth again, with images"
+        )
     truth_folder = truth_folder or os.path.splitext(truth_json)[0]
     prediction_folder = prediction_folder or os.path.splitext(prediction_json)[0]
     categories = _categories(truth.get("categories"), str(truth_json))

@@ -91,3 +91,11 @@ def test_truncated_png(files):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="000000000001.png: expected a whole picture"):
         coco_panoptic_quality(files / "gt.json", files / "pred.json")
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_truth_without_images_is_no_result(files, both):
+    for name in ("gt.json", "pred.json")[: 2 if both else 1]:
+        change(files / name, lambda c: c.update(annotations=[]))
+    with pytest.raises(DataError, match=r"/gt.json: expected annotations of at least one image, got none"):
+        coco_panoptic_quality(files / "gt.json", files / "pred.json")
