@@ -12,7 +12,8 @@ from typing import Any, TextIO, cast
 
 from deeplab2_kmax.errors import StorageError, UserError
 from deeplab2_kmax.stop_signals import STOPPED, StopSignals, name_of, status_of, tell_how_to_go_on
-from deeplab2_kmax.wording import wrapped
+from deeplab2_kmax.terminal import ERASE_LINE
+from deeplab2_kmax.wording import printable, wrapped
 
 _READER_LEFT = 141  # What shells report for a process that was ended by SIGPIPE.
 # Seconds that a command has to tidy up after a signal; with what comes before and after, it ends within five.
@@ -40,7 +41,7 @@ def one_line_for_errors() -> Iterator[None]:
             with _named_standard_output(), stop.instead_of_errors(also_held=False):
                 yield
         except UserError as error:
-            text = f"error: {error}"
+            text = printable(f"error: {error}")
             sys.exit(wrapped(text, shutil.get_terminal_size().columns, indent="  ") if sys.stderr.isatty() else text)
         except STOPPED as error:
             tell_how_to_go_on(error, f"stopped by {name_of(error)}: the same command starts anew")
@@ -83,14 +84,18 @@ class _NamedOutput:
     """A standard output whose errors say that they are about it; in all else the stream that it is given.
 
     Without it they would be taken for errors about whatever folder is being written to at the time.
+
+    Names come from data and may hold sequences that a terminal acts on. Whoever prints them, they are shown escaped,
+    see `printable`; only our own sequence at the start of a line of progress is let through.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        start = ERASE_LINE if text.startswith(ERASE_LINE) else ""
         with _named():
-            return self._stream.write(text)
+            return self._stream.write(start + printable(text[len(start) :]))
 
     def flush(self) -> None:
         with _named():

@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from deeplab2_kmax.command_exit import one_line_for_errors
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.terminal import OurFormatter, note
-from deeplab2_kmax.wording import did_you_mean
+from deeplab2_kmax.wording import did_you_mean, printable
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
@@ -76,7 +76,7 @@ def _parse(argv: Sequence[str], description: str) -> list[str]:
         # absl has printed --helpfull or a relative of it, and ends such a process with status 1.
         sys.exit(0)
     except flags.Error as error:
-        sys.exit(f"error: {_in_our_words(error)}")
+        sys.exit(printable(f"error: {_in_our_words(error)}"))
 
 
 def _in_our_words(error: flags.Error) -> str:

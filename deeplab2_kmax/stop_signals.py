@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from deeplab2_kmax.wording import printable
+
 # SIGHUP comes when the terminal of a run is closed, as when a connection by ssh ends.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NOTICE = "\n{}: the run saves and stops as soon as it can; a second one ends it at once\n"
@@ -271,7 +273,7 @@ def tell_how_to_go_on(error: BaseException, line: str) -> None:
         line: what to print.
     """
     if _TOLD not in vars(error):
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
         mark_told(error)
 
 

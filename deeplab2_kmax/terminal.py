@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from deeplab2_kmax.wording import wrapped
+from deeplab2_kmax.wording import printable, wrapped
 
 NOTE = "note: "
 WARNING = "warning: "
@@ -50,7 +50,7 @@ class OurFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = next(prefix for level, prefix in _PREFIXES.items() if record.levelno >= level)
-        return wrapped(record.getMessage(), prefix=prefix)
+        return wrapped(printable(record.getMessage()), prefix=prefix)
 
 
 def show_warnings_as_ours() -> None:
@@ -68,7 +68,7 @@ def show_warnings_as_ours() -> None:
 
 def note(text: str) -> None:
     """Prints a note on stderr, within 80 columns; each of its lines is wrapped by itself."""
-    print(wrapped(text, prefix=NOTE), file=sys.stderr, flush=True)
+    print(wrapped(printable(text), prefix=NOTE), file=sys.stderr, flush=True)
 
 
 def say_note(text: str) -> None:

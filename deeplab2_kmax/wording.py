@@ -12,6 +12,8 @@ WIDTH = 80
 _ALIKE = 0.6
 # A shorter part of a name says nothing about which name is meant.
 _SHORTEST_PART = 3
+# A terminal acts on these, wherever they come from: C0 without tab and line break, and C1.
+_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
 
 
 def first_line(error: BaseException) -> str:
@@ -119,8 +121,17 @@ def _plain(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what no terminal can show: bytes of file names in an older encoding become "\\xdf"."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """The text without what no terminal can show, or what it would act on.
+
+    Bytes of file names in an older encoding become "\\xdf", control characters "\\x1b"; tabs and line breaks stay.
+    """
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return decoded.translate(_CONTROLS)
+
+
+def one_line(name: str) -> str:
+    """A name from data within a message: printable, and without tabs and line breaks, which become "\\t" and "\\n"."""
+    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

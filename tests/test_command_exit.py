@@ -9,6 +9,7 @@ import pytest
 
 from deeplab2_kmax.command_exit import one_line_for_errors
 from deeplab2_kmax.errors import UserError
+from deeplab2_kmax.terminal import ERASE_LINE
 
 ROOT = pathlib.Path(__file__).parents[1]
 LONG = "one of the words " * 20
@@ -96,3 +97,39 @@ def test_what_fails_after_a_signal_that_was_held_back_is_told():
         "    raise UserError('cannot write a checkpoint')",
     )
     assert status == 1 and printed.endswith("error: cannot write a checkpoint\ntaken apart")
+
+
+HOSTILE = "a\x1b[2Jb\x9b2J\x07\x7f\rc\tähm\n"
+ESCAPED = "a\\x1b[2Jb\\x9b2J\\x07\\x7f\\rc\tähm\n".replace("\\r", "\\x0d")
+
+
+def test_what_is_printed_moves_no_cursor(capsys):
+    """Whoever prints it: names of files and records may hold what a terminal acts on."""
+    with one_line_for_errors():
+        print(HOSTILE, end="")
+        print(f"{ERASE_LINE}{HOSTILE}", end="")
+        print(os.fsdecode(b"stra\xdfe"))
+    assert capsys.readouterr().out == f"{ESCAPED}{ERASE_LINE}{ESCAPED}stra\\xdfe\n"
+    with pytest.raises(SystemExit) as end, one_line_for_errors():
+        raise UserError(HOSTILE)
+    assert str(end.value.code) == f"error: {ESCAPED}"
+
+
+NAMED = {
+    "a picture": _command("check-dataset", "--dataset=shapes", "--file_pattern=a\x1b[2J"),
+    "a flag": _command("predict", "a.png", "--output=x", "--flag\x1b[2J=1"),
+    "a command": _command("predict\x1b[2J"),
+    "a converter's flag": _command("convert", "shapes", "--flag\x1b[2J=1"),
+    "a converter's folder": _command("convert", "folder", "--dataset=shapes", "--image_folder=a\x1b[2J",
+        "--instance_folder=b",
+        "--semantic_folder=b", "--output_dir=c"),
+    "a config": _command("config", "a\x1b[2J"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_what_users_type_moves_no_cursor(command, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(NAMED[command], capture_output=True, timeout=120, env=environment, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode in (1, 2) and b"\x1b" not in said and b"\\x1b[2J" in said, said

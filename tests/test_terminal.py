@@ -26,3 +26,10 @@ def test_messages_of_libraries_look_like_ours(level, prefix):
     assert lines[0].startswith(f"{prefix}one of the") and max(map(len, lines)) <= 80
     assert all(line.startswith(" " * len(prefix)) for line in lines[1:])
     assert lines[-1].endswith("it is")
+
+
+def test_names_in_notes_and_warnings_are_escaped(capsys):
+    terminal.note("a\x1b[2Jb")
+    record = logging.LogRecord("absl", logging.WARNING, "file.py", 1, "%s: it is", ("a\x1b[2Jb",), None)
+    assert capsys.readouterr().err == "note: a\\x1b[2Jb\n"
+    assert terminal.OurFormatter().format(record) == "warning: a\\x1b[2Jb: it is"

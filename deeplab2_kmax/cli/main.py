@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 from deeplab2_kmax.command_exit import one_line_for_errors
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.version import __version__
-from deeplab2_kmax.wording import did_you_mean
+from deeplab2_kmax.wording import did_you_mean, printable
 
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
@@ -90,7 +90,7 @@ class _Parser(argparse.ArgumentParser):
             message += did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         elif flag := _NO_FLAG.search(message):
             message += did_you_mean(flag[1], re.findall(r"--\w+", self.format_usage()))
-        super().error(message)
+        super().error(printable(message))
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -428,7 +428,7 @@ def _print(text: str) -> None:
 
 
 def _print_error(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
