@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
+# The endings of files that are taken for pictures when a folder is listed.
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+# What else pictures are called, in data sets and for Pillow.
+_OTHER_ENDINGS = (".avif", ".heic", ".jfif", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")
 # File systems allow 255 bytes; endings such as "_stride32_layer1.png" and the parts of temporary names come on top.
 _LONGEST = 180
 _DIGEST = 8
 _UNNAMED = "unnamed"
+
+
+def without_ending(name: str) -> str:
+    """The name of a picture without its ending, in small letters or capitals.
+
+    What else follows a dot is part of the name: "clip.0002" and "clip.0004" are two pictures.
+    """
+    start, ending = os.path.splitext(name)
+    return start if ending.lower() in (*PICTURE_ENDINGS, *_OTHER_ENDINGS) else name
+
+
+def result_name(name: str) -> str:
+    """The file, below a folder and without ending, that evaluation writes of the image of this name.
+
+    Different images may share it, such as "a" and "a.png"; `PredictionFiles` then adds a checksum.
+    """
+    return safe_name(without_ending(name))
+
+
+def checksum(name: str) -> str:
+    """A few letters and digits that tell a name from others."""
+    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:_DIGEST]
 
 
 def safe_name(name: str | bytes) -> str:
@@ -36,4 +63,4 @@ def _safe_part(part: str) -> str:
     if len(printable.encode()) <= _LONGEST:
         return printable
     start = printable.encode()[: _LONGEST - _DIGEST - 1].decode("utf-8", "ignore")
-    return f"{start}-{hashlib.sha256(part.encode()).hexdigest()[:_DIGEST]}"
+    return f"{start}-{checksum(part)}"

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from deeplab2_kmax.names import safe_name
+from deeplab2_kmax.names import result_name, safe_name, without_ending
 
 
 @pytest.mark.parametrize("name", ["a", "aachen/aachen_000019", "ä ö", "a:b*?", "..a", "a..b", ".hidden", "x" * 180])
@@ -46,3 +46,19 @@ def test_no_name_leaves_its_folder(tmp_path):
         path = os.path.normpath(tmp_path / safe_name(name))
         assert path.startswith(f"{tmp_path}{os.sep}") and len(os.path.basename(path).encode()) <= 180
         assert "\0" not in path
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".png", ".bmp", ".tif", ".TIFF", ".webp", ".gif", ".ppm", ".jp2"])
+def test_endings_of_pictures_are_dropped_once(ending):
+    assert without_ending(f"a/b.c{ending}") == "a/b.c"
+    assert without_ending(f"b{ending}{ending}") == f"b{ending}"
+
+
+@pytest.mark.parametrize("name", ["clip.0002", "v1.5/frame", "St. Gallen", "a.", "a.b.c", ".png", "jpg", "", "a.png/b"])
+def test_what_follows_another_dot_is_part_of_the_name(name):
+    assert without_ending(name) == name
+
+
+def test_names_of_results_are_those_of_deeplab2():
+    names = ["aachen_000000_000019_leftImg8bit.png", "000000000139.jpg", "train/ADE_val_1", "aachen/a.b.png"]
+    assert [result_name(name) for name in names] == [os.path.splitext(name)[0] for name in names]

@@ -11,8 +11,8 @@ from PIL import Image
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError, UserError
-from deeplab2_kmax.names import safe_name
-from deeplab2_kmax.wording import printable
+from deeplab2_kmax.names import result_name
+from deeplab2_kmax.wording import one_line, printable
 
 # Read by TensorFlow when it first allocates; otherwise it keeps the memory that its largest maps have taken.
 _FREES_MEMORY = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
@@ -49,7 +49,7 @@ def output_names(images: Iterable[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for image in images:
-        stem, number = safe_name(os.path.splitext(os.path.basename(image))[0]), 1
+        stem, number = result_name(os.path.basename(image)), 1
         name = stem
         while name in names.values():
             number += 1
@@ -95,11 +95,16 @@ def for_each_picture(
         try:
             text = work(image, folder, name)
         except DataError as error:
-            complain(printable(f"error: {error}"))
+            complain(_shown(f"error: {error}", image))
             failed += 1
             continue
-        report(printable(text))
+        report(_shown(text, image))
     return failed
+
+
+def _shown(text: str, image: str) -> str:
+    """The text with the picture's path on one line: it may hold a line break, which would fake a line of ours."""
+    return printable(text.replace(image, one_line(image)))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_result
 from deeplab2_kmax.datasets.segment_colors import ids_to_colors
 from deeplab2_kmax.errors import UserError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import read_image
 from deeplab2_kmax.serving.pre_labels import PreLabels
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
@@ -132,7 +133,7 @@ def predict_files(
 def _require_names_that_differ(images: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for image in dict.fromkeys(images):
-        name = os.path.splitext(os.path.basename(image))[0]
+        name = without_ending(os.path.basename(image))
         if name in seen:
             raise UserError(
                 f"{image}: expected pictures whose names (without endings) differ, as labelling tools find them by"

@@ -35,6 +35,7 @@ from deeplab2_kmax.converters.importing.document import load_json_object, quoted
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage
 from deeplab2_kmax.converters.reading.images import FilesByName, split_by_fraction
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.wording import counted
 
 STUFF_PNG_VALUES = ("category_ids", "stuffthingmaps")
@@ -192,8 +193,8 @@ def annotated_images(
         path = _found(pictures, image.file_name, image, image_folder)
         png = None
         if pngs is not None and stuff_png_folder is not None:
-            png = _found(pngs, os.path.splitext(image.file_name)[0] + ".png", image, stuff_png_folder)
-        name = os.path.splitext(os.path.basename(path))[0]
+            png = _found(pngs, without_ending(image.file_name) + ".png", image, stuff_png_folder)
+        name = without_ending(os.path.basename(path))
         labels = () if png is None else (png,)
         found.append(AnnotatedImage(name, path, regions[image_id], image.where, image.size, labels, png))
     return sorted(found, key=lambda each: each.name)

@@ -51,6 +51,7 @@ from deeplab2_kmax.converters.importing.regions import (
 from deeplab2_kmax.converters.importing.xml_document import XmlEntry, load_xml, number_of_text, whole_of_text
 from deeplab2_kmax.converters.reading.images import FilesByName, split_by_fraction
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import counted, did_you_mean, some_of
 
@@ -237,7 +238,7 @@ def _require_new(image: XmlEntry, name: str, seen: dict[tuple[str, str], str]) -
 def _picture(pictures: FilesByName, name: str, image: XmlEntry, folder: str) -> str:
     """The path of a picture; the frames of a video are named without an ending."""
     subset = image.text("subset", "").strip()
-    endings = [""] if os.path.splitext(name)[1] else ["", *PICTURE_ENDINGS, *map(str.upper, PICTURE_ENDINGS)]
+    endings = [""] if without_ending(name) != name else ["", *PICTURE_ENDINGS, *map(str.upper, PICTURE_ENDINGS)]
     names = [base + ending for base in (posixpath.join(subset, name), name) for ending in endings]
     found = next((path for path in map(pictures.find, names) if path is not None), None)
     if found is None:
@@ -247,7 +248,7 @@ def _picture(pictures: FilesByName, name: str, image: XmlEntry, folder: str) -> 
 
 def _annotated(image: XmlEntry, name: str, path: str, regions: Sequence[Region]) -> AnnotatedImage:
     size = image.whole("height"), image.whole("width")
-    stem = os.path.splitext(os.path.basename(path))[0]
+    stem = without_ending(os.path.basename(path))
     return AnnotatedImage(stem, path, regions, image.where, size)
 
 

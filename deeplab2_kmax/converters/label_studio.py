@@ -46,6 +46,7 @@ from deeplab2_kmax.converters.importing.drawn_shapes import Ellipse, PngMask
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region, Shape, turned_box
 from deeplab2_kmax.converters.reading.images import FilesByName, split_by_fraction
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import counted, some_of
 
@@ -251,7 +252,7 @@ def _annotated(annotation: Entry, path: str, boxes: bool, left_out: collections.
     for found, what in ((sizes, "one size"), (targets, "one picture (to_name)")):
         if len(found) > 1:
             raise DataError(f"{list(found.values())[1]}: expected regions of {what} in an annotation, got another")
-    name = os.path.splitext(os.path.basename(path))[0]
+    name = without_ending(os.path.basename(path))
     return AnnotatedImage(name, path, regions, annotation.where, next(iter(sizes), None))
 
 

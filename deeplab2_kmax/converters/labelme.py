@@ -46,6 +46,7 @@ from deeplab2_kmax.converters.reading.images import (
     tell_of_subfolders,
 )
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import counted
 
@@ -142,9 +143,9 @@ def _image(path: str, pictures: FilesByName, folder: str, left_out: collections.
     size = None if height is None or width is None else (height, width)
     kept = [each for each in regions if each is not None]
     if image_path is None:
-        name = os.path.splitext(posixpath.basename(listed.replace("\\", "/")))[0]
+        name = without_ending(posixpath.basename(listed.replace("\\", "/")))
         return AnnotatedImage(name, path, kept, path, size, image_field="imageData")
-    name = os.path.splitext(os.path.basename(image_path))[0]
+    name = without_ending(os.path.basename(image_path))
     return AnnotatedImage(name, image_path, kept, path, size, (path,))
 
 

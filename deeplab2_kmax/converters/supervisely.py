@@ -41,6 +41,7 @@ from deeplab2_kmax.converters.importing.drawn_shapes import PixelPolygons, PngMa
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Region, Shape
 from deeplab2_kmax.converters.reading.images import FilesByName, list_folder, split_by_fraction
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import did_you_mean
 
@@ -167,7 +168,7 @@ def _pictures(
         size = content.entry("size")
         regions = [_region(entry, shapes, left_out) for entry in content.entries("objects")]
         image = AnnotatedImage(
-            os.path.splitext(os.path.basename(image_path))[0],
+            without_ending(os.path.basename(image_path)),
             image_path,
             [each for each in regions if each is not None],
             path,

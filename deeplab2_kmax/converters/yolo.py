@@ -32,6 +32,7 @@ from deeplab2_kmax.converters.importing.document import Entry, load_yaml_object,
 from deeplab2_kmax.converters.importing.regions import AnnotatedImage, Polygons, Region
 from deeplab2_kmax.converters.reading.images import list_folder
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import PICTURE_ENDINGS
 from deeplab2_kmax.wording import counted, some_of
 
@@ -192,7 +193,7 @@ def _images(pictures: Sequence[str], names: Sequence[str], where: str) -> list[A
         print(f"{where}: {without}, so nothing is in them")
     found = []
     for picture, label_path, has_labels in zip(pictures, label_paths, there):
-        name = os.path.splitext(os.path.basename(picture))[0]
+        name = without_ending(os.path.basename(picture))
         regions = _regions(label_path, names) if has_labels else []
         found.append(AnnotatedImage(name, picture, regions, label_path, None, (label_path,) if has_labels else ()))
     return found

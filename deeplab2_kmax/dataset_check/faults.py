@@ -25,6 +25,7 @@ class FaultKind(enum.Enum):
     ONLY_CROWDS = "things without any instance"
     DUPLICATE_NAME = "names of more than one image"
     UNSAFE_NAME = "names that no file can have"
+    SHARED_FILE = "names that lead to one file of results"
     ABSENT_CLASS = "classes that never occur"
     UNUSABLE_MANIFEST = "manifests that tell nothing"
 
@@ -42,6 +43,7 @@ _TOLERABLE = frozenset(
         FaultKind.ONLY_CROWDS,
         FaultKind.DUPLICATE_NAME,
         FaultKind.UNSAFE_NAME,
+        FaultKind.SHARED_FILE,
         FaultKind.ABSENT_CLASS,
         FaultKind.UNUSABLE_MANIFEST,
     ]

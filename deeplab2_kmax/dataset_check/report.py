@@ -10,7 +10,8 @@ from deeplab2_kmax.dataset_check.faults import Fault, FaultKind
 from deeplab2_kmax.dataset_check.labels import divisor_fault, summarize
 from deeplab2_kmax.dataset_check.records import RecordFacts
 from deeplab2_kmax.datasets import DatasetDescriptor
-from deeplab2_kmax.wording import some_of
+from deeplab2_kmax.names import result_name
+from deeplab2_kmax.wording import one_line, some_of
 
 _NAMED_CLASSES = 10
 
@@ -78,7 +79,7 @@ class Report:
 
 def describe(place: Place, name: str) -> str:
     """The words by which sentences name a record."""
-    return f"{place.shard}, record {place.index}" + (f" ({name})" if name else "")
+    return f"{place.shard}, record {place.index}" + (f" ({one_line(name)})" if name else "")
 
 
 def make_report(
@@ -131,6 +132,7 @@ class _Sums:
         counts: of "records", and of the "pixels", "void" and "crowd" pixels of the labels.
         ids: all panoptic ids that occur.
         first_of_name: {name of an image: the first record that has it}.
+        first_of_file: {`result_name`: the first record and its name}.
     """
 
     def __init__(self, descriptor: DatasetDescriptor) -> None:
@@ -143,26 +145,36 @@ class _Sums:
         self.things: list[int] = []
         self.ids: set[int] = set()
         self.first_of_name: dict[str, Place] = {}
+        self.first_of_file: dict[str, tuple[Place, str]] = {}
         self.largest_instance = 0
 
     def add(self, place: Place, facts: RecordFacts) -> None:
         """Adds the record at `place`."""
         # A damaged stretch of a file is reported in the place of a record, but is none.
         self.counts["records"] += not any(fault.kind is FaultKind.DAMAGED_SHARD for fault in facts.faults)
-        found = [*facts.faults, *self._duplicate_name(place, facts.name)]
+        found = [*facts.faults, *self._duplicate_name(place, facts), *self._shared_file(place, facts)]
         self.faults += [Fault(kind, f"{describe(place, facts.name)}: {text}") for kind, text in found]
         if found:
             self.faulty.append(place)
         if facts.areas is not None:
             self._add_label(place, facts.areas)
 
-    def _duplicate_name(self, place: Place, name: str) -> Iterator[Fault]:
+    def _duplicate_name(self, place: Place, facts: RecordFacts) -> Iterator[Fault]:
         """A fault if an earlier record has the same name."""
-        if name:
-            first = self.first_of_name.setdefault(name, place)
+        if _has_name(facts):
+            first = self.first_of_name.setdefault(facts.name, place)
             if first != place:
                 text = f"its image has the same name as that of {describe(first, '')}"
                 yield Fault(FaultKind.DUPLICATE_NAME, text)
+
+    def _shared_file(self, place: Place, facts: RecordFacts) -> Iterator[Fault]:
+        """A fault if evaluation would write this record and an earlier one of another name into one file."""
+        if _has_name(facts):
+            file = result_name(facts.name)
+            first, name = self.first_of_file.setdefault(file, (place, facts.name))
+            if name != facts.name:
+                text = f"its results would have the name {file!r} of those of {describe(first, name)}"
+                yield Fault(FaultKind.SHARED_FILE, f"{text}; evaluation adds a checksum to one of them")
 
     def _add_label(self, place: Place, areas: dict[int, int]) -> None:
         """Adds the label of the record at `place`, given by its `segment_areas`."""
@@ -175,6 +187,11 @@ class _Sums:
         for class_id, (segments, pixels) in summary.classes.items():
             before = self.classes[class_id]
             self.classes[class_id] = ClassCount(before.images + 1, before.segments + segments, before.pixels + pixels)
+
+
+def _has_name(facts: RecordFacts) -> bool:
+    """Whether the name of a record could be read; an empty one is a name, too."""
+    return bool(facts.name) or any(fault.kind is FaultKind.UNSAFE_NAME for fault in facts.faults)
 
 
 def _faults_of_all(

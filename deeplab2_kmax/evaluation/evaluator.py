@@ -214,6 +214,8 @@ class Evaluator(orbit.StandardEvaluator):
         # Every process has to take part in the sums, and in the same order, or the others would wait forever.
         self._progress.images = images = int(sum_over_workers(np.array(self._progress.images)))
         self._progress.end()
+        if self._files is not None:
+            self._files.end()
         if not images:
             raise DataError(
                 "evaluation: expected at least one image, got none; the data set has no record that is read"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import io
-import os
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from deeplab2_kmax import files
 from deeplab2_kmax.config.problems import choice_problems, refuse
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.names import safe_name
+from deeplab2_kmax.names import checksum, result_name
 from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.visualization import display_scale, overlay
+from deeplab2_kmax.wording import counted, quoted
 
 RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array")
 _LARGEST_BYTE = 255
@@ -28,6 +30,10 @@ class PredictionFiles:
     `000000_image.png`, `000000_panoptic_prediction.png` and `000000_panoptic_label.png` show the first images (small
     ones enlarged, so that class names can be read); `raw_panoptic/<image>` and `raw_semantic/<image>.png` hold the
     label maps of all images.
+
+    Where several images have one name, or names that lead to one file ("a" and "a.png"), the later ones get a checksum
+    of their name behind it, and a number if it is the very same name. Of several processes each sees only its own
+    images: a name that two of them have is written twice. `check-dataset` finds all such names beforehand.
 
     Attributes:
         folder: where to write, possibly remote; made when the first file is written.
@@ -51,9 +57,25 @@ class PredictionFiles:
         if self.raw_format is not None:
             refuse(choice_problems("evaluator_options.raw_panoptic_format", self.raw_format, RAW_FORMATS))
 
+        self._warned = False
+
     def begin(self) -> None:
-        """Starts an evaluation: the next image is number 0."""
+        """Starts an evaluation: the next image is number 0, and all names are free."""
         self._count = 0
+        self._taken: set[str] = set()
+        self._uses: collections.Counter[str] = collections.Counter()
+        self._renamed = 0
+        self._example = ""
+
+    def end(self) -> None:
+        """Ends an evaluation; warns of images whose files got other names than theirs, at the first evaluation only."""
+        if self._renamed and not self._warned:
+            logging.warning(
+                "%s: %s would have replaced the raw predictions of an earlier image of the same name, such as %s;"
+                " a checksum is added. Give images names that differ without their endings; check-dataset lists them",
+                self.folder, counted(self._renamed, "image"), self._example,
+            )  # fmt: skip
+            self._warned = True
 
     def wants_picture(self) -> bool:
         """Whether the next image is one to show."""
@@ -63,7 +85,7 @@ class PredictionFiles:
         """Writes the files of one image.
 
         Args:
-            name: its file name, possibly below folders; the extension is dropped, and the rest made a `safe_name`.
+            name: its file name, possibly below folders; see `result_name`.
             prediction: [H, W] panoptic ids at the image's original size.
             truth: [H, W] panoptic ids of the labels, or None.
             image: [h, w, 3] RGB 0..255 of any size, needed if `wants_picture()`; else None.
@@ -75,8 +97,23 @@ class PredictionFiles:
         if self.wants_picture() and image is not None:
             self._write_pictures(prediction, truth, image)
         if self.raw_format is not None:
-            self._write_raw(safe_name(os.path.splitext(name)[0]), prediction)
+            self._write_raw(self._free_name(name), prediction)
         self._count += 1
+
+    def _free_name(self, name: str) -> str:
+        """The `result_name` of an image, changed where an earlier image has taken it."""
+        free = plain = result_name(name)
+        # Of a name that comes a thousand times, the first numbers are known to be taken.
+        number = self._uses[name]
+        while free in self._taken:
+            number += 1
+            free = f"{plain}-{checksum(name)}" + (f"_{number}" if number > 1 else "")
+        self._uses[name] += 1
+        self._taken.add(free)
+        if free != plain:
+            self._renamed += 1
+            self._example = self._example or f"{quoted(name)}, whose files are {quoted(free)} now"
+        return free
 
     def _write_pictures(self, prediction: np.ndarray, truth: np.ndarray | None, image: np.ndarray) -> None:
         height, width = prediction.shape

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
+from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.visualization import comparison
 
 
@@ -55,6 +56,6 @@ class SummaryPictures:
             title = f"prediction, PQ {100 * quality.result().all.pq:.0f} on this image"
         maps[title] = prediction
         picture = comparison(image, maps, self._descriptor)
-        stem = os.path.splitext(os.path.basename(name))[0]
+        stem = without_ending(os.path.basename(name))
         tf.summary.image(f"panoptic/{self._next:03d}_{stem}", picture[np.newaxis], step=self._step)
         self._next += 1

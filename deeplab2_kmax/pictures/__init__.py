@@ -8,8 +8,9 @@ Elsewhere: TensorFlow's graph of the input pipeline decodes what records hold, w
 that it gives the same pixels.
 """
 
+from deeplab2_kmax.names import PICTURE_ENDINGS
 from deeplab2_kmax.pictures.opening import JPEG_START, MAX_PIXELS, PNG_START
-from deeplab2_kmax.pictures.photographs import PICTURE_ENDINGS, StoredPicture, decode_image, read_image, stored
+from deeplab2_kmax.pictures.photographs import StoredPicture, decode_image, read_image, stored
 
 __all__ = [
     "JPEG_START",

@@ -24,8 +24,6 @@ from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, is_turned, open_whole, png_depth, refusing_broken
 from deeplab2_kmax.wording import counted
 
-# The endings of files that are taken for pictures when a folder is listed.
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 # The modes of Pillow whose conversion to RGB follows the rule.
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _ZERO_IS_WHITE = 258, 262, 0

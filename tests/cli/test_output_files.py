@@ -27,3 +27,25 @@ def test_names_that_results_cannot_have_are_changed(tmp_path, stem):
     assert len(list(tmp_path.iterdir())) == len(reported) == 2 and len(complained) == 1
     for line in (*reported, *complained):
         line.encode()  # Terminals take UTF-8.
+
+
+def test_only_endings_of_pictures_are_dropped():
+    images = ["clip.0002", "clip.0004", "x/clip.0004.JPG", "photo.ppm"]
+    assert [*output_names(images).values()] == ["clip.0002", "clip.0004", "clip.0004_2", "photo"]
+
+
+def test_names_reach_the_terminal_escaped_and_on_one_line(tmp_path):
+    said = []
+
+    def work(image, folder, name):
+        if "broken" in image:
+            raise DataError(f"{image}: no picture")
+        return f"{image} -> {name}\n  a table"
+
+    images = ["a\x1b[2Jb.png", "c\nerror: d.png", "broken\n\x9b2J.png"]
+    assert for_each_picture(work, images, tmp_path, said.append, said.append) == 1
+    assert said == [
+        "a\\x1b[2Jb.png -> a_[2Jb\n  a table",
+        "c\\nerror: d.png -> c_error: d\n  a table",
+        "error: broken\\n\\x9b2J.png: no picture",
+    ]

@@ -253,6 +253,14 @@ def test_frames_of_a_video_and_folders_in_names(small, labels_in):
     assert list(labels_in(convert(folder))) == ["frame_000001", "b"]
 
 
+def test_numbers_behind_a_dot_are_no_endings(small, labels_in):
+    folder = small(square(), names=("clip.0002.png", "clip.0004.png"), labels=LABELS_CAR)
+    text = (folder / "annotations.xml").read_text()
+    (folder / "annotations.xml").write_text(text.replace(".png", ""))
+    (folder / "images/clip.0004.png").rename(folder / "images/clip.0004")
+    assert sorted(labels_in(convert(folder))) == ["clip.0002", "clip.0004"]
+
+
 def test_an_existing_descriptor_is_used_by_name(small, labels_in):
     folder = small(square("circle"))
     shapes = load_dataset("shapes")

@@ -354,3 +354,38 @@ def test_a_missing_file_of_a_numbered_set_is_a_fault(tmp_path, descriptor, capsy
 def test_what_to_check_has_to_be_said(capsys):
     with pytest.raises(SystemExit, match="check-dataset: expected either --config_file"):
         command.main(["check-dataset", "--dataset", "own.json"])
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ((b"a_b", b"a_b.png"), FaultKind.SHARED_FILE),
+        ((b"a/b.jpg", b"a//b"), FaultKind.SHARED_FILE),
+        ((b"", b"."), FaultKind.SHARED_FILE),
+        ((b"", b""), FaultKind.DUPLICATE_NAME),
+        ((b"a/b", b"a/b"), FaultKind.DUPLICATE_NAME),
+        ((b"clip.0002", b"clip.0004"), None),
+        ((b"a.png", b"b/a.png"), None),
+    ],
+)
+def test_names_that_meet_in_one_file_are_a_warning(tmp_path, descriptor, names, kind):
+    records = [_record("name", edit=_set(schema.IMAGE_FILENAME, name)) for name in names]
+    shard = _write(tmp_path / "a.tfrecord", records)
+    report = scan.check_records("train", load_dataset(descriptor), [shard])
+    shared = [f for f in report.faults if f.kind in (FaultKind.SHARED_FILE, FaultKind.DUPLICATE_NAME)]
+    assert [fault.kind for fault in shared] == [kind] * (kind is not None)
+    assert all(f"{shard}, record 1" in fault.text and f"{shard}, record 0" in fault.text for fault in shared)
+    assert report.can_train
+
+
+def test_records_without_a_name_share_none(tmp_path, descriptor):
+    shard = _write(tmp_path / "a.tfrecord", [b"\xff" * 9, b"\xff" * 9])
+    report = scan.check_records("train", load_dataset(descriptor), [shard])
+    assert {fault.kind for fault in report.faults} == {FaultKind.BROKEN_RECORD}
+
+
+def test_names_of_records_are_shown_escaped(tmp_path, descriptor, capsys):
+    record = _record("void", _label(0), edit=_set(schema.IMAGE_FILENAME, b"a\x1b[2J\nb"))
+    shard = _write(tmp_path / "a.tfrecord", [record])
+    _, said = _check(capsys, "--dataset", descriptor, "--file_pattern", shard)
+    assert "record 0 (a\\x1b[2J\\nb): every pixel is void" in _flat(said) and "\x1b" not in said

@@ -37,6 +37,9 @@ def truth(height, width):
     return labels
 
 
+NAMES = [f"picture{index}.jpg" for index in range(len(SIZES))]
+
+
 def sample(index):
     (height, width), (rows, columns) = SIZES[index], RESIZED[index]
     panoptic = truth(height, width)
@@ -49,7 +52,7 @@ def sample(index):
     image[..., 0] = prediction
     return {
         "image": image,
-        "image_name": f"picture{index}.jpg",
+        "image_name": NAMES[index],
         "size_raw": np.array([height, width], np.int32),
         "size_resized": np.array([rows, columns], np.int32),
         "panoptic_raw": panoptic,
@@ -276,3 +279,24 @@ def test_without_labels_predictions_are_written_and_nothing_is_measured(tmp_path
     assert evaluator.evaluate(tf.constant(-1)) == {}
     assert len(list((tmp_path / "vis" / "raw_panoptic").iterdir())) == 3
     assert not (tmp_path / "metrics-120.json").exists()
+
+
+def test_an_evaluation_warns_of_images_of_one_name(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.NAMES", ["a_b", "a_b.png", "c.0001"])
+    files = PredictionFiles(str(tmp_path / "vis"), DESCRIPTOR, raw_format="two_channel_png")
+    evaluator, _ = make_evaluator(tmp_path, files=files)
+    with caplog.at_level("WARNING", "absl"):
+        evaluator.evaluate(tf.constant(-1))
+    assert len(list((tmp_path / "vis" / "raw_panoptic").iterdir())) == 3
+    assert ["1 image would have replaced" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_pictures_in_tensorboard_keep_numbers_behind_a_dot(tmp_path):
+    pictures = SummaryPictures(DESCRIPTOR, count=1, step=tf.Variable(1, dtype=tf.int64))
+    pictures.begin()
+    ids = np.full((8, 8), 256, np.int32)
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        pictures.add("a/clip.0002", np.zeros((8, 8, 3), np.uint8), None, ids)
+    (path,) = tmp_path.glob("events*")
+    events = tf.compat.v1.train.summary_iterator(str(path))
+    assert [value.tag for event in events for value in event.summary.value] == ["panoptic/000_clip.0002"]

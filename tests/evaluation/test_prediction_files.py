@@ -9,8 +9,10 @@ from PIL import Image
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import ConfigError, DataError, StorageError
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles, build_prediction_files
+from deeplab2_kmax.names import checksum, result_name
 from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.storage_errors import storage_errors
+from deeplab2_kmax.wording import counted
 
 
 def write(folder, raw_format, panoptic, dataset="cityscapes_panoptic", source_ids=True):
@@ -112,3 +114,71 @@ def test_a_full_disk_is_told_with_the_folder_of_the_predictions(tmp_path, raw_fo
             write(tmp_path / "vis", raw_format, panoptic)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def _evaluate(files, *names):
+    """One evaluation of images whose class says how many came before."""
+    files.begin()
+    for number, name in enumerate(names):
+        files.write(name, np.array([[number * 1000]]), None, None)
+    files.end()
+
+
+def _written(folder, kind="raw_semantic"):
+    """{name of a file: the class of its image}"""
+    return {
+        path.relative_to(folder / kind).as_posix(): int(np.asarray(Image.open(path)).flat[0])
+        for path in (folder / kind).rglob("*.png")
+    }
+
+
+@pytest.fixture
+def raw(tmp_path):
+    descriptor = load_dataset("cityscapes_panoptic")
+    return PredictionFiles(str(tmp_path), descriptor, raw_format="two_channel_png", source_ids=False)
+
+
+def test_numbers_behind_a_dot_are_no_endings(raw, tmp_path, caplog):
+    _evaluate(raw, "clip.0002", "clip.0004", "x/clip.0004.jpg")
+    assert _written(tmp_path) == {"clip.0002.png": 0, "clip.0004.png": 1, "x/clip.0004.png": 2}
+    assert _written(tmp_path, "raw_panoptic") == _written(tmp_path)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a_b", "a_b.png"),
+        ("a_b.png", "a_b.jpg", "a_b"),
+        ("a/b", "a/b", "a/b"),
+        ("a/b", "a//b", "a/./b", "/a/b"),
+        ("", ".", "unnamed", ""),
+        ("a\nb", "a\tb", "a_b"),
+    ],
+)
+def test_no_image_replaces_the_files_of_another(raw, tmp_path, caplog, names):
+    with caplog.at_level("WARNING", "absl"):
+        _evaluate(raw, *names)
+        once = _written(tmp_path)
+        _evaluate(raw, *names)
+    assert sorted(once.values()) == list(range(len(names)))
+    assert once[f"{result_name(names[0])}.png"] == 0
+    # Another evaluation replaces the files of the one before, name by name, and does not warn again.
+    assert _written(tmp_path) == once and _written(tmp_path, "raw_panoptic") == once
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert f"{tmp_path}: {counted(len(names) - 1, 'image')} would have replaced" in said and repr(names[1]) in said
+
+
+def test_a_changed_name_that_another_image_has_is_not_taken_twice(raw, tmp_path):
+    changed = f"a-{checksum('a.png')}"
+    _evaluate(raw, changed, "a", "a.png", "a.png", f"a-{checksum('a.png')}_2")
+    assert sorted(_written(tmp_path).values()) == list(range(5))
+
+
+def test_changed_names_depend_on_the_images_that_share_them_only(tmp_path, raw):
+    """As where another process has the other images."""
+    _evaluate(raw, "a", "b", "c", "c.png", "a.png")
+    others = PredictionFiles(f"{tmp_path}/other", raw.descriptor, raw_format="two_channel_png")
+    _evaluate(others, "a", "a.png")
+    assert {*_written(tmp_path / "other")} <= {*_written(tmp_path)}
