@@ -331,16 +331,10 @@ def _predictor(options: argparse.Namespace) -> Predictor:
         raise UserError(
             "predict: which model? expected either --model DIR, or --config_file FILE with --checkpoint PATH"
         )
-    if from_export and options.override:
-        raise UserError(
-            "predict: --override needs --config_file; an exported model (--model) has its config built in and cannot be"
-            " changed"
-        )
     from deeplab2_kmax.serving import Predictor
 
     if from_export:
-        return Predictor.from_saved_model(options.model, options.dataset)
-
+        return Predictor.from_saved_model(options.model, options.dataset, options.override)
     return Predictor.from_checkpoint(_loaded_config(options), options.checkpoint)
 
 

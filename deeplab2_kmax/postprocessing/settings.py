@@ -10,6 +10,16 @@ from deeplab2_kmax.config.problems import refuse
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.protos import config_pb2, evaluator_pb2
 
+# The fields of `evaluator_options` that post-processing depends on.
+FIELDS = (
+    "stuff_area_limit",
+    "thing_area_limit",
+    "transformer_class_confidence_threshold",
+    "pixel_confidence_threshold",
+    "transformer_post_processing",
+    "maskwise_postprocessing",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class MaskwiseSettings:

@@ -1,26 +1,31 @@
-"""The files in the `assets.extra` folder of an exported SavedModel: its data set and its config."""
+"""The files in the `assets.extra` folder of an exported SavedModel: its data set, its config, and facts about it."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from deeplab2_kmax import files
-from deeplab2_kmax.config import config_to_text
+from deeplab2_kmax.config import config_to_text, parse_config
 from deeplab2_kmax.datasets import DatasetDescriptor, read_descriptor
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.serving.warm_up import REQUESTS, write_warm_up
 
 # TensorFlow's name for files that belong to a SavedModel but not to its graph; loading ignores them.
 _FOLDER = "assets.extra"
-_DATASET, _CONFIG = "dataset.json", "config.textproto"
+_DATASET, _CONFIG, _FACTS = "dataset.json", "config.textproto", "export.json"
 
 
-def write_assets(path: str, config: config_pb2.ExperimentOptions, dataset: DatasetDescriptor) -> None:
-    """Writes the classes and the resolved config of an export beside its graph.
+def write_assets(
+    path: str, config: config_pb2.ExperimentOptions, dataset: DatasetDescriptor, facts: dict[str, Any]
+) -> None:
+    """Writes the classes and the resolved config of an export, and facts about it, beside its graph.
 
     Args:
         path: folder of the SavedModel.
         config: the experiment that was exported.
         dataset: the classes that the exported model knows.
+        facts: what else programs and people may ask about the export, for `export.json`.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -28,11 +33,20 @@ def write_assets(path: str, config: config_pb2.ExperimentOptions, dataset: Datas
     folder = files.join(path, _FOLDER)
     files.write_json(files.join(folder, _DATASET), dataclasses.asdict(dataset), indent=1)
     files.write_text(files.join(folder, _CONFIG), config_to_text(config))
+    files.write_json(files.join(folder, _FACTS), facts)
+    write_warm_up(files.join(folder, REQUESTS), tuple(config.eval_dataset_options.crop_size))
 
 
 def is_export(path: str) -> bool:
     """Whether the folder `path` holds a SavedModel written by `export`."""
     return all(files.exists(files.join(path, _FOLDER, name)) for name in (_DATASET, _CONFIG))
+
+
+def read_config(path: str) -> config_pb2.ExperimentOptions:
+    """The config of the export in the folder `path`, with the export's own descriptor as its data set."""
+    config = parse_config(files.join(path, _FOLDER, _CONFIG))
+    config.eval_dataset_options.dataset = files.join(path, _FOLDER, _DATASET)
+    return config
 
 
 def read_dataset(path: str) -> DatasetDescriptor:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from deeplab2_kmax import files
+from deeplab2_kmax.checkpoints.files import fingerprint
 from deeplab2_kmax.errors import StorageError, UserError
 from deeplab2_kmax.folder_lock import hold_lock, lock_files
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets
 from deeplab2_kmax.serving.inference import InferenceModel
 from deeplab2_kmax.storage_errors import storage_fault
+from deeplab2_kmax.version import __version__
 
 # The endings of the folders beside an export that is being written, and of its lock.
 _TEMPORARY, _REPLACED, _LOCK = ".tmp", ".old", ".lock"
@@ -28,13 +32,15 @@ def export(
 ) -> str:
     """Exports the model of a config with the weights of a checkpoint.
 
-    The SavedModel has three signatures:
+    The SavedModel has four signatures:
       - `serving_default`: `input_tensor` uint8 [B, H, W, 3] RGB;
       - `image`: `input_tensor` uint8 [H, W, 3], as DeepLab2's exports take it; the maps have a batch of 1;
       - `encoded`: `encoded` string [B], contents of JPEG or PNG files, which may differ in size. EXIF orientation
         turns them upright. TensorFlow decodes them, and CMYK may differ; docs/data.md says how to give such pictures.
-    Each returns the maps of `InferenceModel` at the sizes of the pictures. The loaded object itself can be called with
-    the inputs of the first two. The classes of the data set and the resolved config are in `assets.extra/`.
+      - `raw`: `input_tensor` as for the first; the logits that maps are made from, see `InferenceModel.raw`.
+    The others return the maps of `InferenceModel` at the sizes of the pictures. The loaded object itself can be called
+    with the inputs of the first two. The classes of the data set, the resolved config, facts such as the checkpoint's
+    fingerprint, and requests by which TensorFlow Serving warms up are in `assets.extra/`.
 
     Args:
         config: the experiment; the sizes and thresholds of its evaluation are built in.
@@ -58,13 +64,32 @@ def export(
         signatures = servable.signatures()
         with _named_disk(output_path):
             tf.saved_model.save(servable, folder, signatures=signatures)
-            assets.write_assets(folder, config, model.dataset)
+            assets.write_assets(folder, config, model.dataset, _facts(config, model))
     logging.info("exported to %s", output_path)
     return output_path
 
 
+def _facts(config: config_pb2.ExperimentOptions, model: InferenceModel) -> dict[str, Any]:
+    """What `export.json` says of an export."""
+    settings = model.input_settings
+    return {
+        "deeplab2_kmax": __version__,
+        "tensorflow": tf.__version__,
+        "experiment": config.experiment_name,
+        "checkpoint": model.checkpoint,
+        "checkpoint_fingerprint": model.checkpoint and fingerprint(model.checkpoint),
+        "precision": config.model_options.precision,
+        "weights": "variables" if model.weights else "constants",
+        "input": {
+            "pixels": "uint8 RGB, 0 to 255, of any height and width",
+            "rule": "scaled, with its aspect ratio, to fit the sizes here, then padded on the right and at the bottom",
+            **dataclasses.asdict(settings),
+        },
+    }
+
+
 class _Servable(tf.Module):
-    """The object that is saved: the weights, and the three ways to call the model."""
+    """The object that is saved: the weights, and the four ways to call the model."""
 
     def __init__(self, model: InferenceModel):
         super().__init__(name="servable")
@@ -73,6 +98,7 @@ class _Servable(tf.Module):
         self._weights = model.weights
         self._segment = lambda images: model.segment(images)
         self._segment_encoded = lambda files: model.segment_encoded(files)
+        self._raw = lambda images: model.raw(images)
 
     @tf.function(autograph=False)
     def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -83,10 +109,12 @@ class _Servable(tf.Module):
         batch = tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")
         image = tf.TensorSpec([None, None, 3], tf.uint8, name="input_tensor")
         encoded = tf.function(lambda encoded: self._segment_encoded(encoded), autograph=False)
+        raw = tf.function(lambda input_tensor: self._raw(input_tensor), autograph=False)
         return {
             "serving_default": self.__call__.get_concrete_function(batch),
             "image": self.__call__.get_concrete_function(image),
             "encoded": encoded.get_concrete_function(tf.TensorSpec([None], tf.string, name="encoded")),
+            "raw": raw.get_concrete_function(batch),
         }
 
 

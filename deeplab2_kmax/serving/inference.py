@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -18,13 +18,16 @@ from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.exif import orientation_of, upright
+from deeplab2_kmax.serving.frozen import frozen, is_freezable
 
-# The outputs of post-processing that are returned, with their types.
 # A PNG of one black pixel.
 _PICTURE = (
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cc`\0\0\0\2\0\1H\xaf\xa4q"
     b"\0\0\0\0IEND\xaeB`\x82"
 )
+# The outputs of the network that maps are made from.
+LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
+# The outputs of post-processing that are returned, with their types.
 _MAPS = {
     "panoptic_pred": tf.int32,
     "semantic_pred": tf.int32,
@@ -107,37 +110,47 @@ class InferenceModel:
     """Resizes and pads pictures as evaluation does, runs the network and maps its result back to the original pixels.
 
     The result is a dict of maps: `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and
-    `semantic_scores`, `instance_scores` ([B, H, W] float32, 0..1).
+    `semantic_scores`, `instance_scores` ([B, H, W] float32, 0..1). The weights are constants of the network's graph,
+    where they fit into one (see `frozen`).
 
     Attributes:
         dataset: the classes in the maps.
-        weights: the variables that the maps depend on.
+        weights: the variables that the maps depend on; none where the weights are constants.
+        input_settings: how pictures become the network's input.
+        checkpoint: prefix of the checkpoint that the weights are from; None: they are random.
     """
 
     def __init__(
         self,
         model: tf.keras.Model,
         postprocess: Callable[[dict], dict],
-        input_options: InputSettings,
+        input_settings: InputSettings,
         dataset: DatasetDescriptor,
+        checkpoint: str | None = None,
     ):
-        self._input_options = input_options
+        self.input_settings = input_settings
         self.dataset = dataset
-        network = tf.function(lambda images: _maps(postprocess(model(images, training=False))), autograph=False)
-        # Traced once, here; otherwise saving would trace it again for each signature.
-        self._network = network.get_concrete_function(tf.TensorSpec([None, *input_options.crop_size, 3], tf.float32))
-        # Only variables that the maps depend on are captured; those of an auxiliary semantic branch are not.
-        used = {id(handle) for handle in self._network.captured_inputs}
+        self.checkpoint = checkpoint
+        # Both are traced once, here; otherwise saving would trace them again for each signature.
+        spec = tf.TensorSpec([None, *input_settings.crop_size, 3], tf.float32, name="images")
+        logits = tf.function(lambda images: _only(LOGITS, model(images, training=False)), autograph=False)
+        self._logits = logits.get_concrete_function(spec)
+        # Only variables that the logits depend on are captured; those of an auxiliary semantic branch are not.
+        used = {id(handle) for handle in self._logits.captured_inputs}
         self.weights = [variable for variable in model.variables if id(variable.handle) in used]
+        if is_freezable(self.weights):
+            self._logits, self.weights = frozen(self._logits, self.weights), []
+        network = tf.function(lambda images: _only(_MAPS, postprocess(self._logits(images))), autograph=False)
+        self._network = network.get_concrete_function(spec)
 
     @classmethod
     def from_checkpoint(
         cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike | None
     ) -> InferenceModel:
         """Builds the model of a training config; arguments and errors are those of `restored_model`."""
-        config, model, _ = restored_model(config, checkpoint)
+        config, model, prefix = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
-        return cls(model, build_postprocessor(config), InputSettings.from_options(config), dataset)
+        return cls(model, build_postprocessor(config), InputSettings.from_options(config), dataset, prefix)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def segment(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -150,10 +163,27 @@ class InferenceModel:
             The maps described at the class.
         """
         count = tf.shape(input_tensor)[0]
-        pictures = tf.pad(input_tensor, [[0, _one_if_none(count)], [0, 0], [0, 0], [0, 0]])
+        pictures = _padded_batch(input_tensor, count)
         images, resized_size = self._prepare(pictures)
         maps = undo_resize(self._network(images), resized_size, tf.shape(pictures)[1:3])
         return {name: values[:count] for name, values in maps.items()}
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
+    def raw(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The logits of a batch of pictures of one size, for post-processing of one's own.
+
+        Args:
+            input_tensor: [B, H, W, 3] uint8 RGB.
+
+        Returns:
+            `pixel_space_mask_logits` [B, h, w, N] and `transformer_class_logits` [B, N, C + 1], float32, the last class
+            being void; and `resized_size` [2] int32, height and width of the part of the network's input, at crop size,
+            that the pictures fill; the rest is padding.
+        """
+        count = tf.shape(input_tensor)[0]
+        images, resized_size = self._prepare(_padded_batch(input_tensor, count))
+        logits = {name: values[:count] for name, values in self._logits(images).items()}
+        return {**logits, "resized_size": resized_size}
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def segment_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -174,7 +204,7 @@ class InferenceModel:
             self._decode,
             encoded,
             fn_output_signature=(
-                tf.TensorSpec([*self._input_options.crop_size, 3], tf.float32),
+                tf.TensorSpec([*self.input_settings.crop_size, 3], tf.float32),
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([2], tf.int32),
             ),
@@ -197,7 +227,7 @@ class InferenceModel:
         Returns:
             The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
         """
-        options = self._input_options
+        options = self.input_settings
         return resize_for_inference(
             images, options.crop_size, options.min_size, options.max_size, options.resize_factor
         )
@@ -222,6 +252,11 @@ def _one_if_none(count: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(count, 0), tf.int32)
 
 
-def _maps(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Keeps the maps that are returned; TensorFlow does not run the parts of the graph that only others need."""
-    return {name: outputs[name] for name in _MAPS}
+def _padded_batch(pictures: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Adds a black picture to an empty batch [B, H, W, 3]."""
+    return tf.pad(pictures, [[0, _one_if_none(count)], [0, 0], [0, 0], [0, 0]])
+
+
+def _only(names: Iterable[str], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Keeps the outputs that are returned; TensorFlow does not run the parts of the graph that only others need."""
+    return {name: outputs[name] for name in names}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax import files
+from deeplab2_kmax.config import apply_override
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
-from deeplab2_kmax.errors import CheckpointError, DataError
+from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
+from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.postprocessing.settings import FIELDS
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets
 from deeplab2_kmax.serving.inference import InferenceModel
@@ -86,17 +89,22 @@ class Predictor:
         self.dataset = dataset
 
     @classmethod
-    def from_saved_model(cls, path: str | os.PathLike, dataset: str | None = None) -> Predictor:
+    def from_saved_model(
+        cls, path: str | os.PathLike, dataset: str | None = None, overrides: Sequence[str] = ()
+    ) -> Predictor:
         """Loads a SavedModel that `export` or DeepLab2 wrote.
 
         Args:
             path: folder of the SavedModel.
             dataset: name or descriptor file of its data set; needed only for DeepLab2's exports, which do not name it.
+            overrides: "evaluator_options.field=value" each, for post-processing by other thresholds than those that are
+                built into an export of `export`.
 
         Raises:
             CheckpointError: there is no SavedModel, it is damaged or of another kind, or it does not name its data set
                 and neither does `dataset`.
-            ConfigError: there is no data set `dataset`, or its descriptor is wrong.
+            ConfigError: there is no data set `dataset`, or its descriptor is wrong; or one of `overrides` is wrong, or
+                of something else than post-processing.
         """
         path = os.fspath(path)
         _require_readable(path)
@@ -111,6 +119,8 @@ class Predictor:
             )
         descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
         loaded = _load(path)
+        if overrides:
+            return cls(_with_other_settings(loaded, path, overrides), descriptor)
         # DeepLab2's exports take single pictures only; ours take both.
         return cls(lambda images: loaded(images[0]), descriptor)
 
@@ -173,6 +183,37 @@ def _load(path: str) -> Any:
     if not callable(loaded) or not set(_USED_MAPS).issubset(outputs):
         raise CheckpointError(f"{path}: expected an exported segmentation model, got a SavedModel of another kind")
     return loaded
+
+
+def _with_other_settings(loaded: Any, path: str, overrides: Sequence[str]) -> Callable[[tf.Tensor], dict]:
+    """What segments pictures by the network of an export and post-processing of our own."""
+    if not assets.is_export(path) or "raw" not in loaded.signatures:
+        raise CheckpointError(
+            f"{path}: this SavedModel has its thresholds built in and no signature 'raw' to go round them; export the"
+            " checkpoint again, or leave the overrides out"
+        )
+    config = assets.read_config(path)
+    changed = config_pb2.ExperimentOptions()
+    changed.CopyFrom(config)
+    for override in overrides:
+        apply_override(changed, override)
+    postprocess = build_postprocessor(changed)
+    for field in FIELDS:
+        config.evaluator_options.ClearField(field)
+        changed.evaluator_options.ClearField(field)
+    if changed != config:
+        raise ConfigError(
+            f"{path}: expected overrides of post-processing only (of evaluator_options: {', '.join(FIELDS)}), got"
+            f" {' '.join(overrides)}; everything else is built into an export: export the checkpoint again with it"
+        )
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = loaded.signatures["raw"](input_tensor=images)
+        maps = postprocess(outputs)
+        return undo_resize({name: maps[name] for name in _USED_MAPS}, outputs["resized_size"], tf.shape(images)[1:3])
+
+    return segment
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

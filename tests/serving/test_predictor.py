@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax.config import apply_override
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
 from deeplab2_kmax.serving import Predictor, inference
@@ -39,6 +40,32 @@ def test_from_checkpoint_equals_from_saved_model(predictor, config, model, check
     # TensorFlow optimizes the graph of an export: where two slots tie but for rounding, a pixel may change sides.
     assert np.mean(prediction.panoptic_map != expected.panoptic_map) < 2e-3
     assert [segment.id for segment in prediction.segments] == [segment.id for segment in expected.segments]
+
+
+def test_thresholds_of_an_export_can_be_changed(exported, config, model, checkpoint, picture, monkeypatch):
+    override = "evaluator_options.maskwise_postprocessing.overlapping_threshold=0.95"
+    monkeypatch.setattr(inference, "build_model", lambda _: model)
+    changed = type(config)()
+    changed.CopyFrom(config)
+    apply_override(changed, override)
+    expected = Predictor.from_checkpoint(changed, checkpoint)(picture)
+    prediction = Predictor.from_saved_model(exported, overrides=[override])(picture)
+    assert np.mean(prediction.panoptic_map != expected.panoptic_map) < 2e-3
+    built_in = Predictor.from_saved_model(exported)(picture)
+    assert np.mean(prediction.panoptic_map != built_in.panoptic_map) > 0.01
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("eval_dataset_options.crop_size=33,33", "expected overrides of post-processing only"),
+        ("evaluator_options.pixel_confidence_threshold=2", "pixel_confidence_threshold"),
+        ("evaluator_options.pixel_confidence=0.1", "pixel_confidence"),
+    ],
+)
+def test_other_fields_of_an_export_are_built_in(exported, override, message):
+    with pytest.raises(ConfigError, match=message):
+        Predictor.from_saved_model(exported, overrides=[override])
 
 
 def test_segments_are_listed_by_size_with_their_mean_score():

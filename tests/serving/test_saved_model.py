@@ -21,7 +21,9 @@ from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.pictures import decode_image
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
-from deeplab2_kmax.serving import InferenceModel, Predictor, export, inference_config
+from deeplab2_kmax.protos import serving_request_pb2
+from deeplab2_kmax.serving import InferenceModel, Predictor, export, frozen, inference, inference_config
+from deeplab2_kmax.serving.inference import InputSettings
 
 IDS, SCORES = ("panoptic_pred", "semantic_pred", "instance_pred"), ("semantic_scores", "instance_scores")
 
@@ -130,6 +132,58 @@ def test_encoded_images_of_different_sizes_are_padded_with_void(loaded, serve):
     assert np.mean(panoptic[1, :, :40] == serve(tall)["panoptic_pred"][0].numpy()) > 0.995
 
 
+def test_raw_signature_gives_the_logits_of_the_network(loaded, config, model):
+    images = _batch(2, 40, 90)
+    raw = loaded.signatures["raw"](input_tensor=images)
+    prepared, resized_size = resize_for_inference(images, tuple(config.eval_dataset_options.crop_size))
+    outputs = model(prepared, training=False)
+    assert raw.keys() == {*inference.LOGITS, "resized_size"}
+    np.testing.assert_array_equal(raw["resized_size"], resized_size)
+    for name in inference.LOGITS:
+        largest = np.abs(outputs[name]).max()
+        np.testing.assert_allclose(raw[name], outputs[name], atol=2e-4 * largest)
+    assert loaded.signatures["raw"](input_tensor=_batch(0, 40, 90))[inference.LOGITS[0]].shape[0] == 0
+
+
+def test_weights_are_constants_of_the_graph(loaded, exported):
+    for signature in loaded.signatures.values():
+        assert not [captured for captured in signature.captured_inputs if captured.dtype == tf.resource]
+    with open(os.path.join(exported, "assets.extra", "export.json"), encoding="utf-8") as file:
+        assert json.load(file)["weights"] == "constants"
+
+
+def test_weights_too_large_for_a_graph_stay_variables(serve, config, model, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "build_model", lambda _: model)
+    monkeypatch.setattr(frozen, "LARGEST", 1000)
+    loaded = tf.saved_model.load(export(config, checkpoint, tmp_path / "export"))
+    with open(tmp_path / "export" / "assets.extra" / "export.json", encoding="utf-8") as file:
+        assert json.load(file)["weights"] == "variables"
+    images = _batch(1, 65, 65)
+    _assert_same(loaded(images), serve(images))
+
+
+def test_requests_to_warm_up_are_those_of_tensorflow_serving(exported, loaded):
+    """The bytes were compared once with the messages of tensorflow-serving-api 2.15.1; they are played here."""
+    played = []
+    for record in tf.data.TFRecordDataset(os.path.join(exported, "assets.extra", "tf_serving_warmup_requests")):
+        request = serving_request_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {
+            name: tf.io.parse_tensor(value, tf.uint8 if name == "input_tensor" else tf.string)
+            for name, value in request.inputs.items()
+        }
+        maps = loaded.signatures[request.model_spec.signature_name](**inputs)
+        assert maps["panoptic_pred"].shape[0] == 1
+        played.append(request.model_spec.signature_name)
+    assert played == ["serving_default", "image", "encoded"]
+
+
+def test_export_says_what_it_was_made_from(exported, checkpoint):
+    with open(os.path.join(exported, "assets.extra", "export.json"), encoding="utf-8") as file:
+        facts = json.load(file)
+    assert facts["checkpoint"] == checkpoint and len(facts["checkpoint_fingerprint"]) == 16
+    assert facts["precision"] == "float32" and facts["input"]["crop_size"] == [65, 65]
+
+
 def test_export_carries_classes_and_config(exported, config, tmp_path):
     extra = os.path.join(exported, "assets.extra")
     with open(os.path.join(extra, "dataset.json"), encoding="utf-8") as file:
@@ -177,9 +231,11 @@ class _SmallModel:
     """Stands in for the network where only files matter."""
 
     weights = ()
+    checkpoint = None
 
     def __init__(self, dataset):
         self.dataset = dataset
+        self.input_settings = InputSettings((65, 65))
 
     def segment(self, images):
         first = images[..., 0]
@@ -188,6 +244,9 @@ class _SmallModel:
 
     def segment_encoded(self, files):
         return {"panoptic_pred": tf.strings.length(files)}
+
+    def raw(self, images):
+        return {"resized_size": tf.shape(images)[1:3]}
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""Freezing: the weights of a traced function become constants of its graph.
+
+TensorFlow then prepares them once, where it packs variables anew at every call, and folds what depends on them alone.
+`convert_variables_to_constants_v2` of TensorFlow does the same for all graphs, and copies each of their thousands of
+operations twice in Python: for ResNet-50 it takes longer than building and tracing the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+# A graph is stored as one protobuf message of less than 2 GB; the rest is for the operations.
+LARGEST = 1_900_000_000
+
+
+def is_freezable(variables: Sequence[tf.Variable]) -> bool:
+    """Whether the values of variables fit a graph."""
+    return sum(variable.dtype.size * variable.shape.num_elements() for variable in variables) <= LARGEST
+
+
+def frozen(function: Any, variables: Sequence[tf.Variable]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A function with the present values of its variables in its graph.
+
+    Args:
+        function: concrete function of one tensor, which returns a dict of tensors.
+        variables: those that it reads, see `is_freezable`. Later changes of them no longer count.
+
+    Returns:
+        The concrete function of the same tensor, with the same result.
+    """
+    count = len(function.captured_inputs)
+    (argument,), captured = (
+        function.inputs[: len(function.inputs) - count],
+        function.inputs[len(function.inputs) - count :],
+    )
+    by_handle = {id(variable.handle): variable for variable in variables}
+    constants = {
+        placeholder.op.name: by_handle[id(handle)] for handle, placeholder in zip(function.captured_inputs, captured)
+    }
+    graph = function.graph.as_graph_def()
+    for node in graph.node:
+        if node.name in constants:
+            _make_constant(node, constants[node.name])
+        elif node.op == "ReadVariableOp" and node.input[0] in constants:
+            _make_identity(node)
+    names = {name: tensor.name for name, tensor in zip(sorted(function.structured_outputs), function.outputs)}
+
+    def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        results = tf.graph_util.import_graph_def(graph, {argument.name: images}, list(names.values()), name="")
+        return dict(zip(names, results))
+
+    spec = tf.TensorSpec(argument.shape, argument.dtype, name="images")
+    return tf.function(run, autograph=False).get_concrete_function(spec)
+
+
+def _make_constant(node: Any, variable: tf.Variable) -> None:
+    """Turns the placeholder of a variable's handle into the variable's value."""
+    node.op = "Const"
+    node.attr.clear()
+    node.attr["dtype"].type = variable.dtype.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(variable.numpy()))
+
+
+def _make_identity(node: Any) -> None:
+    """Turns the reading of a variable's handle into passing on what is its value now."""
+    dtype = node.attr["dtype"].type
+    node.op = "Identity"
+    node.attr.clear()
+    node.attr["T"].type = dtype
