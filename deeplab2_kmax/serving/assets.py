@@ -34,7 +34,8 @@ def write_assets(
     files.write_json(files.join(folder, _DATASET), dataclasses.asdict(dataset), indent=1)
     files.write_text(files.join(folder, _CONFIG), config_to_text(config))
     files.write_json(files.join(folder, _FACTS), facts)
-    write_warm_up(files.join(folder, REQUESTS), tuple(config.eval_dataset_options.crop_size))
+    height, width = config.eval_dataset_options.crop_size
+    write_warm_up(files.join(folder, REQUESTS), (height, width))
 
 
 def is_export(path: str) -> bool:
