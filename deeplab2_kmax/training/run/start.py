@@ -77,7 +77,7 @@ def start(
 def _stopped(signal: str, run: Run | None) -> str:
     """A line that says at which step a run was stopped, and from which checkpoint it can go on."""
     if run is None or not run.mode.trains:
-        return f"stopped by {signal}: there was nothing to save"
+        return f"stopped by {signal}: there was nothing to save; the same command starts anew"
     step, last = run.global_step.numpy(), run.checkpoints.latest_checkpoint
-    saved = f"the same command goes on from {last}" if last else "there was nothing to save yet"
+    saved = f"the same command goes on from {last}" if last else "nothing was saved yet; the same command starts anew"
     return f"stopped by {signal} at step {step}: {saved}"
