@@ -27,36 +27,42 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 
 def add_deeplab2_path(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Adds --deeplab2_path, which means the same in every benchmark; see `import_deeplab2`."""
-    text = "the folder that holds DeepLab2's package deeplab2/"
+    text = "DeepLab2's folder deeplab2/, or the one that holds it"
     if not required:
         text += "; without it only deeplab2_kmax is timed"
-    parser.add_argument("--deeplab2_path", required=required, metavar="PARENT", help=text)
+    parser.add_argument("--deeplab2_path", required=required, metavar="DEEPLAB2", help=text)
 
 
-def import_deeplab2(parent: str) -> None:
+def import_deeplab2(path: str) -> None:
     """Imports the package `deeplab2` from a folder, so that `from deeplab2.model import ...` works from then on.
 
     Args:
-        parent: the folder that holds `deeplab2/`, a copy of google-research/deeplab2 with its protos compiled.
+        path: the folder `deeplab2/`, a copy of google-research/deeplab2 with its protos compiled, or the folder that
+            holds it.
 
     Raises:
         SystemExit: the package cannot be imported from there; the message says why and what is needed.
     """
-    folder = pathlib.Path(parent).resolve()
-    # Only for this import: with a checkout of this project beside DeepLab2's, `folder` also holds a folder named
+    given = pathlib.Path(path).resolve()
+    package = given if (given / "config.proto").is_file() else given / "deeplab2"
+    expected = f"error: --deeplab2_path: expected DeepLab2's folder deeplab2/ or the one that holds it, got {given}"
+    if not (package / "config.proto").is_file():
+        raise SystemExit(f"{expected}, where there is no config.proto of DeepLab2")
+    if package.name != "deeplab2":
+        raise SystemExit(f"{expected}: DeepLab2 under another name; rename it, as it imports itself by that name")
+    # Only for this import: with a checkout of this project beside DeepLab2's, the folder also holds one named
     # deeplab2_kmax, which Python would take for our package.
-    sys.path.insert(0, str(folder))
+    parent = str(package.parent)
+    sys.path.insert(0, parent)
     try:
         importlib.import_module("deeplab2.config_pb2")
     except ImportError as error:
-        advice = "expected the folder that holds deeplab2/"
-        if (folder / "config.proto").is_file():
-            advice += f", perhaps {folder.parent}"
-        elif (folder / "deeplab2" / "config.proto").is_file():
-            advice = f"compile DeepLab2's protos first: (cd {folder} && protoc deeplab2/*.proto --python_out=.)"
-        raise SystemExit(f"error: --deeplab2_path: cannot import DeepLab2 from {folder}: {error}; {advice}") from None
+        advice = ""
+        if not (package / "config_pb2.py").is_file():
+            advice = f"; compile its protos first: (cd {parent} && protoc deeplab2/*.proto --python_out=.)"
+        raise SystemExit(f"error: --deeplab2_path: cannot import DeepLab2 from {package}: {error}{advice}") from None
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(parent)
 
 
 def read_deeplab2_config(path: str) -> Any:

@@ -1,6 +1,6 @@
 """Measures images per second of the training input, beside DeepLab2's, and the CPU time of each of our stages.
 
-    python benchmarks/input_pipeline.py --coco_root=FOLDER [--deeplab2_path=PARENT] [--crop=641] [--batches=40]
+    python benchmarks/input_pipeline.py --coco_root=FOLDER [--deeplab2_path=DEEPLAB2] [--crop=641] [--batches=40]
         [--rounds=4] [--plain]
 
 Both read the same records, made from the training images of a COCO folder (a few dozen are enough) and repeated until

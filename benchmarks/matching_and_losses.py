@@ -1,6 +1,6 @@
 """Times matching and losses beside DeepLab2's and prints the ratios.
 
-    python benchmarks/matching_and_losses.py --deeplab2_path=PARENT [--rounds=7]
+    python benchmarks/matching_and_losses.py --deeplab2_path=DEEPLAB2 [--rounds=7]
 
 There are two cases, in each of which both take turns in one process: matching the ground-truth masks of one image of
 COCO, padded to 181, with 128 slots; and the whole loss with its gradient at a crop of 321 x 321 (outputs of 81 x 81),

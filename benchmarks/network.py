@@ -1,6 +1,6 @@
 """Times building, tracing and running networks, beside DeepLab2's.
 
-    python benchmarks/network.py [--deeplab2_path=PARENT] --config FOLDER/kmax_deeplab/kmax_meta_*.textproto
+    python benchmarks/network.py [--deeplab2_path=DEEPLAB2] --config FOLDER/kmax_deeplab/kmax_meta_*.textproto
 
 The configs are DeepLab2's; both sides build the model that each describes and take turns in one process. Ours runs as
 it is served: batch norms are folded, and nothing is computed that masks and classes do not need. DeepLab2 computes all

@@ -1,6 +1,6 @@
 """Times panoptic quality per image of 480 x 640, beside DeepLab2's.
 
-    python benchmarks/panoptic_quality.py [--deeplab2_path=PARENT] [--images=8] [--repeats=3]
+    python benchmarks/panoptic_quality.py [--deeplab2_path=DEEPLAB2] [--images=8] [--repeats=3]
 
 Both take turns in one process on the same label maps: segments with ragged edges; the prediction is a shifted and
 partly relabelled copy of the truth.

@@ -1,6 +1,6 @@
 """Measures time and memory of mask-wise post-processing, beside DeepLab2's.
 
-    python benchmarks/postprocessing.py [--deeplab2_path=PARENT] [--sizes=641,1281] [--repeats=5]
+    python benchmarks/postprocessing.py [--deeplab2_path=DEEPLAB2] [--sizes=641,1281] [--repeats=5]
 
 Both take turns in one process on the same logits: an image cut into segments, each claimed by one mask slot that is
 sure of its class; the other slots hold noise and are sure to be void. The peak of memory is measured in a process of

@@ -1,6 +1,6 @@
 """Measures time and memory of training steps, beside DeepLab2's.
 
-    python benchmarks/train_step.py [--deeplab2_path=PARENT] --config=FOLDER/kmax_meta_r50_os32.textproto
+    python benchmarks/train_step.py [--deeplab2_path=DEEPLAB2] --config=FOLDER/kmax_meta_r50_os32.textproto
         [--case=321x1] [--case=129x4] [--override=...]
 
 Each side is a process of its own, and they take turns. A side builds the model, loss and optimizers that the config
