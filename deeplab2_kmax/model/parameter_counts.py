@@ -12,7 +12,7 @@ from deeplab2_kmax.model import build_model
 from deeplab2_kmax.protos import config_pb2
 
 # The outputs that panoptic maps are made from.
-_PREDICTED = ("pixel_space_mask_logits", "transformer_class_logits")
+PREDICTED = ("pixel_space_mask_logits", "transformer_class_logits")
 # The numbers of parameters do not depend on the size of the image.
 _IMAGE = [1, 33, 33, 3]
 
@@ -52,7 +52,7 @@ def count_parameters(config: config_pb2.ExperimentOptions) -> ParameterCounts:
     with tf.Graph().as_default():
         model = build_model(config)
         outputs = model(tf.zeros(_IMAGE), training=False)
-        reached = _ancestors(outputs[name].op for name in _PREDICTED)
+        reached = ancestors(outputs[name].op for name in PREDICTED)
         used = [variable for variable in model.variables if variable.handle.op in reached]
         semantic = [part for part in (model.semantic_decoder, model.semantic_head) if part is not None]
         return ParameterCounts(
@@ -68,7 +68,7 @@ def _size(variables: Iterable[tf.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _ancestors(operations: Iterable[tf.Operation]) -> set[tf.Operation]:
+def ancestors(operations: Iterable[tf.Operation]) -> set[tf.Operation]:
     """The given operations and all that they depend on."""
     reached: set[tf.Operation] = set()
     waiting = list(operations)
