@@ -280,6 +280,43 @@ def _add_benchmark(commands: _Commands) -> None:
     parser.add_argument(
         "--images", metavar="N", type=int, default=64, help="number of images to time each stage with (default: 64)"
     )
+    _add_benchmark_inference(parts)
+
+
+def _add_benchmark_inference(parts: _Commands) -> None:
+    parser = _add(
+        parts,
+        "inference",
+        _benchmark_inference,
+        "time models from picture file to panoptic map, stage by stage, and from the start of a process",
+        details=" Several models take turns, so that their ratios are fair on a busy machine.",
+    )
+    parser.add_argument(
+        "--model", metavar="DIR", action="append", default=[], help="an exported model (SavedModel); repeatable"
+    )
+    _add_config_flags(parser, required=False)
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help=f"with --config_file: {_CHECKPOINT_HELP} (default: random weights, with segments made up)",
+    )
+    parser.add_argument("--image", metavar="FILE", help="a picture file (default: a drawn one of 640 x 480)")
+    parser.add_argument(
+        "--sizes",
+        metavar="SIZE,SIZE",
+        help="sizes of the network's input, such as 641,1025x2049, height first (default: that of each model)",
+    )
+    parser.add_argument("--batches", metavar="N,N", default="1", help="numbers of pictures in a call (default: 1)")
+    parser.add_argument("--rounds", metavar="N", type=int, default=10, help="how often each is timed (default: 10)")
+    parser.add_argument(
+        "--cold_starts",
+        metavar="N",
+        type=int,
+        default=1,
+        help="how often each is started in a process of its own; 0 leaves out first calls and memory (default: 1)",
+    )
+    parser.add_argument("--csv", metavar="FILE", help="also write all figures to a CSV file, local or remote")
+    parser.add_argument("--plot", metavar="FILE", help="also draw the times to a PNG, local or remote")
 
 
 def _loaded_config(options: argparse.Namespace) -> config_pb2.ExperimentOptions:
@@ -296,6 +333,38 @@ def _benchmark_input(options: argparse.Namespace, _: list[str]) -> None:
     config = _loaded_config(options)
     require_filled_in(config, "benchmark input", [*unused_beside(config, "file_pattern"), "eval_dataset_options"])
     _print(input_report(config.train_dataset_options, options.images))
+
+
+def _benchmark_inference(options: argparse.Namespace, _: list[str]) -> None:
+    of_config = options.checkpoint or options.override
+    if bool(options.model) == bool(options.config_file) or (options.model and of_config):
+        raise UserError(
+            "benchmark inference: which model? expected either --model DIR, or --config_file FILE, which --checkpoint"
+            " PATH and --override may go with"
+        )
+    for flag, least in (("rounds", 1), ("cold_starts", 0)):
+        if (number := getattr(options, flag)) < least:
+            raise UserError(f"--{flag}: expected a number from {least}, got {number}")
+    from deeplab2_kmax.cli.inference_benchmark.models import Source
+    from deeplab2_kmax.cli.inference_benchmark.run import Sweep, benchmark, parse_batches, parse_sizes
+
+    sizes = parse_sizes(options.sizes) if options.sizes is not None else []
+    if options.model:
+        sources = [Source(model=model) for model in options.model]
+    else:
+        _loaded_config(options)  # Prints what is to be said about it.
+        sources = [Source(None, options.config_file, tuple(options.override), options.checkpoint)]
+    sweep = Sweep(
+        sources=sources,
+        image=options.image,
+        sizes=sizes,
+        batches=parse_batches(options.batches),
+        rounds=options.rounds,
+        cold_starts=options.cold_starts,
+        csv=options.csv,
+        plot=options.plot,
+    )
+    benchmark(sweep, _print)
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> None:

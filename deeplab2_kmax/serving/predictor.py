@@ -107,18 +107,14 @@ class Predictor:
                 of something else than post-processing.
         """
         path = os.fspath(path)
-        _require_readable(path)
-        if not tf.saved_model.contains_saved_model(path):
-            nearby = os.path.join(path, "export")
-            hint = f"; there is one in {nearby}" if tf.saved_model.contains_saved_model(nearby) else ""
-            raise CheckpointError(f"{path}: expected the folder of a SavedModel (saved_model.pb), found none{hint}")
+        require_saved_model(path)
         if dataset is None and not assets.is_export(path):
             raise CheckpointError(
                 f"{path}: this SavedModel does not name its classes; say which data set it is for, by --dataset or the"
                 " argument dataset"
             )
         descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
-        loaded = _load(path)
+        loaded = load_saved_model(path)
         if overrides:
             return cls(_with_other_settings(loaded, path, overrides), descriptor)
         # DeepLab2's exports take single pictures only; ours take both.
@@ -159,6 +155,15 @@ class Predictor:
         return Prediction(image, panoptic, list_segments(panoptic, scores, self.dataset), self.dataset)
 
 
+def require_saved_model(path: str) -> None:
+    """Raises CheckpointError unless there is a SavedModel in the folder `path`; whether it is whole shows later."""
+    _require_readable(path)
+    if not tf.saved_model.contains_saved_model(path):
+        nearby = os.path.join(path, "export")
+        hint = f"; there is one in {nearby}" if tf.saved_model.contains_saved_model(nearby) else ""
+        raise CheckpointError(f"{path}: expected the folder of a SavedModel (saved_model.pb), found none{hint}")
+
+
 def _require_readable(folder: str) -> None:
     """Raises CheckpointError where a folder may not be looked into, which is not the same as finding nothing there."""
     try:
@@ -169,7 +174,7 @@ def _require_readable(folder: str) -> None:
         raise CheckpointError(f"{folder}: cannot read this folder: {error.strerror}") from error
 
 
-def _load(path: str) -> Any:
+def load_saved_model(path: str) -> Any:
     """Loads a SavedModel; raises CheckpointError where it is damaged, or does not segment pictures."""
     try:
         loaded = tf.saved_model.load(path)

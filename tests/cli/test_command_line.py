@@ -239,6 +239,7 @@ HELP = [
     ["config"],
     ["benchmark"],
     ["benchmark", "input"],
+    ["benchmark", "inference"],
     ["doctor"],
 ]
 
