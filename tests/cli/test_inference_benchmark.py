@@ -54,6 +54,8 @@ def test_the_tables(results, exported):
     assert re.search(r"^picture     \S*scene.png, 83 x 52\s+pixels$", text, re.MULTILINE)
     for label in "AB":
         assert re.search(rf"^model {label}     {re.escape(exported)}\s+\(float32\)$", text, re.MULTILINE)
+    # The titles of both tables stand apart from the sentences above them.
+    assert len(re.findall(r"\.\n\n +size batch model ", text)) == 2
     for batch in (1, 2):
         for label in "AB":
             pattern = rf"^ +65 +{batch} +{label}( +{TIME}){{4}} +\d+(\.\d+)?$"

@@ -86,7 +86,7 @@ def start_table(rows: Sequence[Row]) -> str:
                 f"{row.speedup:.2f}x" if several else "",
             )
         )
-    return "\n".join(map(str.rstrip, lines))
+    return "\n".join(line.rstrip(" ") for line in lines)
 
 
 def as_csv(rows: Sequence[Row], facts: dict[str, str]) -> str:
