@@ -47,6 +47,7 @@ _CONVERTERS = {
     "voc": ("deeplab2_kmax.converters.voc", "masks in PASCAL VOC's layout, such as CVAT's"),
     "yolo": ("deeplab2_kmax.converters.yolo", "YOLO's outlines in text files, with data.yaml"),
 }
+_EXPORT_FORMATS = ("saved_model", "openvino")
 _LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
@@ -168,7 +169,7 @@ def _add_predict(commands: _Commands) -> None:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help=_OUTPUT_HELP)
-    parser.add_argument("--model", metavar="DIR", help="an exported model (SavedModel)")
+    parser.add_argument("--model", metavar="DIR", help="an exported model")
     parser.add_argument(
         "--dataset",
         metavar="NAME",
@@ -194,11 +195,15 @@ def _add_predict(commands: _Commands) -> None:
 
 
 def _add_export(commands: _Commands) -> None:
-    parser = _add(commands, "export", _export, "write a trained model as a SavedModel")
+    parser = _add(commands, "export", _export, "write a trained model as a SavedModel, or for another runtime")
     _add_config_flags(parser, required=True)
     parser.add_argument("--checkpoint", metavar="PATH", required=True, help=_CHECKPOINT_HELP)
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write, local or remote")
     parser.add_argument(
-        "-o", "--output", metavar="DIR", required=True, help="folder of the SavedModel, local or remote"
+        "--format",
+        choices=_EXPORT_FORMATS,
+        default="saved_model",
+        help="what to write; what is not for TensorFlow is run and compared before (default: saved_model)",
     )
 
 
@@ -411,7 +416,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.serving import export
 
     config = _loaded_config(options)
-    print(f"exported to {export(config, options.checkpoint, options.output)}")
+    print(f"exported to {export(config, options.checkpoint, options.output, options.format)}")
 
 
 def _convert(options: argparse.Namespace, rest: list[str]) -> None:

@@ -1,10 +1,11 @@
-"""Using trained models: predicting on pictures, exporting as a SavedModel, looking at the clusters of each layer.
+"""Using trained models: predicting on pictures, exporting, looking at the clusters of each layer.
 
 Start reading at `inference`: `InferenceModel` is the trained network as one function from pixels to panoptic maps.
 `predictor` turns these maps into segments in Python, and `export` writes the function as a SavedModel, with the files
-of `assets` beside it. `pre_labels` turns predictions into files for labelling tools. `cluster_viewer` keeps the
-intermediate assignments instead; `visualization.clusters` draws them. Picture files are decoded in `pictures`. The
-commands that use all this are in `cli`; evaluation on a data set is in `evaluation`.
+of `assets` beside it, or as `portable` has it for the runtimes in `formats`. `pre_labels` turns predictions into files
+for labelling tools. `cluster_viewer` keeps the intermediate assignments instead; `visualization.clusters` draws them.
+Picture files are decoded in `pictures`. The commands that use all this are in `cli`; evaluation on a data set is in
+`evaluation`.
 """
 
 from deeplab2_kmax.pictures import read_image

@@ -1,4 +1,4 @@
-"""The files in the `assets.extra` folder of an exported SavedModel: its data set, its config, and facts about it."""
+"""The files in the `assets.extra` folder of an export: its data set, its config, and facts about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from deeplab2_kmax.datasets import DatasetDescriptor, read_descriptor
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.warm_up import REQUESTS, write_warm_up
 
-# TensorFlow's name for files that belong to a SavedModel but not to its graph; loading ignores them.
+# TensorFlow's name for files that belong to a SavedModel but not to its graph; loading ignores them. Exports in other
+# formats have the same files in the same place.
 _FOLDER = "assets.extra"
 _DATASET, _CONFIG, _FACTS = "dataset.json", "config.textproto", "export.json"
 
@@ -22,7 +23,7 @@ def write_assets(
     """Writes the classes and the resolved config of an export, and facts about it, beside its graph.
 
     Args:
-        path: folder of the SavedModel.
+        path: folder of the export.
         config: the experiment that was exported.
         dataset: the classes that the exported model knows.
         facts: what else programs and people may ask about the export, for `export.json`.
@@ -34,12 +35,23 @@ def write_assets(
     files.write_json(files.join(folder, _DATASET), dataclasses.asdict(dataset), indent=1)
     files.write_text(files.join(folder, _CONFIG), config_to_text(config))
     files.write_json(files.join(folder, _FACTS), facts)
-    height, width = config.eval_dataset_options.crop_size
-    write_warm_up(files.join(folder, REQUESTS), (height, width))
+
+
+def write_requests(path: str, size: tuple[int, int]) -> None:
+    """Writes the requests by which TensorFlow Serving warms up the SavedModel in the folder `path`.
+
+    Args:
+        path: folder of the SavedModel.
+        size: height and width of the pictures in the requests.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    write_warm_up(files.join(path, _FOLDER, REQUESTS), size)
 
 
 def is_export(path: str) -> bool:
-    """Whether the folder `path` holds a SavedModel written by `export`."""
+    """Whether the folder `path` holds what `export` has written."""
     return all(files.exists(files.join(path, _FOLDER, name)) for name in (_DATASET, _CONFIG))
 
 
@@ -53,3 +65,9 @@ def read_config(path: str) -> config_pb2.ExperimentOptions:
 def read_dataset(path: str) -> DatasetDescriptor:
     """The data set of the export in the folder `path`."""
     return read_descriptor(files.join(path, _FOLDER, _DATASET))
+
+
+def read_facts(path: str) -> dict[str, Any]:
+    """The facts about the export in the folder `path`; none about exports of versions that did not write them."""
+    file = files.join(path, _FOLDER, _FACTS)
+    return files.read_json(file) if files.exists(file) else {}

@@ -28,7 +28,7 @@ _PICTURE = (
 # The outputs of the network that maps are made from.
 LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
 # The outputs of post-processing that are returned, with their types.
-_MAPS = {
+MAPS = {
     "panoptic_pred": tf.int32,
     "semantic_pred": tf.int32,
     "instance_pred": tf.int32,
@@ -105,6 +105,17 @@ class InputSettings:
             resize_factor=options.resize_factor,
         )
 
+    def prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Resizes and pads a batch of pictures as evaluation does.
+
+        Args:
+            images: [B, H, W, 3] uint8.
+
+        Returns:
+            The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
+        """
+        return resize_for_inference(images, self.crop_size, self.min_size, self.max_size, self.resize_factor)
+
 
 class InferenceModel:
     """Resizes and pads pictures as evaluation does, runs the network and maps its result back to the original pixels.
@@ -133,14 +144,14 @@ class InferenceModel:
         self.checkpoint = checkpoint
         # Both are traced once, here; otherwise saving would trace them again for each signature.
         spec = tf.TensorSpec([None, *input_settings.crop_size, 3], tf.float32, name="images")
-        logits = tf.function(lambda images: _only(LOGITS, model(images, training=False)), autograph=False)
+        logits = tf.function(lambda images: only(LOGITS, model(images, training=False)), autograph=False)
         self._logits = logits.get_concrete_function(spec)
         # Only variables that the logits depend on are captured; those of an auxiliary semantic branch are not.
         used = {id(handle) for handle in self._logits.captured_inputs}
         self.weights = [variable for variable in model.variables if id(variable.handle) in used]
         if is_freezable(self.weights):
             self._logits, self.weights = frozen(self._logits, self.weights), []
-        network = tf.function(lambda images: _only(_MAPS, postprocess(self._logits(images))), autograph=False)
+        network = tf.function(lambda images: only(MAPS, postprocess(self._logits(images))), autograph=False)
         self._network = network.get_concrete_function(spec)
 
     @classmethod
@@ -151,6 +162,14 @@ class InferenceModel:
         config, model, prefix = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         return cls(model, build_postprocessor(config), InputSettings.from_options(config), dataset, prefix)
+
+    def logits_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The outputs `LOGITS` of the network for pictures at its input size, [B, h, w, 3] float32, 0..255."""
+        return self._logits(images)
+
+    def maps_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The maps, at the network's input size, of pictures at that size, [B, h, w, 3] float32, 0..255."""
+        return self._network(images)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
     def segment(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -164,7 +183,7 @@ class InferenceModel:
         """
         count = tf.shape(input_tensor)[0]
         pictures = _padded_batch(input_tensor, count)
-        images, resized_size = self._prepare(pictures)
+        images, resized_size = self.input_settings.prepare(pictures)
         maps = undo_resize(self._network(images), resized_size, tf.shape(pictures)[1:3])
         return {name: values[:count] for name, values in maps.items()}
 
@@ -181,7 +200,7 @@ class InferenceModel:
             that the pictures fill; the rest is padding.
         """
         count = tf.shape(input_tensor)[0]
-        images, resized_size = self._prepare(_padded_batch(input_tensor, count))
+        images, resized_size = self.input_settings.prepare(_padded_batch(input_tensor, count))
         logits = {name: values[:count] for name, values in self._logits(images).items()}
         return {**logits, "resized_size": resized_size}
 
@@ -214,28 +233,14 @@ class InferenceModel:
         result = tf.map_fn(
             lambda one: self._undo_and_pad(one[0], one[1], one[2], largest),
             (maps, resized_sizes, image_sizes),
-            fn_output_signature={name: tf.TensorSpec([None, None], dtype) for name, dtype in _MAPS.items()},
+            fn_output_signature={name: tf.TensorSpec([None, None], dtype) for name, dtype in MAPS.items()},
         )
         return {name: values[:count] for name, values in {**result, "image_size": image_sizes}.items()}
-
-    def _prepare(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Resizes and pads a batch of pictures as evaluation does.
-
-        Args:
-            images: [B, H, W, 3] uint8.
-
-        Returns:
-            The network's input [B, h, w, 3] float32, and [2] int32, the size of the pictures in it without padding.
-        """
-        options = self.input_settings
-        return resize_for_inference(
-            images, options.crop_size, options.min_size, options.max_size, options.resize_factor
-        )
 
     def _decode(self, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = upright(tf.io.decode_image(content, channels=3, expand_animations=False), orientation_of(content))
         image.set_shape([None, None, 3])
-        images, resized_size = self._prepare(image[None])
+        images, resized_size = self.input_settings.prepare(image[None])
         return images[0], resized_size, tf.shape(image)[:2]
 
     def _undo_and_pad(self, maps: dict, resized_size: tf.Tensor, image_size: tf.Tensor, largest: tf.Tensor) -> dict:
@@ -257,6 +262,6 @@ def _padded_batch(pictures: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     return tf.pad(pictures, [[0, _one_if_none(count)], [0, 0], [0, 0], [0, 0]])
 
 
-def _only(names: Iterable[str], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def only(names: Iterable[str], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Keeps the outputs that are returned; TensorFlow does not run the parts of the graph that only others need."""
     return {name: outputs[name] for name in names}

@@ -14,11 +14,11 @@ from deeplab2_kmax import files
 from deeplab2_kmax.config import apply_override
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
-from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.postprocessing import Postprocessor, build_postprocessor, undo_resize
 from deeplab2_kmax.postprocessing.settings import FIELDS
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving import assets
-from deeplab2_kmax.serving.inference import InferenceModel
+from deeplab2_kmax.serving import assets, formats
+from deeplab2_kmax.serving.inference import InferenceModel, InputSettings
 from deeplab2_kmax.visualization import overlay
 from deeplab2_kmax.visualization.large_maps import count_segments, numbered_segments, row_blocks
 from deeplab2_kmax.wording import first_line
@@ -92,10 +92,10 @@ class Predictor:
     def from_saved_model(
         cls, path: str | os.PathLike, dataset: str | None = None, overrides: Sequence[str] = ()
     ) -> Predictor:
-        """Loads a SavedModel that `export` or DeepLab2 wrote.
+        """Loads a SavedModel that `export` or DeepLab2 wrote, or what `export` wrote for another runtime.
 
         Args:
-            path: folder of the SavedModel.
+            path: folder of the export.
             dataset: name or descriptor file of its data set; needed only for DeepLab2's exports, which do not name it.
             overrides: "evaluator_options.field=value" each, for post-processing by other thresholds than those that are
                 built into an export of `export`.
@@ -105,8 +105,15 @@ class Predictor:
                 and neither does `dataset`.
             ConfigError: there is no data set `dataset`, or its descriptor is wrong; or one of `overrides` is wrong, or
                 of something else than post-processing.
+            UserError: the runtime that the export is for is not installed.
         """
         path = os.fspath(path)
+        _require_readable(path)
+        if assets.is_export(path):
+            file_format = assets.read_facts(path).get("format", formats.SAVED_MODEL)
+            if file_format != formats.SAVED_MODEL:
+                descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
+                return cls(_in_other_runtime(file_format, path, overrides), descriptor)
         require_saved_model(path)
         if dataset is None and not assets.is_export(path):
             raise CheckpointError(
@@ -197,6 +204,48 @@ def _with_other_settings(loaded: Any, path: str, overrides: Sequence[str]) -> Ca
             f"{path}: this SavedModel has its thresholds built in and no signature 'raw' to go round them; export the"
             " checkpoint again, or leave the overrides out"
         )
+    postprocess = _other_postprocessor(path, overrides)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = loaded.signatures["raw"](input_tensor=images)
+        maps = postprocess(outputs)
+        return undo_resize({name: maps[name] for name in _USED_MAPS}, outputs["resized_size"], tf.shape(images)[1:3])
+
+    return segment
+
+
+def _in_other_runtime(file_format: str, path: str, overrides: Sequence[str]) -> Callable[[tf.Tensor], dict]:
+    """What segments pictures by an export for another runtime than TensorFlow, here between our own resizing."""
+    runtime = formats.RUNTIMES.get(file_format)
+    if runtime is None:
+        raise CheckpointError(
+            f"{path}: expected an export in one of the formats {', '.join(formats.NAMES)}, got {file_format!r}; load it"
+            " by the version of deeplab2_kmax that wrote it, or a later one"
+        )
+    runtime.version()
+    try:
+        run = runtime.load({name: files.read_bytes(files.join(path, name)) for name in runtime.files})
+    except Exception as error:  # Each runtime has its own errors.
+        raise CheckpointError(
+            f"{path}: expected a whole export for {runtime.name}, got one whose files are cut, damaged or missing"
+            f" ({first_line(error)}); copy it again, or export it anew"
+        ) from error
+    settings = InputSettings.from_options(assets.read_config(path))
+    postprocess = _other_postprocessor(path, overrides) if overrides else None
+
+    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        prepared, resized_size = settings.prepare(images)
+        outputs = run(prepared.numpy())
+        maps = postprocess(outputs) if postprocess else outputs
+        used = {name: tf.convert_to_tensor(maps[name]) for name in _USED_MAPS}
+        return undo_resize(used, resized_size, tf.shape(images)[1:3])
+
+    return segment
+
+
+def _other_postprocessor(path: str, overrides: Sequence[str]) -> Postprocessor:
+    """The post-processing of the export in `path` by other thresholds."""
     config = assets.read_config(path)
     changed = config_pb2.ExperimentOptions()
     changed.CopyFrom(config)
@@ -211,14 +260,7 @@ def _with_other_settings(loaded: Any, path: str, overrides: Sequence[str]) -> Ca
             f"{path}: expected overrides of post-processing only (of evaluator_options: {', '.join(FIELDS)}), got"
             f" {' '.join(overrides)}; everything else is built into an export: export the checkpoint again with it"
         )
-
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
-    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = loaded.signatures["raw"](input_tensor=images)
-        maps = postprocess(outputs)
-        return undo_resize({name: maps[name] for name in _USED_MAPS}, outputs["resized_size"], tf.shape(images)[1:3])
-
-    return segment
+    return postprocess
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,39 @@
+"""The type of what runs a model: how to make its files, and how to run them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# The content of files, by name.
+Contents = dict[str, bytes]
+# Takes pictures [B, h, w, 3] float32 and returns outputs by name.
+Run = Callable[[np.ndarray], "dict[str, np.ndarray]"]
+
+
+class Unsupported(Exception):
+    """A runtime cannot run a function; the message says why, with the names of the operations if they are known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """One runtime, with the format that its files have.
+
+    Attributes:
+        name: as people know it.
+        files: names of the files that it needs.
+        batch: the only size of batches that it takes; None: any.
+        version: its version; raises UserError, which says what to install, where it is missing.
+        convert: a concrete function of one tensor, which returns a dict, as files; raises `Unsupported`.
+        load: what runs these files in float32. Each runtime has its own errors about damaged ones.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    batch: int | None
+    version: Callable[[], str]
+    convert: Callable[[Any], Contents]
+    load: Callable[[Contents], Run]

@@ -1,0 +1,169 @@
+"""Exports for other runtimes than TensorFlow: the same predictions, or no export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.cli.main import _EXPORT_FORMATS
+from deeplab2_kmax.errors import CheckpointError, ConfigError, UserError
+from deeplab2_kmax.postprocessing import build_postprocessor
+from deeplab2_kmax.serving import InferenceModel, Predictor, export, formats, inference, portable
+from deeplab2_kmax.serving.inference import LOGITS
+
+
+@pytest.fixture(scope="module")
+def inference_model(config, checkpoint):
+    return InferenceModel.from_checkpoint(config, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def exports(config, inference_model, tmp_path_factory):
+    """The folder of the model's export in a format, made once for each."""
+    folders = {}
+
+    def folder_of(name):
+        pytest.importorskip(_PACKAGES[name])
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("formats") / name
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(InferenceModel, "from_checkpoint", lambda *_: inference_model)
+                export(config, None, folders[name], name)
+        return folders[name]
+
+    return folder_of
+
+
+_PACKAGES = {"openvino": "openvino"}
+
+
+def test_the_command_line_knows_all_formats():
+    assert _EXPORT_FORMATS == formats.NAMES
+    assert _PACKAGES.keys() == formats.RUNTIMES.keys()
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_the_export_says_what_it_is(exports, name):
+    folder = exports(name)
+    assert sorted(os.listdir(folder)) == sorted(["assets.extra", *formats.RUNTIMES[name].files])
+    assert sorted(os.listdir(folder / "assets.extra")) == ["config.textproto", "dataset.json", "export.json"]
+    facts = json.loads((folder / "assets.extra" / "export.json").read_text())
+    assert facts["format"] == name and facts["input"]["shape"][1:] == [65, 65, 3]
+    assert all(facts["differences_from_tensorflow"][logits] < 2e-4 for logits in LOGITS)
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_predictions_are_those_of_the_saved_model(exports, name, predictor, picture):
+    found, expected = Predictor.from_saved_model(exports(name))(picture), predictor(picture)
+    assert found.dataset == expected.dataset
+    assert len(expected.segments) > 1
+    assert np.mean(found.panoptic_map == expected.panoptic_map) > 0.99
+    ids = {segment.id: segment for segment in found.segments}
+    for segment in expected.segments[:2]:
+        assert ids[segment.id].class_name == segment.class_name
+        assert ids[segment.id].score == pytest.approx(segment.score, abs=0.01)
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_thresholds_of_an_export_can_be_changed(exports, exported, name, picture):
+    overrides = ["evaluator_options.pixel_confidence_threshold=0.6", "evaluator_options.thing_area_limit=40"]
+    found = Predictor.from_saved_model(exports(name), overrides=overrides)(picture).panoptic_map
+    assert np.mean(found == Predictor.from_saved_model(exported, overrides=overrides)(picture).panoptic_map) > 0.99
+    with pytest.raises(ConfigError, match="expected overrides of post-processing only"):
+        Predictor.from_saved_model(exports(name), overrides=["model_options.precision=mixed_bfloat16"])
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_a_damaged_export_is_named(exports, name, tmp_path):
+    for file in formats.RUNTIMES[name].files:
+        (tmp_path / file).write_bytes((exports(name) / file).read_bytes()[:100])
+    (tmp_path / "assets.extra").symlink_to(exports(name) / "assets.extra")
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}: expected a whole export for .*export it anew"):
+        Predictor.from_saved_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_operations_that_a_runtime_lacks_are_named(exports, inference_model, config, name, monkeypatch):
+    exports(name)
+    monkeypatch.setattr(portable, "build_postprocessor", lambda config, portable: build_postprocessor(config))
+    runtime = formats.RUNTIMES[name]
+    function = portable.portable_function(config, inference_model, runtime.batch)
+    with pytest.raises(UserError, match=r"does not support operations .*DenseBincount.*export a SavedModel"):
+        portable.checked_conversion(function, inference_model, runtime)
+
+
+def _runtime(change):
+    """A runtime that is TensorFlow, which changes outputs."""
+
+    def convert(function):
+        _runtime.function = function
+        return {"model.file": b"content"}
+
+    def load(contents):
+        return lambda images: change({k: v.numpy() for k, v in _runtime.function(tf.constant(images)).items()})
+
+    return formats.Runtime("Other", ("model.file",), None, lambda: "other 1.0", convert, load)
+
+
+def _with_logits(outputs, change):
+    return {**outputs, LOGITS[0]: change(outputs[LOGITS[0]])}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda o: _with_logits(o, lambda v: v + 3e-3 * np.abs(v).max()),
+            f"got {LOGITS[0]} that differ by 0.003 of the",
+        ),
+        (lambda o: _with_logits(o, lambda v: v * np.nan), f"got {LOGITS[0]} that differ by inf"),
+        (lambda o: _with_logits(o, lambda v: v[:1]), f"got {LOGITS[0]} that differ by inf"),
+        (lambda o: {**o, "panoptic_pred": o["panoptic_pred"] + 1}, "got panoptic_pred that differ by 1 of the pixels"),
+        (lambda o: {}, "other 1.0 fails: KeyError"),
+    ],
+    ids=["wrong", "not a number", "one picture only", "other ids", "no outputs"],
+)
+def test_an_export_that_computes_something_else_is_refused(
+    config, inference_model, tmp_path, monkeypatch, change, message
+):
+    monkeypatch.setitem(formats.RUNTIMES, "other", _runtime(change))
+    monkeypatch.setattr(InferenceModel, "from_checkpoint", lambda *_: inference_model)
+    with pytest.raises(UserError, match=message):
+        export(config, None, tmp_path / "export", "other")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_export_that_computes_the_same_appears(config, inference_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(formats.RUNTIMES, "other", _runtime(lambda outputs: outputs))
+    monkeypatch.setattr(InferenceModel, "from_checkpoint", lambda *_: inference_model)
+    export(config, None, tmp_path / "export", "other")
+    assert (tmp_path / "export" / "model.file").read_bytes() == b"content"
+    monkeypatch.delitem(formats.RUNTIMES, "other")
+    with pytest.raises(CheckpointError, match="formats saved_model, .*, got 'other'"):
+        Predictor.from_saved_model(tmp_path / "export")
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_a_missing_runtime_is_named_before_the_model_is_built(config, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, _PACKAGES[name], None)
+    with pytest.raises(UserError, match=rf"pip install 'deeplab2_kmax\[{name}\]'"):
+        export(config, str(tmp_path / "nowhere"), tmp_path / "export", name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_models_that_no_other_runtime_takes_are_refused(config, inference_model):
+    runtime = dataclasses.replace(_runtime(dict), name="Other")
+    half = type(config)()
+    half.CopyFrom(config)
+    half.model_options.precision = "mixed_bfloat16"
+    with pytest.raises(ConfigError, match="expected \"float32\" in an export for Other, .*got 'mixed_bfloat16'"):
+        portable.require_portable(half, runtime)
+    large = type("Large", (), {"weights": [0], "input_settings": inference.InputSettings((65, 65))})
+    with pytest.raises(ConfigError, match=r"at most 1.9 GB"):
+        portable.portable_function(config, large, None)
