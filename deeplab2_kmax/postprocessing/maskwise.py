@@ -34,7 +34,7 @@ def maskwise_maps(
         all [B, H, W]. Instance ids count from 1 in the order of confidence; pixels of no segment have 1, as in
         DeepLab2.
     """
-    peaks = two_strongest_slots(mask_logits, settings.size, settings.pixel_confidence)
+    peaks = two_strongest_slots(mask_logits, settings.size, settings.pixel_confidence, portable=settings.portable)
     paintable = classes.confidence >= tf.where(classes.is_thing, options.thing_confidence, options.stuff_confidence)
     # From 1/3 on a pixel lies in two masks at most, as probabilities sum to 1: the peaks say all.
     if settings.pixel_confidence >= 1 / 3:

@@ -58,4 +58,6 @@ def pixelwise_maps(
 
 
 def _best_slots(mask_logits: tf.Tensor, settings: PostprocessingSettings) -> PeakMaps:
-    return two_strongest_slots(mask_logits, settings.size, settings.pixel_confidence, seconds=False)
+    return two_strongest_slots(
+        mask_logits, settings.size, settings.pixel_confidence, seconds=False, portable=settings.portable
+    )

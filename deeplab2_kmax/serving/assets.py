@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any
 
 from deeplab2_kmax import files
@@ -48,6 +49,11 @@ def write_requests(path: str, size: tuple[int, int]) -> None:
         OSError: the folder cannot be written to.
     """
     write_warm_up(files.join(path, _FOLDER, REQUESTS), size)
+
+
+def digest(content: bytes) -> str:
+    """What tells whether the content of a file is still what `export` wrote."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def is_export(path: str) -> bool:

@@ -102,7 +102,7 @@ def _write_portable(
         files.write_bytes(files.join(folder, name), content)
     return {
         "runtime": runtime.version(),
-        "files": runtime.files,
+        "files": {name: assets.digest(content) for name, content in contents.items()},
         "input": {
             "name": "images",
             "shape": [runtime.batch, *model.input_settings.crop_size, 3],

@@ -6,6 +6,9 @@ caller, as it depends on the size of the picture, which many runtimes want to kn
 
 from __future__ import annotations
 
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from deeplab2_kmax.errors import ConfigError, UserError
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving.formats import Contents, Run, Runtime, Unsupported
+from deeplab2_kmax.serving.formats import RUNTIMES, Contents, Runtime, Unsupported
 from deeplab2_kmax.serving.inference import LOGITS, MAPS, InferenceModel, only
 from deeplab2_kmax.wording import first_line
 
@@ -80,8 +83,11 @@ def checked_conversion(function: Any, model: InferenceModel, runtime: Runtime) -
     """
     try:
         contents = runtime.convert(function)
-        run = runtime.load(contents)
-        differences = _differences(model, run, [runtime.batch] if runtime.batch else [1, 3])
+        pictures = _test_pictures(model.input_settings.crop_size)
+        sizes = [runtime.batch] if runtime.batch else [1, len(pictures)]
+        batches = [pictures[start : start + size] for size in sizes for start in range(0, len(pictures), size)]
+        outputs = _outputs_apart(runtime, contents, batches) if runtime.apart else _outputs(runtime, contents, batches)
+        differences = _differences(model, batches, outputs)
     except Exception as error:  # Each runtime has its own errors.
         if isinstance(error, UserError):
             raise
@@ -110,21 +116,38 @@ def checked_conversion(function: Any, model: InferenceModel, runtime: Runtime) -
     return contents, differences
 
 
-def _differences(model: InferenceModel, run: Run, batches: list[int]) -> dict[str, float]:
-    """The largest differences of each of the logits and maps of ids, over test pictures in batches of these sizes."""
-    pictures = _test_pictures(model.input_settings.crop_size)
-    found: dict[str, float] = {}
-    for batch in batches:
-        for start in range(0, len(pictures), batch):
-            images = pictures[start : start + batch]
-            outputs, tensors = run(images), tf.constant(images)
-            for name, expected in model.logits_of(tensors).items():
-                difference = _distance(outputs[name], expected.numpy())
-                found[name] = max(found.get(name, 0.0), difference)
-            maps = model.maps_of(tensors)
-            for name in _IDS:
-                difference = float(np.mean(outputs[name] != maps[name].numpy()))
-                found[name] = max(found.get(name, 0.0), difference)
+def _outputs(runtime: Runtime, contents: Contents, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """What a runtime computes for batches of pictures."""
+    run = runtime.load(contents)
+    return [run(images) for images in batches]
+
+
+def _outputs_apart(runtime: Runtime, contents: Contents, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """`_outputs` in a process of its own, whose crash is an error here."""
+    (name,) = (name for name, each in RUNTIMES.items() if each is runtime)
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(_outputs_of, name, contents, batches).result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise RuntimeError("it ended its process") from error
+
+
+def _outputs_of(name: str, contents: Contents, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    return _outputs(RUNTIMES[name], contents, batches)
+
+
+def _differences(
+    model: InferenceModel, batches: list[np.ndarray], outputs: list[dict[str, np.ndarray]]
+) -> dict[str, float]:
+    """The largest differences of each of the logits and maps of ids, over batches of pictures and outputs for them."""
+    found = dict.fromkeys((*LOGITS, *_IDS), 0.0)
+    for images, got in zip(batches, outputs):
+        tensors = tf.constant(images)
+        for name, logits in model.logits_of(tensors).items():
+            found[name] = max(found[name], _distance(got[name], logits.numpy()))
+        maps = model.maps_of(tensors)
+        for name in _IDS:
+            found[name] = max(found[name], float(np.mean(got[name] != maps[name].numpy())))
     return found
 
 

@@ -224,13 +224,7 @@ def _in_other_runtime(file_format: str, path: str, overrides: Sequence[str]) -> 
             " by the version of deeplab2_kmax that wrote it, or a later one"
         )
     runtime.version()
-    try:
-        run = runtime.load({name: files.read_bytes(files.join(path, name)) for name in runtime.files})
-    except Exception as error:  # Each runtime has its own errors.
-        raise CheckpointError(
-            f"{path}: expected a whole export for {runtime.name}, got one whose files are cut, damaged or missing"
-            f" ({first_line(error)}); copy it again, or export it anew"
-        ) from error
+    run = runtime.load(_whole_files(path, runtime))
     settings = InputSettings.from_options(assets.read_config(path))
     postprocess = _other_postprocessor(path, overrides) if overrides else None
 
@@ -242,6 +236,25 @@ def _in_other_runtime(file_format: str, path: str, overrides: Sequence[str]) -> 
         return undo_resize(used, resized_size, tf.shape(images)[1:3])
 
     return segment
+
+
+def _whole_files(path: str, runtime: formats.Runtime) -> formats.Contents:
+    """The contents of an export's files; raises CheckpointError where one is missing, or is not as it was written."""
+    digests = assets.read_facts(path).get("files", {})
+    contents = {}
+    for name in runtime.files:
+        file = files.join(path, name)
+        try:
+            contents[name] = files.read_bytes(file)
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot read this file of an export: {error.strerror}") from error
+        # Runtimes may crash where a file is damaged.
+        if assets.digest(contents[name]) != digests.get(name):
+            raise CheckpointError(
+                f"{file}: expected the file as it was exported, got one that is cut, damaged or of another export; copy"
+                " the folder again, or export it anew"
+            )
+    return contents
 
 
 def _other_postprocessor(path: str, overrides: Sequence[str]) -> Postprocessor:

@@ -18,7 +18,7 @@ _SPARE = 1e-3
 
 
 def two_strongest_slots(
-    mask_logits: tf.Tensor, size: tuple[int, int], threshold: float, seconds: bool = True
+    mask_logits: tf.Tensor, size: tuple[int, int], threshold: float, seconds: bool = True, portable: bool = False
 ) -> PeakMaps:
     """Finds the two slots of largest probability at each pixel of the enlarged masks.
 
@@ -27,6 +27,7 @@ def two_strongest_slots(
         size: height H and width W of the maps, to which logits are enlarged bilinearly with corners aligned.
         threshold: probability, 0..1, above which slots are of interest.
         seconds: whether second slots are of interest; if not they are left out, which is faster.
+        portable: see `PostprocessingSettings`.
 
     Returns:
         The peaks at [B, H, W].
@@ -35,10 +36,10 @@ def two_strongest_slots(
     if cells is None:
         return enlarged_peaks(mask_logits, size, threshold)
     # Two probabilities of 1/2 or more leave no room for each other.
-    return _peaks_by_cells(mask_logits, cells, threshold, seconds and threshold < 0.5)
+    return _peaks_by_cells(mask_logits, cells, threshold, seconds and threshold < 0.5, portable)
 
 
-def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seconds: bool) -> PeakMaps:
+def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seconds: bool, portable: bool) -> PeakMaps:
     """`two_strongest_slots` for sizes that have cells between them."""
     slots = mask_logits.shape[-1]
     sums, top = softmax_sums(mask_logits, cells)
@@ -50,8 +51,12 @@ def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seco
         # Two slots may exceed the threshold: the stronger one does, and leaves enough of 1 for the other.
         both = (score > threshold - _SPARE) & (score < 1.0 - threshold + _SPARE)
         contested |= tf.reduce_any(both, -1)
+    if portable:
+        # At least one cell: LiteRT crashes where nothing is scattered. Counting as contested changes no result.
+        contested |= tf.range(tf.shape(top)[0]) == 0
     where = tf.where(contested)
-    exact = contested_peaks(tf.reshape(mask_logits, [-1, slots]), tf.cast(where[:, 0], tf.int32), sums, cells, seconds)
+    chosen = tf.cast(where[:, 0], tf.int32)
+    exact = contested_peaks(tf.reshape(mask_logits, [-1, slots]), chosen, sums, cells, seconds, portable)
 
     # All cells as if uncontested (no second slot), then the contested ones in their places.
     plain = PixelPeaks(top[:, tf.newaxis], score, slots, 0.0)

@@ -29,6 +29,7 @@ class Runtime:
         version: its version; raises UserError, which says what to install, where it is missing.
         convert: a concrete function of one tensor, which returns a dict, as files; raises `Unsupported`.
         load: what runs these files in float32. Each runtime has its own errors about damaged ones.
+        apart: whether a model has to be tried in a process of its own, because the runtime crashes where others fail.
     """
 
     name: str
@@ -37,3 +38,4 @@ class Runtime:
     version: Callable[[], str]
     convert: Callable[[Any], Contents]
     load: Callable[[Contents], Run]
+    apart: bool = False

@@ -1,0 +1,42 @@
+"""LiteRT, once TensorFlow Lite: Google's runtime for phones and small computers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab2_kmax.serving.formats.runtime import Contents, Run, Runtime, Unsupported
+
+_FILE = "model.tflite"
+_MISSING = re.compile(r"'tf\.(\w+)' op is neither")
+
+
+def _convert(function: Any) -> Contents:
+    """The function in LiteRT's format, with weights in float32 and the signature `serving_default`."""
+    # Only what belongs to a module keeps the names of its inputs and outputs.
+    module = tf.Module()
+    module.function = function
+    try:
+        return {_FILE: tf.lite.TFLiteConverter.from_concrete_functions([function], module).convert()}
+    except Exception as error:  # Of a class that is not public.
+        missing = sorted(set(_MISSING.findall(str(error))))
+        if not missing:
+            raise
+        raise Unsupported(f"operations {', '.join(missing)}") from error
+
+
+def _load(contents: Contents) -> Run:
+    interpreter = tf.lite.Interpreter(model_content=contents[_FILE])
+    run = interpreter.get_signature_runner()
+
+    def outputs(images: np.ndarray) -> dict[str, np.ndarray]:
+        return run(images=images)
+
+    return outputs
+
+
+# One picture at a time: with all shapes known, delegates such as those for graphics units take more of the model.
+RUNTIME = Runtime("LiteRT", (_FILE,), 1, lambda: f"LiteRT of tensorflow {tf.__version__}", _convert, _load, apart=True)
