@@ -132,6 +132,15 @@ def test_a_damaged_export_is_named(exports, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_conversion_prints_nothing(exports, inference_model, config, name, capfd):
+    exports(name)
+    capfd.readouterr()
+    runtime = formats.RUNTIMES[name]
+    runtime.convert(portable.portable_function(config, inference_model, runtime.batch))
+    assert "\n(" not in capfd.readouterr().err.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
 def test_operations_that_a_runtime_lacks_are_named(exports, inference_model, config, name, monkeypatch):
     exports(name)
     monkeypatch.setattr(portable, "build_postprocessor", lambda config, portable: build_postprocessor(config))

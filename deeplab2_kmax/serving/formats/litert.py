@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,12 +24,28 @@ def _convert(function: Any) -> Contents:
     module = tf.Module()
     module.function = function
     try:
-        return {_FILE: tf.lite.TFLiteConverter.from_concrete_functions([function], module).convert()}
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+        with _silence():
+            return {_FILE: converter.convert()}
     except Exception as error:  # Of a class that is not public.
         missing = sorted(set(_MISSING.findall(str(error))))
         if not missing:
             raise
         raise Unsupported(f"operations {', '.join(missing)}") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Drops what the converter, a C++ library, prints: page-long statistics, and errors that its exception has too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _load(contents: Contents) -> Run:
