@@ -38,14 +38,14 @@ def _convert(function: Any) -> Contents:
 def _silence() -> Iterator[None]:
     """Drops what the converter, a C++ library, prints: page-long statistics, and errors that its exception has too."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        os.dup2(nowhere, 2)
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+        os.close(nowhere)
 
 
 def _load(contents: Contents) -> Run:
