@@ -10,7 +10,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import save_checkpoint
 from deeplab2_kmax.checkpoints.integrity import recorded_checkpoints
 from deeplab2_kmax.model import build_model
-from deeplab2_kmax.serving.export import _whole_folder
+from deeplab2_kmax.serving.whole_folder import whole_folder
 from deeplab2_kmax.training.checkpoints.best_checkpoint import BestCheckpoint
 from deeplab2_kmax.training.checkpoints.checkpointing import RunCheckpoints
 
@@ -86,7 +86,7 @@ def test_the_best_checkpoint_is_on_the_disk_before_it_is_named(model, tmp_path, 
 
 def test_an_export_is_on_the_disk_before_it_gets_its_name(tmp_path, disk):
     target = str(tmp_path / "export")
-    with _whole_folder(target) as folder:
+    with whole_folder(target) as folder:
         files.make_folder(files.join(folder, "variables"))
         for name in ("saved_model.pb", "variables/variables.index"):
             with open(files.join(folder, name), "w") as file:  # As TensorFlow does, without waiting for the disk.
