@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 from deeplab2_kmax.errors import StorageError, UserError
-from deeplab2_kmax.stop_signals import STOPPED, StopSignals, name_of, status_of, tell_how_to_go_on
+from deeplab2_kmax.stop_signals import STOPPED, StopSignals, end_without_teardown, name_of, status_of, tell_how_to_go_on
 from deeplab2_kmax.terminal import ERASE_LINE
 from deeplab2_kmax.wording import printable, wrapped
 
@@ -50,13 +50,10 @@ def one_line_for_errors() -> Iterator[None]:
 
 
 @atexit.register  # This early, so that it runs after those of all libraries.
-def _end_without_teardown() -> None:
+def _end_if_stopped() -> None:
     """Python would free what TensorFlow has made object by object, which takes seconds, before it ends the process."""
     if _stopped_with is not None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        os._exit(_stopped_with)
+        end_without_teardown(_stopped_with)
 
 
 @contextlib.contextmanager

@@ -265,6 +265,14 @@ def _number_of(error: BaseException) -> int:
     return error.number if isinstance(error, Terminated) else signal.SIGINT
 
 
+def end_without_teardown(status: int) -> None:
+    """Ends the process at once with an exit status; what has been printed is written before."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # Closed, without a reader, or not there.
+            stream.flush()
+    os._exit(status)
+
+
 def tell_how_to_go_on(error: BaseException, line: str) -> None:
     """Prints on stderr how to go on after a signal, unless a part of the program that knows more has done so.
 

@@ -20,12 +20,10 @@ from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.report import quality_json, quality_table, result_path
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.files import write_json
-from deeplab2_kmax.postprocessing import undo_resize
+from deeplab2_kmax.postprocessing import LOGITS, undo_resize
 from deeplab2_kmax.terminal import ERASE_LINE
 from deeplab2_kmax.wording import counted
 
-# The outputs of the model that maps are made from.
-_LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
 _LABELS = ("panoptic_raw", "semantic_raw")
 _IMAGE_FACTS = ("size_resized", "size_raw", "image_name")
@@ -154,7 +152,7 @@ class Evaluator(orbit.StandardEvaluator):
             # a smaller last batch weighs less.
             for name, mean in self._loss_means.items():
                 mean.update_state(terms[name][:images])
-        results, names = (outputs, _LOGITS) if self._postprocess_on_host else (self._postprocess(outputs), _PREDICTIONS)
+        results, names = (outputs, LOGITS) if self._postprocess_on_host else (self._postprocess(outputs), _PREDICTIONS)
         return {name: results[name][:images] for name in names}
 
     def eval_reduce(self, state: Any = None, step_outputs: Any = None) -> Any:
@@ -167,7 +165,7 @@ class Evaluator(orbit.StandardEvaluator):
         for replica in range(len(step_outputs["size_raw"])):
             results = {name: values[replica] for name, values in step_outputs.items()}
             if self._postprocess_on_host:
-                maps = self._postprocess({name: results.pop(name) for name in _LOGITS})
+                maps = self._postprocess({name: results.pop(name) for name in LOGITS})
                 results.update({name: maps[name] for name in _PREDICTIONS})
             batch = {name: values.numpy() for name, values in results.items()}
             for index in range(len(batch["panoptic_pred"])):

@@ -9,8 +9,15 @@ Everything is made of TensorFlow operations, so that an exported model includes 
 belongs to `evaluation`, drawing them to `visualization`.
 """
 
-from deeplab2_kmax.postprocessing.postprocessor import Postprocessor, build_postprocessor
+from deeplab2_kmax.postprocessing.postprocessor import LOGITS, Postprocessor, build_postprocessor
 from deeplab2_kmax.postprocessing.settings import MaskwiseSettings, PostprocessingSettings
 from deeplab2_kmax.postprocessing.undo_resize import undo_resize
 
-__all__ = ["MaskwiseSettings", "PostprocessingSettings", "Postprocessor", "build_postprocessor", "undo_resize"]
+__all__ = [
+    "LOGITS",
+    "MaskwiseSettings",
+    "PostprocessingSettings",
+    "Postprocessor",
+    "build_postprocessor",
+    "undo_resize",
+]

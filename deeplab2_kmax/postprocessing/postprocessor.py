@@ -10,6 +10,9 @@ from deeplab2_kmax.postprocessing.pixelwise import pixelwise_maps
 from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
 from deeplab2_kmax.protos import config_pb2
 
+# The outputs of the network that maps are made from.
+LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
+
 
 class Postprocessor:
     """Turns mask logits and class logits into maps, for any batch size.
@@ -42,7 +45,7 @@ class Postprocessor:
             `semantic_scores` float32 0..1, the class probability of the slot that owns the pixel.
             An image without any detected slot is void, with scores 0.
         """
-        return self._maps(outputs["pixel_space_mask_logits"], outputs["transformer_class_logits"])
+        return self._maps(*(outputs[name] for name in LOGITS))
 
     def _maps_of(self, mask_logits: tf.Tensor, class_logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """`__call__` on tensors: what is traced."""

@@ -31,11 +31,7 @@ def frozen(function: Any, variables: Sequence[tf.Variable]) -> Callable[[tf.Tens
     Returns:
         The concrete function of the same tensor, with the same result.
     """
-    count = len(function.captured_inputs)
-    (argument,), captured = (
-        function.inputs[: len(function.inputs) - count],
-        function.inputs[len(function.inputs) - count :],
-    )
+    argument, *captured = function.inputs
     by_handle = {id(variable.handle): variable for variable in variables}
     constants = {
         placeholder.op.name: by_handle[id(handle)] for handle, placeholder in zip(function.captured_inputs, captured)

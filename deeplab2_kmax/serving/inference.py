@@ -15,7 +15,7 @@ from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
-from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.exif import orientation_of, upright
 from deeplab2_kmax.serving.frozen import frozen, is_freezable
@@ -25,8 +25,6 @@ _PICTURE = (
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cc`\0\0\0\2\0\1H\xaf\xa4q"
     b"\0\0\0\0IEND\xaeB`\x82"
 )
-# The outputs of the network that maps are made from.
-LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
 # The outputs of post-processing that are returned, with their types.
 MAPS = {
     "panoptic_pred": tf.int32,

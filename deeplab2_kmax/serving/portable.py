@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from deeplab2_kmax.errors import ConfigError, UserError
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY
-from deeplab2_kmax.postprocessing import build_postprocessor
+from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.formats import RUNTIMES, Contents, Runtime, Unsupported
-from deeplab2_kmax.serving.inference import LOGITS, MAPS, InferenceModel, only
+from deeplab2_kmax.serving.inference import MAPS, InferenceModel, only
 from deeplab2_kmax.wording import first_line
 
 # How far logits may be from TensorFlow's, as a fraction of the largest, and how many pixels of maps may differ: where

@@ -18,9 +18,8 @@ from deeplab2_kmax.cli.main import _EXPORT_FORMATS
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import CheckpointError, ConfigError, UserError
 from deeplab2_kmax.pictures import read_image
-from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.serving import InferenceModel, Predictor, export, formats, inference, portable
-from deeplab2_kmax.serving.inference import LOGITS
 
 RELEASE = Path(__file__).parents[1] / "golden" / "releases" / "0.1.0"
 # The package that each runtime needs beside TensorFlow.

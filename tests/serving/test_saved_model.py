@@ -20,7 +20,7 @@ from deeplab2_kmax.errors import CheckpointError, StorageError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.pictures import decode_image
-from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
+from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.protos import serving_request_pb2
 from deeplab2_kmax.serving import InferenceModel, Predictor, export, frozen, inference, inference_config
 from deeplab2_kmax.serving.inference import InputSettings
@@ -137,12 +137,12 @@ def test_raw_signature_gives_the_logits_of_the_network(loaded, config, model):
     raw = loaded.signatures["raw"](input_tensor=images)
     prepared, resized_size = resize_for_inference(images, tuple(config.eval_dataset_options.crop_size))
     outputs = model(prepared, training=False)
-    assert raw.keys() == {*inference.LOGITS, "resized_size"}
+    assert raw.keys() == {*LOGITS, "resized_size"}
     np.testing.assert_array_equal(raw["resized_size"], resized_size)
-    for name in inference.LOGITS:
+    for name in LOGITS:
         largest = np.abs(outputs[name]).max()
         np.testing.assert_allclose(raw[name], outputs[name], atol=2e-4 * largest)
-    assert loaded.signatures["raw"](input_tensor=_batch(0, 40, 90))[inference.LOGITS[0]].shape[0] == 0
+    assert loaded.signatures["raw"](input_tensor=_batch(0, 40, 90))[LOGITS[0]].shape[0] == 0
 
 
 def test_weights_are_constants_of_the_graph(loaded, exported):

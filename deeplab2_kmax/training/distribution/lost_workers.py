@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
+import functools
 import re
-import sys
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -18,6 +17,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.integrity import recorded_checkpoints
 from deeplab2_kmax.errors import CheckpointError, WorkerError
+from deeplab2_kmax.stop_signals import end_without_teardown
 from deeplab2_kmax.training.distribution.cluster import Cluster
 
 # TensorFlow has no type of its own for this; that of the error is one of these, and its text has one of the marks.
@@ -53,7 +53,7 @@ def lost_workers(cluster: Cluster | None, folder: str) -> Iterator[None]:
             raise
         # Clearing up, TensorFlow takes leave of the other workers and waits for those that are lost: half a minute, and
         # with TensorFlow 2.20 until somebody ends it. The others may learn of the loss only then.
-        atexit.register(_end_at_once)
+        atexit.register(functools.partial(end_without_teardown, 1))
         loss = _loss_in(error)
         if loss is None:
             raise
@@ -61,13 +61,6 @@ def lost_workers(cluster: Cluster | None, folder: str) -> Iterator[None]:
             f"{_lost(str(loss), cluster)} was lost: it was killed, cannot be reached, or ended by an error, which it"
             f" printed itself. Start all workers again with the same command; {_goes_on(folder)}"
         ) from error
-
-
-def _end_at_once() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # Closed, without a reader, or not there.
-            stream.flush()
-    os._exit(1)
 
 
 def _loss_in(error: BaseException | None) -> BaseException | None:
