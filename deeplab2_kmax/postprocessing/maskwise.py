@@ -38,7 +38,7 @@ def maskwise_maps(
     paintable = classes.confidence >= tf.where(classes.is_thing, options.thing_confidence, options.stuff_confidence)
     # From 1/3 on a pixel lies in two masks at most, as probabilities sum to 1: the peaks say all.
     if settings.pixel_confidence >= 1 / 3:
-        rank = _rank(classes, _mask_confidence(peaks.grid, settings.pixel_confidence, mask_logits.shape[-1]), options)
+        rank = _rank(classes, _mask_confidence(peaks.grid, mask_logits.shape[-1], settings), options)
         painting = paint_pairs(peaks, rank, paintable, options.free_fraction, settings.portable)
     else:
         rank = _rank(classes, _any_mask_confidence(mask_logits, settings.pixel_confidence), options)
@@ -83,20 +83,22 @@ def _rank(classes: segments.SlotClasses, mask_confidence: tf.Tensor, options: Ma
     return tf.argsort(tf.argsort(confidence, direction="DESCENDING", stable=True))
 
 
-def _mask_confidence(grid: PixelPeaks, pixel_confidence: float, slots: int) -> tf.Tensor:
+def _mask_confidence(grid: PixelPeaks, slots: int, settings: PostprocessingSettings) -> tf.Tensor:
     """The mean probability over each slot's mask, at the resolution of the logits as in DeepLab2.
 
     Args:
         grid: the peaks at the pixels of the logits, [B, h, w].
-        pixel_confidence: masks are where a slot's probability is above this, at least 1/3.
         slots: N.
+        settings: with the probability, at least 1/3, above which a slot's mask is.
 
     Returns:
         float32 [B, N], 0 for empty masks.
     """
     slot, score = tf.stack([grid.first, grid.second], 1), tf.stack([grid.score, grid.second_score], 1)
-    in_mask = tf.cast(score > pixel_confidence, tf.float32)
-    total, area = (segments.sum_by_image(values, slot, slots) for values in (score * in_mask, in_mask))
+    in_mask = tf.cast(score > settings.pixel_confidence, tf.float32)
+    total, area = (
+        segments.sum_by_image(values, slot, slots, settings.portable) for values in (score * in_mask, in_mask)
+    )
     return tf.math.divide_no_nan(total, area)
 
 

@@ -6,15 +6,11 @@ each pixel.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from deeplab2_kmax.postprocessing.settings import PostprocessingSettings
-
-# Pixels that `_portable_counts` takes at once.
-_PIXELS_AT_ONCE = 8192
 
 
 class SlotClasses(NamedTuple):
@@ -117,7 +113,7 @@ def count_by_image(entries: tf.Tensor, size: int, portable: bool = False) -> tf.
         float32 [B, size]; exact for images of up to 2**24 pixels.
     """
     if portable:
-        return _portable_counts(entries, size)
+        return _portable_sums(tf.ones(tf.shape(entries)), entries, size)
     flat = tf.reshape(entries, [tf.shape(entries)[0], -1])
     # On the host also beside a GPU, whose kernel TensorFlow refuses under `trainer_options.deterministic_ops`. A sum by
     # segments has a kernel there, but takes twenty times as long on CPUs.
@@ -126,46 +122,34 @@ def count_by_image(entries: tf.Tensor, size: int, portable: bool = False) -> tf.
     return tf.cast(tf.ensure_shape(counts, [None, size]), tf.float32)
 
 
-def _portable_counts(entries: tf.Tensor, size: int) -> tf.Tensor:
-    """`count_by_image` for runtimes that cannot count, and of which some take seconds to sum by that many segments.
-
-    Each entry is written as two digits. One-hot vectors of the digits, as matrices with a row for each pixel, have a
-    product that counts how often each pair of digits occurs. Some pixels at a time, so that these matrices stay small.
-    """
-    base = math.isqrt(size - 1) + 1
+def _portable_sums(values: tf.Tensor, entries: tf.Tensor, size: int) -> tf.Tensor:
+    """`sum_by_image` for runtimes that cannot count, and of which some take seconds to sum by that many segments."""
     batch = tf.shape(entries)[0]
-    pixels = entries.shape[1:].num_elements()
-    steps = -(-pixels // _PIXELS_AT_ONCE)
-    # What the last step lacks is filled up with an entry whose first digit is larger than any, and cut off.
-    flat = tf.pad(
-        tf.reshape(entries, [batch, pixels]), [[0, 0], [0, steps * _PIXELS_AT_ONCE - pixels]], constant_values=base**2
-    )
-
-    def count(step: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        some = flat[:, step * _PIXELS_AT_ONCE : (step + 1) * _PIXELS_AT_ONCE]
-        first, second = tf.one_hot(some // base, base + 1), tf.one_hot(some % base, base)
-        return step + 1, counts + tf.matmul(first, second, transpose_a=True)
-
-    none = tf.zeros([batch, base + 1, base])
-    shapes = tf.TensorShape([]), tf.TensorShape([None, base + 1, base])
-    _, counts = tf.while_loop(lambda step, _: step < steps, count, (tf.constant(0), none), shape_invariants=shapes)
-    return tf.reshape(counts, [batch, (base + 1) * base])[:, :size]
+    none = tf.zeros([size * batch])
+    sums = tf.tensor_scatter_nd_add(none, tf.reshape(_places(entries, size), [-1, 1]), tf.reshape(values, [-1]))
+    return tf.reshape(sums, [batch, size])
 
 
-def sum_by_image(values: tf.Tensor, entries: tf.Tensor, size: int) -> tf.Tensor:
+def sum_by_image(values: tf.Tensor, entries: tf.Tensor, size: int, portable: bool = False) -> tf.Tensor:
     """The sum of the values at each entry from 0 to size - 1, image by image.
 
     Args:
         values: float32 [B, ...].
         entries: int32, of the same shape.
         size: number of entries.
+        portable: see `PostprocessingSettings`.
 
     Returns:
         float32 [B, size].
     """
+    if portable:
+        return _portable_sums(values, entries, size)
     batch = tf.shape(entries)[0]
-    # Entries are numbered consecutively over the batch, so that one sum serves all images. Sums of vectors instead of
-    # numbers would be refused by converters to ONNX.
-    place = tf.reshape(entries, [batch, -1]) + size * tf.range(batch)[:, tf.newaxis]
-    sums = tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), tf.reshape(place, [-1]), size * batch)
-    return tf.reshape(sums, [batch, size])
+    places = tf.reshape(_places(entries, size), [-1])
+    return tf.reshape(tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), places, size * batch), [batch, size])
+
+
+def _places(entries: tf.Tensor, size: int) -> tf.Tensor:
+    """Numbers entries consecutively over the batch, so that one sum serves all images; returns int32 [B, M]."""
+    batch = tf.shape(entries)[0]
+    return tf.reshape(entries, [batch, -1]) + size * tf.range(batch)[:, tf.newaxis]

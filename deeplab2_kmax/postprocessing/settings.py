@@ -66,8 +66,8 @@ class PostprocessingSettings:
         pixel_confidence: a pixel belongs to a slot only if its mask probability is above this, 0..1.
         class_confidence: pixel-wise only: lowest class probability, 0..1, of a slot that may claim pixels.
         maskwise: the options of mask-wise post-processing; None: pixel-wise post-processing.
-        portable: whether only operations are used that other runtimes than TensorFlow have as well; the maps are the
-            same, and take longer.
+        portable: whether only operations are used that other runtimes than TensorFlow have as well; ids are
+            the same, scores but for rounding.
     """
 
     size: tuple[int, int]

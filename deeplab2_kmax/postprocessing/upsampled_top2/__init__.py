@@ -39,6 +39,8 @@ cells. There the logits are enlarged plainly, but only a few rows of the map at 
 The cost is h * w * N exponentials; H * W * N products and sums, in pieces that fit a processor's cache; and the plain
 way for contested cells, which are few where segments have clear borders. Memory is that of a few maps [H, W].
 
+*Whole tensors* (`whole_tensors`) is the same way for other runtimes than TensorFlow, whose loops are slow.
+
 Where to start reading: `two_strongest`, the entry point, which puts steps 1 to 3 together. `peaks` has the types of the
 results and finds the peaks of logits that are there already.
 """

@@ -17,7 +17,7 @@ _SMALLEST_SUM = 1e-30
 
 
 def contested_peaks(
-    logits: tf.Tensor, contested: tf.Tensor, sums: tf.Tensor, cells: Cells, seconds: bool, portable: bool = False
+    logits: tf.Tensor, contested: tf.Tensor, sums: tf.Tensor, cells: Cells, seconds: bool
 ) -> PixelPeaks:
     """The peaks at the pixels of some cells.
 
@@ -27,16 +27,11 @@ def contested_peaks(
         sums: float32 [B * h * w, K], the softmax sums.
         cells: the cells of these logits.
         seconds: whether second slots are asked for; if not, they have the score 0.
-        portable: see `PostprocessingSettings`. There has to be a contested cell then.
 
     Returns:
         The peaks at [M, K].
     """
     slots = logits.shape[-1]
-    if portable:
-        # LiteRT crashes where nothing is scattered. So a cell more is among those that are computed anew, and cut off
-        # in the end.
-        contested = tf.concat([contested, contested[:1]], 0)
 
     def peaks_within(chosen: tf.Tensor, sums_within: tf.Tensor | None) -> PixelPeaks:
         corners = tf.gather(logits, cells.corners(chosen))
@@ -50,13 +45,9 @@ def contested_peaks(
 
     specs = PixelPeaks.specs([_CELLS_AT_ONCE, cells.pixels])
     peaks = _in_chunks(with_known_sums, contested, specs)
-    lost = tf.reduce_any(tf.gather(sums, contested) < _SMALLEST_SUM, -1)
-    if portable:
-        lost = tf.concat([lost[:-1], [True]], 0)
-    underflow = tf.where(lost)
+    underflow = tf.where(tf.reduce_any(tf.gather(sums, contested) < _SMALLEST_SUM, -1))
     exact = _in_chunks(lambda chosen: peaks_within(chosen, None), tf.gather(contested, underflow[:, 0]), specs)
-    peaks = PixelPeaks(*(tf.tensor_scatter_nd_update(part, underflow, new) for part, new in zip(peaks, exact)))
-    return PixelPeaks(*(part[:-1] for part in peaks)) if portable else peaks
+    return PixelPeaks(*(tf.tensor_scatter_nd_update(part, underflow, new) for part, new in zip(peaks, exact)))
 
 
 def _in_chunks(function: Callable[[tf.Tensor], PixelPeaks], chosen: tf.Tensor, specs: PixelPeaks) -> PixelPeaks:

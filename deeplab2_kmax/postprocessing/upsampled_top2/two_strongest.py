@@ -10,11 +10,9 @@ import tensorflow as tf
 from deeplab2_kmax.postprocessing.upsampled_top2.cells import Cells
 from deeplab2_kmax.postprocessing.upsampled_top2.contested_cells import contested_peaks
 from deeplab2_kmax.postprocessing.upsampled_top2.enlarged_rows import enlarged_peaks
-from deeplab2_kmax.postprocessing.upsampled_top2.peaks import PeakMaps, PixelPeaks, pairs
+from deeplab2_kmax.postprocessing.upsampled_top2.peaks import SPARE, PeakMaps, PixelPeaks, pairs
 from deeplab2_kmax.postprocessing.upsampled_top2.softmax_sums import softmax_sums
-
-# The most that rounding may change a probability. Cells where one comes so close to a threshold count as contested.
-_SPARE = 1e-3
+from deeplab2_kmax.postprocessing.upsampled_top2.whole_tensors import whole_tensor_peaks
 
 
 def two_strongest_slots(
@@ -32,14 +30,16 @@ def two_strongest_slots(
     Returns:
         The peaks at [B, H, W].
     """
+    if portable:
+        return whole_tensor_peaks(mask_logits, size, threshold, seconds)
     cells = Cells.between(tuple(mask_logits.shape[1:3]), size)
     if cells is None:
         return enlarged_peaks(mask_logits, size, threshold)
     # Two probabilities of 1/2 or more leave no room for each other.
-    return _peaks_by_cells(mask_logits, cells, threshold, seconds and threshold < 0.5, portable)
+    return _peaks_by_cells(mask_logits, cells, threshold, seconds and threshold < 0.5)
 
 
-def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seconds: bool, portable: bool) -> PeakMaps:
+def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seconds: bool) -> PeakMaps:
     """`two_strongest_slots` for sizes that have cells between them."""
     slots = mask_logits.shape[-1]
     sums, top = softmax_sums(mask_logits, cells)
@@ -49,14 +49,11 @@ def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seco
     contested = tf.reduce_any(corner_slots != top, 0)
     if seconds:
         # Two slots may exceed the threshold: the stronger one does, and leaves enough of 1 for the other.
-        both = (score > threshold - _SPARE) & (score < 1.0 - threshold + _SPARE)
+        both = (score > threshold - SPARE) & (score < 1.0 - threshold + SPARE)
         contested |= tf.reduce_any(both, -1)
-    if portable:
-        # At least one cell: LiteRT crashes where nothing is scattered. Counting as contested changes no result.
-        contested |= tf.range(tf.shape(top)[0]) == 0
     where = tf.where(contested)
     chosen = tf.cast(where[:, 0], tf.int32)
-    exact = contested_peaks(tf.reshape(mask_logits, [-1, slots]), chosen, sums, cells, seconds, portable)
+    exact = contested_peaks(tf.reshape(mask_logits, [-1, slots]), chosen, sums, cells, seconds)
 
     # All cells as if uncontested (no second slot), then the contested ones in their places.
     plain = PixelPeaks(top[:, tf.newaxis], score, slots, 0.0)
