@@ -4,9 +4,11 @@ import os
 import pathlib
 import signal
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and some test what it does.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the tests in the background has them ignore Ctrl-C, `nohup` the end of the terminal, and some test
+# what these do.
+for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(ignored) == signal.SIG_IGN:
+        signal.signal(ignored, usual)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -47,8 +47,9 @@ def test_round_trip(tiny_config, tiny_model, tmp_path):
     other = build_model(tiny_config)
     report = load_checkpoint(other, prefix)
     assert report.complete
+    restored = values(other)
     for key, value in values(tiny_model).items():
-        np.testing.assert_array_equal(values(other)[key], value)
+        np.testing.assert_array_equal(restored[key], value)
 
 
 def test_training_state_in_the_checkpoint_is_not_unused(tiny_model, tmp_path):

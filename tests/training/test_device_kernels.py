@@ -86,7 +86,13 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(params=FAMILIES)
+# Tracing and converting one takes 20 seconds and up to 6 GB; the others are shown by `pytest -m slow` of this file.
+IN_THE_SUITE = ("kmax_resnet50", "update rule cmt")
+
+
+@pytest.fixture(
+    params=[name if name in IN_THE_SUITE else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def family(request, configs, tiny_overrides, tiny_max_overrides):
     """The config of a narrow network of each architecture."""
     name, more = FAMILIES[request.param]
