@@ -56,18 +56,27 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
         # The op that asks a data set for its next batch; without it in the message, the network failed, not the data.
         if "IteratorGetNext" not in message_of(error):
             raise
-        if stopped := stopped_by(message_of(error)):
-            raise stopped from error
-        if isinstance(error, tf.errors.NotFoundError):
-            raise DataError(
-                f"a data file disappeared while it was being read: {reason(error)}. Once it is back, the same command"
-                " goes on"
-            ) from error
-        logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
-        found = diagnose(PipelineSettings.from_options(options, is_training))
-        if found is None:
-            raise
-        raise found from error
+        try:
+            if found := stopped_by(message_of(error)) or _disappeared(error):
+                raise found from error
+            logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
+            found = diagnose(PipelineSettings.from_options(options, is_training))
+            if found is None:
+                raise
+            raise found from error
+        finally:
+            # An error refers to this frame, and the frame must not refer to it as well: what the caller had, data set
+            # and threads, would stay until Python looks for such circles.
+            found = None
+
+
+def _disappeared(error: Exception) -> DataError | None:
+    """What to say where a file is gone; None for other errors."""
+    if not isinstance(error, tf.errors.NotFoundError):
+        return None
+    return DataError(
+        f"a data file disappeared while it was being read: {reason(error)}. Once it is back, the same command goes on"
+    )
 
 
 def diagnose(settings: PipelineSettings) -> DataError | None:

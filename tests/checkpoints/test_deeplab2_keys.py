@@ -80,10 +80,7 @@ def _repeats_an_encoder(experiment):
 
 @pytest.mark.parametrize(
     "experiment",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if _repeats_an_encoder(name) else name
-        for name in sorted(EXPERIMENTS)
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) if _repeats_an_encoder(name) else name for name in sorted(EXPERIMENTS)],
 )
 def test_keys_and_shapes_are_deeplab2s(experiment, tmp_path):
     expected = KEYS["architectures"][KEYS["experiments"][experiment]]

@@ -19,6 +19,8 @@ GOAL = {1: 5.0, 2: 1.0}
 PAUSES = {signal.SIGTERM: 0.0, signal.SIGINT: 0.2}
 # Phases that come again and again are met at one of these times.
 TIMES = {"training: a step": 7, "training: a checkpoint": 2, "conversion: a shard": 2, "prediction: a picture": 3}
+# With these a command ends; where the machine is slow to send a signal, it comes too late.
+LAST = ("evaluation: counting", "conversion: publishing")
 # Each phase once in the suite that always runs; most kinds of end are among them.
 ALWAYS = (
     ("training: a checkpoint", signal.SIGINT, 1),
@@ -50,9 +52,11 @@ def stop(launcher, commands, phase, number, signals, folder, pause=0.0):
         run.send(number)
     status = run.end(SECONDS[signals])
     seconds = time.monotonic() - sent
-    assert status == STATUS[number], run.output
     assert "Traceback" not in run.output and "Exception ignored" not in run.output
     lines = [line for line in run.output.splitlines() if line.startswith("stopped by ")]
+    if status in (0, -number) and phase in LAST and not lines:
+        return seconds, "(the command had done and said all)"
+    assert status == STATUS[number], run.output
     assert len(lines) == 1 and (": " in lines[0]), run.output
     return seconds, lines[0]
 

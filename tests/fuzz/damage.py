@@ -7,7 +7,8 @@ import os
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 
-INPUTS = int(os.environ.get("FUZZ_INPUTS", "200"))
+# Of tests that take milliseconds for an input, and of those that take seconds.
+INPUTS, SLOW_INPUTS = (int(os.environ.get("FUZZ_INPUTS", usual)) for usual in ("200", "20"))
 # Values that mean something to many formats, among them lengths and counts beyond all measure.
 _BYTES = (b"", b"\0", b"\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0" * 64, b"..", b"/", b"\n", b"\xc3\x28")
 _NUMBERS = ("-1", "0", "1e999", "nan", "9" * 400)
@@ -65,10 +66,10 @@ def damaged_text(text: str, edits) -> str:
     return text
 
 
-def fuzzed(test):
-    """Runs a test with `INPUTS` inputs, the same in every run."""
+def fuzzed(test, inputs=INPUTS):
+    """Runs a test with so many inputs, the same in every run."""
     configured = settings(
-        max_examples=INPUTS,
+        max_examples=inputs,
         deadline=None,
         database=None,
         derandomize="FUZZ_SEED" not in os.environ,
@@ -77,3 +78,8 @@ def fuzzed(test):
         suppress_health_check=list(HealthCheck),
     )(test)
     return seed(int(os.environ["FUZZ_SEED"]))(configured) if "FUZZ_SEED" in os.environ else configured
+
+
+def slowly_fuzzed(test):
+    """`fuzzed` for what takes seconds for an input."""
+    return fuzzed(test, SLOW_INPUTS)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from fuzz.damage import byte_damage, damaged_bytes, fuzzed
+from fuzz.damage import byte_damage, damaged_bytes, slowly_fuzzed
 from fuzz.test_pictures_and_records import PICTURES
 from fuzz.watched import declared_pixels, own_folder, watched
 from hypothesis import given
@@ -18,7 +18,7 @@ from deeplab2_kmax.errors import DataError
 PARTS = (".index", ".data-00000-of-00001")
 
 
-@fuzzed
+@slowly_fuzzed
 @given(edits=byte_damage, part=st.sampled_from(PARTS))
 def test_checkpoints(model, checkpoint, tmp_path_factory, edits, part):
     before = [variable.numpy() for variable in model.variables]
@@ -40,7 +40,7 @@ def signatures(exported):
     return tf.saved_model.load(exported).signatures
 
 
-@fuzzed
+@slowly_fuzzed
 @given(content=st.sampled_from(PICTURES), edits=byte_damage)
 def test_encoded_pictures_that_are_served(signatures, tmp_path_factory, content, edits):
     damaged = damaged_bytes(content, edits)
@@ -59,7 +59,7 @@ def test_encoded_pictures_that_are_served(signatures, tmp_path_factory, content,
 _DTYPES = ("uint8", "int64", "float32", "float64", "bool", "uint16", "complex64", "U3", "O")
 
 
-@fuzzed
+@slowly_fuzzed
 @given(
     # Few values: 65 x 65 x 65 x 65 of them would be a large input, not a strange one.
     shape=st.lists(st.sampled_from([0, 1, 2, 3, 4, 17, 65]), max_size=5).filter(lambda s: np.prod(s) <= 4 * 65 * 65),

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from fuzz.damage import byte_damage, damaged_bytes, fuzzed
+from fuzz.damage import byte_damage, damaged_bytes, fuzzed, slowly_fuzzed
 from fuzz.watched import declared_pixels, own_folder, watched
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +92,7 @@ def test_records_in_the_check(records, tmp_path_factory, edits, in_payload):
         watched(check, folder, len(records[0]))
 
 
-@fuzzed
+@slowly_fuzzed
 @given(edits=byte_damage, in_payload=st.booleans(), left_out=st.booleans())
 def test_records_in_the_input_pipeline(records, tmp_path_factory, edits, in_payload, left_out):
     with own_folder(tmp_path_factory.getbasetemp()) as folder:

@@ -1,6 +1,9 @@
 """Bad data: each kind stops with a DataError that names where it is."""
 
+import contextlib
+import gc
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -128,3 +131,28 @@ def test_errors_from_elsewhere_pass(tmp_path):
     checked = options(write(tmp_path / "a.tfrecord", [record()]))
     with pytest.raises(tf.errors.InvalidArgumentError), data_errors(checked, is_training=False):
         tf.reshape(tf.zeros([3]), [2])
+
+
+def test_a_named_record_leaves_nothing_behind(tmp_path):
+    """Data set and threads are gone with the error, not only once Python looks for objects that refer to each other."""
+
+    class InUse:
+        """Stands for what the caller has."""
+
+    checked = options(write(tmp_path / "a.tfrecord", [changed(record(), LABEL_FORMAT=b"png")]))
+    seen = []
+
+    def read():
+        in_use = InUse()
+        seen.append(weakref.ref(in_use))
+        with data_errors(checked, is_training=False):
+            for _ in build_dataset(checked, is_training=False):
+                pass
+
+    gc.disable()
+    try:
+        with contextlib.suppress(DataError):
+            read()
+        assert seen[0]() is None
+    finally:
+        gc.enable()

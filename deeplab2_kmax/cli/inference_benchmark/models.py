@@ -183,19 +183,26 @@ def _with_random_weights(config: config_pb2.ExperimentOptions) -> InferenceModel
     require_supported(config)
     config = inference_config(config)
     model = build_model(config)
-    for variable in model.variables:
-        values = variable.numpy()
-        if variable.dtype.is_floating and np.ptp(values) == 0:
-            # Training begins with zeros, such as the scale of the last norm of a residual branch. They are constants
-            # here, and TensorFlow leaves out products with zeros.
-            variable.assign(values + np.random.default_rng(0).uniform(0, _UNEVEN, values.shape).astype(values.dtype))
+    unlike_zero(model)
     fold_batch_norms(model)
-    sure: Any = _Sure(model)
+    sure: Any = Sure(model)
     dataset = load_dataset(config.eval_dataset_options.dataset)
     return InferenceModel(sure, build_postprocessor(config), InputSettings.from_options(config), dataset)
 
 
-class _Sure:
+def unlike_zero(model: Any) -> None:
+    """Changes weights that are all alike, so that as much is computed as after training.
+
+    Training begins with zeros, such as the scale of the last norm of a residual branch. They are constants in an
+    export, and TensorFlow leaves out products with zeros.
+    """
+    for variable in model.variables:
+        values = variable.numpy()
+        if variable.dtype.is_floating and np.ptp(values) == 0:
+            variable.assign(values + np.random.default_rng(0).uniform(0, _UNEVEN, values.shape).astype(values.dtype))
+
+
+class Sure:
     """A network that finds the squares of a chess board, whatever it sees.
 
     With random weights, no slot is sure of a class or a pixel: every map would be void, and sooner done than others.
@@ -207,7 +214,11 @@ class _Sure:
         self.variables = model.variables
 
     def __call__(self, images: tf.Tensor, training: bool) -> Outputs:
-        outputs = self._model(images, training=training)
+        return self.added_to(self._model(images, training=training))
+
+    @staticmethod
+    def added_to(outputs: Outputs) -> Outputs:
+        """The logits that are made of those of a network."""
         masks, classes = outputs["pixel_space_mask_logits"], outputs["transformer_class_logits"]
         (height, width, slots), void = masks.shape[1:], classes.shape[-1] - 1
         rows = min(_ROWS, int(slots**0.5))
