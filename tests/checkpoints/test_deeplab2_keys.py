@@ -74,7 +74,7 @@ def deeplab2s_config(experiment, folder):
 
 
 def _repeats_an_encoder(experiment):
-    """Other data sets with an encoder that COCO's experiments have already: each takes 5 seconds, and differs in a head."""
+    """Other data sets with an encoder that COCO's experiments have: each takes 5 seconds, and differs in a head."""
     return experiment.startswith(("ade20k", "cityscapes")) and "r50" not in experiment.replace("axial_r50", "")
 
 
