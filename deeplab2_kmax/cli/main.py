@@ -47,7 +47,7 @@ _CONVERTERS = {
     "voc": ("deeplab2_kmax.converters.voc", "masks in PASCAL VOC's layout, such as CVAT's"),
     "yolo": ("deeplab2_kmax.converters.yolo", "YOLO's outlines in text files, with data.yaml"),
 }
-_EXPORT_FORMATS = ("saved_model", "openvino", "litert")
+_EXPORT_FORMATS = ("saved_model", "openvino", "onnx", "litert")
 _LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"

@@ -31,6 +31,7 @@ _IDS = tuple(name for name, dtype in MAPS.items() if dtype == tf.int32)
 def require_portable(config: config_pb2.ExperimentOptions, runtime: Runtime) -> None:
     """Raises UserError where the runtime is missing, and ConfigError for models that can be exported to none."""
     runtime.version()
+    runtime.require_converter()
     precision = config.model_options.precision
     if precision != "float32":
         raise ConfigError(

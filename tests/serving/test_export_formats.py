@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tarfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resiz
 from deeplab2_kmax.serving import InferenceModel, Predictor, export, formats, inference, portable
 
 RELEASE = Path(__file__).parents[1] / "golden" / "releases" / "0.1.0"
-# The package that each runtime needs beside TensorFlow.
-PACKAGES = {"openvino": "openvino"}
+# The packages that each runtime needs beside TensorFlow.
+PACKAGES = {"openvino": ["openvino"], "onnx": ["onnxruntime", "onnx", "tf2onnx"]}
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def exports(config, inference_model, tmp_path_factory):
     folders = {}
 
     def folder_of(name):
-        if name in PACKAGES:
-            pytest.importorskip(PACKAGES[name])
+        for package in PACKAGES.get(name, []):
+            pytest.importorskip(package)
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp("formats") / name
             with pytest.MonkeyPatch.context() as patch:
@@ -97,6 +98,27 @@ def test_predictions_are_those_of_the_model(exports, inference_model, name, pict
             assert segment.class_name == other.class_name
             assert segment.score == pytest.approx(other.score, abs=1e-3)
     assert len(expected(picture).segments) > 1
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_batch_gives_what_the_model_computes(exports, inference_model, name, count):
+    runtime = formats.RUNTIMES[name]
+    if runtime.batch not in (None, count):
+        pytest.skip(f"{runtime.name} takes {runtime.batch} at a time")
+    folder = exports(name)
+    run = runtime.load({file: (folder / file).read_bytes() for file in runtime.files})
+    # Not the pictures by which the export itself was tried.
+    picture = tf.image.resize(read_image(str(RELEASE / "picture.png")), (65, 65)).numpy()
+    images = np.stack([np.roll(picture, 20 * shift, axis=1) for shift in range(count)])
+    found = run(images)
+    for logits, expected in inference_model.logits_of(tf.constant(images)).items():
+        assert np.abs(found[logits] - expected).max() < 2e-4 * np.abs(expected).max()
+    for ids in ("panoptic_pred", "semantic_pred", "instance_pred"):
+        expected = inference_model.maps_of(tf.constant(images))[ids]
+        assert found[ids].shape == expected.shape == (count, 65, 65)
+        assert np.mean(found[ids] == expected) > 0.999
+        assert len(np.unique(expected)) > 1
 
 
 @pytest.mark.parametrize("name", formats.RUNTIMES)
@@ -145,7 +167,7 @@ def test_operations_that_a_runtime_lacks_are_named(exports, inference_model, con
     monkeypatch.setattr(portable, "build_postprocessor", lambda config, portable: build_postprocessor(config))
     runtime = formats.RUNTIMES[name]
     function = portable.portable_function(config, inference_model, runtime.batch)
-    with pytest.raises(UserError, match=r"does not support operations .*DenseBincount.*export a SavedModel"):
+    with pytest.raises(UserError, match=r"does not support operations .*(DenseBincount|Bitcast).*export a SavedModel"):
         portable.checked_conversion(function, inference_model, runtime)
 
 
@@ -200,10 +222,14 @@ def test_an_export_that_computes_the_same_appears(config, inference_model, tmp_p
         Predictor.from_saved_model(tmp_path / "export")
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_missing_runtime_is_named_before_the_model_is_built(config, tmp_path, monkeypatch, name):
-    monkeypatch.setitem(sys.modules, PACKAGES[name], None)
-    with pytest.raises(UserError, match=rf"pip install 'deeplab2_kmax\[{name}\]'"):
+@pytest.mark.parametrize(
+    ("name", "package"), [(name, package) for name, packages in PACKAGES.items() for package in packages]
+)
+def test_a_missing_runtime_is_named_before_the_model_is_built(config, tmp_path, monkeypatch, name, package):
+    for each in PACKAGES[name]:
+        monkeypatch.setitem(sys.modules, each, types.SimpleNamespace(__version__="1.0"))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"needs .*{package}.*: pip install 'deeplab2_kmax\[{name}\]'"):
         export(config, str(tmp_path / "nowhere"), tmp_path / "export", name)
     assert os.listdir(tmp_path) == []
 

@@ -5,11 +5,11 @@ and how these are run; `runtime` has the type. What the function is, and the com
 `serving.portable`. The packages of these runtimes are optional and imported late.
 """
 
-from deeplab2_kmax.serving.formats import litert, openvino
+from deeplab2_kmax.serving.formats import litert, onnx, openvino
 from deeplab2_kmax.serving.formats.runtime import Contents, Run, Runtime, Unsupported
 
 SAVED_MODEL = "saved_model"
-RUNTIMES = {"openvino": openvino.RUNTIME, "litert": litert.RUNTIME}
+RUNTIMES = {"openvino": openvino.RUNTIME, "onnx": onnx.RUNTIME, "litert": litert.RUNTIME}
 NAMES = (SAVED_MODEL, *RUNTIMES)
 
 __all__ = ["NAMES", "RUNTIMES", "SAVED_MODEL", "Contents", "Run", "Runtime", "Unsupported"]

@@ -30,6 +30,8 @@ class Runtime:
         convert: a concrete function of one tensor, which returns a dict, as files; raises `Unsupported`.
         load: what runs these files in float32. Each runtime has its own errors about damaged ones.
         apart: whether a model has to be tried in a process of its own, because the runtime crashes where others fail.
+        require_converter: raises UserError, which says what to install, where something is missing that only `convert`
+            needs.
     """
 
     name: str
@@ -39,3 +41,4 @@ class Runtime:
     convert: Callable[[Any], Contents]
     load: Callable[[Contents], Run]
     apart: bool = False
+    require_converter: Callable[[], None] = lambda: None
