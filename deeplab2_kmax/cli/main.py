@@ -52,6 +52,10 @@ _LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
 _OUTPUT_HELP = "local or remote folder to write to; made where missing"
+_PRECISION_OF_CONFIG = (
+    "--precision: expected --model DIR beside it, got a config, which says it itself; use"
+    " --override=model_options.precision=mixed_bfloat16"
+)
 # What --mode can be for each command.
 _MODES = {
     "train": "train_and_eval evaluates at intervals as well",
@@ -170,6 +174,7 @@ def _add_predict(commands: _Commands) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help=_OUTPUT_HELP)
     parser.add_argument("--model", metavar="DIR", help="an exported model")
+    _add_precision(parser)
     parser.add_argument(
         "--dataset",
         metavar="NAME",
@@ -191,6 +196,15 @@ def _add_predict(commands: _Commands) -> None:
         metavar="URL",
         help="with --labels_for=label_studio: what comes before the names of pictures there (default: that of its local"
         " storage, /data/local-files/?d=)",
+    )
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        help="with --model, an export for OpenVINO: what the network is computed in; bfloat16 is faster, and less exact"
+        " (default: float32)",
     )
 
 
@@ -296,9 +310,8 @@ def _add_benchmark_inference(parts: _Commands) -> None:
         "time models from picture file to panoptic map, stage by stage, and from the start of a process",
         details=" Several models take turns, so that their ratios are fair on a busy machine.",
     )
-    parser.add_argument(
-        "--model", metavar="DIR", action="append", default=[], help="an exported model (SavedModel); repeatable"
-    )
+    parser.add_argument("--model", metavar="DIR", action="append", default=[], help="an exported model; repeatable")
+    _add_precision(parser)
     _add_config_flags(parser, required=False)
     parser.add_argument(
         "--checkpoint",
@@ -347,6 +360,8 @@ def _benchmark_inference(options: argparse.Namespace, _: list[str]) -> None:
             "benchmark inference: which model? expected either --model DIR, or --config_file FILE, which --checkpoint"
             " PATH and --override may go with"
         )
+    if options.precision and not options.model:
+        raise UserError(_PRECISION_OF_CONFIG)
     for flag, least in (("rounds", 1), ("cold_starts", 0)):
         if (number := getattr(options, flag)) < least:
             raise UserError(f"--{flag}: expected a number from {least}, got {number}")
@@ -355,7 +370,7 @@ def _benchmark_inference(options: argparse.Namespace, _: list[str]) -> None:
 
     sizes = parse_sizes(options.sizes) if options.sizes is not None else []
     if options.model:
-        sources = [Source(model=model) for model in options.model]
+        sources = [Source(model=model, precision=options.precision) for model in options.model]
     else:
         _loaded_config(options)  # Prints what is to be said about it.
         sources = [Source(None, options.config_file, tuple(options.override), options.checkpoint)]
@@ -405,10 +420,12 @@ def _predictor(options: argparse.Namespace) -> Predictor:
         raise UserError(
             "predict: which model? expected either --model DIR, or --config_file FILE with --checkpoint PATH"
         )
+    if options.precision and not from_export:
+        raise UserError(_PRECISION_OF_CONFIG)
     from deeplab2_kmax.serving import Predictor
 
     if from_export:
-        return Predictor.from_saved_model(options.model, options.dataset, options.override)
+        return Predictor.from_saved_model(options.model, options.dataset, options.override, options.precision)
     return Predictor.from_checkpoint(_loaded_config(options), options.checkpoint)
 
 

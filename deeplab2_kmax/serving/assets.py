@@ -73,6 +73,11 @@ def read_dataset(path: str) -> DatasetDescriptor:
     return read_descriptor(files.join(path, _FOLDER, _DATASET))
 
 
+def read_format(path: str) -> str:
+    """The format of the export in the folder `path`; exports of versions that did not say it are SavedModels."""
+    return read_facts(path).get("format", "saved_model")
+
+
 def read_facts(path: str) -> dict[str, Any]:
     """The facts about the export in the folder `path`; none about exports of versions that did not write them."""
     file = files.join(path, _FOLDER, _FACTS)

@@ -119,7 +119,7 @@ def checked_conversion(function: Any, model: InferenceModel, runtime: Runtime) -
 
 def _outputs(runtime: Runtime, contents: Contents, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
     """What a runtime computes for batches of pictures."""
-    run = runtime.load(contents)
+    run = runtime.load(contents, "float32")
     return [run(images) for images in batches]
 
 

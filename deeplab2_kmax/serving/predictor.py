@@ -13,7 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.config import apply_override
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
-from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError
+from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError, UserError
 from deeplab2_kmax.postprocessing import Postprocessor, build_postprocessor, undo_resize
 from deeplab2_kmax.postprocessing.settings import FIELDS
 from deeplab2_kmax.protos import config_pb2
@@ -90,7 +90,11 @@ class Predictor:
 
     @classmethod
     def from_saved_model(
-        cls, path: str | os.PathLike, dataset: str | None = None, overrides: Sequence[str] = ()
+        cls,
+        path: str | os.PathLike,
+        dataset: str | None = None,
+        overrides: Sequence[str] = (),
+        precision: str | None = None,
     ) -> Predictor:
         """Loads a SavedModel that `export` or DeepLab2 wrote, or what `export` wrote for another runtime.
 
@@ -99,22 +103,29 @@ class Predictor:
             dataset: name or descriptor file of its data set; needed only for DeepLab2's exports, which do not name it.
             overrides: "evaluator_options.field=value" each, for post-processing by other thresholds than those that are
                 built into an export of `export`.
+            precision: what the network of an export for another runtime is computed in: "float32" (None), or "bfloat16"
+                where the runtime and the processor have it.
 
         Raises:
             CheckpointError: there is no SavedModel, it is damaged or of another kind, or it does not name its data set
                 and neither does `dataset`.
             ConfigError: there is no data set `dataset`, or its descriptor is wrong; or one of `overrides` is wrong, or
                 of something else than post-processing.
-            UserError: the runtime that the export is for is not installed.
+            UserError: the runtime that the export is for is not installed, or does not have the precision.
         """
         path = os.fspath(path)
         _require_readable(path)
         if assets.is_export(path):
-            file_format = assets.read_facts(path).get("format", formats.SAVED_MODEL)
+            file_format = assets.read_format(path)
             if file_format != formats.SAVED_MODEL:
                 descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
-                return cls(_in_other_runtime(file_format, path, overrides), descriptor)
+                return cls(in_other_runtime(file_format, path, overrides, precision), descriptor)
         require_saved_model(path)
+        if precision is not None:
+            raise UserError(
+                f"{path}: expected no precision for a SavedModel, which has it built in, got {precision}; export it"
+                " with --override=model_options.precision=mixed_bfloat16, or for OpenVINO"
+            )
         if dataset is None and not assets.is_export(path):
             raise CheckpointError(
                 f"{path}: this SavedModel does not name its classes; say which data set it is for, by --dataset or the"
@@ -215,7 +226,9 @@ def _with_other_settings(loaded: Any, path: str, overrides: Sequence[str]) -> Ca
     return segment
 
 
-def _in_other_runtime(file_format: str, path: str, overrides: Sequence[str]) -> Callable[[tf.Tensor], dict]:
+def in_other_runtime(
+    file_format: str, path: str, overrides: Sequence[str], precision: str | None
+) -> Callable[[tf.Tensor], dict]:
     """What segments pictures by an export for another runtime than TensorFlow, here between our own resizing."""
     runtime = formats.RUNTIMES.get(file_format)
     if runtime is None:
@@ -223,8 +236,14 @@ def _in_other_runtime(file_format: str, path: str, overrides: Sequence[str]) -> 
             f"{path}: expected an export in one of the formats {', '.join(formats.NAMES)}, got {file_format!r}; load it"
             " by the version of deeplab2_kmax that wrote it, or a later one"
         )
+    precision = precision or "float32"
+    if precision not in runtime.precisions:
+        raise UserError(
+            f"{path}: expected the precision {' or '.join(runtime.precisions)}, which {runtime.name} has, got"
+            f" {precision}"
+        )
     runtime.version()
-    run = runtime.load(_whole_files(path, runtime))
+    run = runtime.load(_whole_files(path, runtime), precision)
     settings = InputSettings.from_options(assets.read_config(path))
     postprocess = _other_postprocessor(path, overrides) if overrides else None
 

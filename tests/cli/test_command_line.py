@@ -44,7 +44,7 @@ def test_predict_writes_results_names_bad_files_and_goes_on(
     capsys, monkeypatch, exported, predictor, good, tmp_path, picture
 ):
     # Loading takes seconds; the fixture has done it the same way.
-    monkeypatch.setattr(Predictor, "from_saved_model", lambda path, dataset, overrides: {exported: predictor}[path])
+    monkeypatch.setattr(Predictor, "from_saved_model", lambda path, *_: {exported: predictor}[path])
     bad = tmp_path / "in" / "notes.txt"
     bad.write_text("no picture")
     out = tmp_path / "out"
@@ -66,7 +66,7 @@ def test_predict_writes_results_names_bad_files_and_goes_on(
 
 
 def test_predict_writes_labels_for_tools(capsys, monkeypatch, exported, predictor, good, tmp_path):
-    monkeypatch.setattr(Predictor, "from_saved_model", lambda path, dataset, overrides: {exported: predictor}[path])
+    monkeypatch.setattr(Predictor, "from_saved_model", lambda path, *_: {exported: predictor}[path])
     words = [
         "predict",
         good,

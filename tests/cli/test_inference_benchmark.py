@@ -187,6 +187,7 @@ def _error(capsys, *words) -> str:
         (["--model=m", "--config_file=coco/kmax_r50"], "which model?"),
         (["--model=m", "--checkpoint=c"], "which model?"),
         (["--model=m", "--override=a=1"], "which model?"),
+        (["--config_file=coco/kmax_r50", "--precision=bfloat16"], "--precision: expected --model DIR beside it"),
         (["--model=nowhere"], "nowhere: expected the folder of a SavedModel (saved_model.pb), found none"),
         (["--config_file=nowhere"], "nowhere"),
         (["--model=m", "--rounds=0"], "--rounds: expected a number from 1, got 0"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax.cli.inference_benchmark.models import Source
 from deeplab2_kmax.cli.main import _EXPORT_FORMATS
 from deeplab2_kmax.config import load_config
 from deeplab2_kmax.errors import CheckpointError, ConfigError, UserError
@@ -136,6 +137,33 @@ def test_thresholds_of_an_export_can_be_changed(exports, config, inference_model
         Predictor.from_saved_model(exports(name), overrides=["model_options.precision=mixed_bfloat16"])
 
 
+def test_the_network_is_computed_in_bfloat16_where_asked_for(exports, inference_model, picture):
+    folder = exports("openvino")
+    expected = Predictor(inference_model.segment, inference_model.dataset)(picture)
+    try:
+        found = Predictor.from_saved_model(folder, precision="bfloat16")(picture)
+    except UserError as error:
+        pytest.skip(str(error))
+    assert np.mean(found.panoptic_map == expected.panoptic_map) > 0.9
+    scores = np.array([[segment.score for segment in each.segments] for each in (found, expected)])
+    # Not float32, of which the scores are equal to 1e-3.
+    assert 1e-3 < np.abs(scores[0] - scores[1]).max() < 0.05
+
+
+def test_a_precision_that_a_runtime_lacks_is_refused(exports):
+    with pytest.raises(UserError, match="expected the precision float32, which LiteRT has, got bfloat16"):
+        Predictor.from_saved_model(exports("litert"), precision="bfloat16")
+
+
+@pytest.mark.parametrize("name", formats.RUNTIMES)
+def test_exports_are_timed(exports, name):
+    source = Source(model=str(exports(name)))
+    pictures = np.full((2, 20, 30, 3), 90, np.uint8)
+    maps = source.open().segment(pictures)
+    np.testing.assert_array_equal(maps[1], Predictor.from_saved_model(source.model)(pictures[1]).panoptic_map)
+    assert dataclasses.replace(source, precision="bfloat16").config().model_options.precision == "mixed_bfloat16"
+
+
 @pytest.mark.parametrize("name", formats.RUNTIMES)
 def test_a_damaged_export_is_named(exports, name, tmp_path):
     folder = tmp_path / "export"
@@ -178,7 +206,7 @@ def _runtime(change):
         _runtime.function = function
         return {"model.file": b"content"}
 
-    def load(contents):
+    def load(contents, precision):
         return lambda images: change({k: v.numpy() for k, v in _runtime.function(tf.constant(images)).items()})
 
     return formats.Runtime("Other", ("model.file",), None, lambda: "other 1.0", convert, load)

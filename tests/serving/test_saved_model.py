@@ -329,3 +329,8 @@ def test_a_foreign_remote_folder_is_left_alone(small_model, config):
     with pytest.raises(UserError, match="earlier export, got something else"):
         export(config, None, folder)
     assert files.list_folder(folder) == ["notes.txt"]
+
+
+def test_a_precision_for_what_has_one_is_refused(exported):
+    with pytest.raises(UserError, match="expected no precision for a SavedModel, .*mixed_bfloat16"):
+        Predictor.from_saved_model(exported, precision="bfloat16")

@@ -17,9 +17,9 @@ from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.pictures import read_image
 from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving import assets
+from deeplab2_kmax.serving import assets, formats
 from deeplab2_kmax.serving.inference import InferenceModel, InputSettings, inference_config
-from deeplab2_kmax.serving.predictor import list_segments, load_saved_model, require_saved_model
+from deeplab2_kmax.serving.predictor import in_other_runtime, list_segments, load_saved_model, require_saved_model
 
 # Height and width of a network's input in pixels.
 Size = tuple[int, int]
@@ -41,18 +41,20 @@ class Source:
         config_file: a file, or the name of a shipped config.
         overrides: of fields of that config.
         checkpoint: prefix, or a folder, of which the last whole checkpoint is taken; None leaves the weights random.
+        precision: of an export for another runtime than TensorFlow, see `Predictor.from_saved_model`.
     """
 
     model: str | None = None
     config_file: str | None = None
     overrides: tuple[str, ...] = ()
     checkpoint: str | None = None
+    precision: str | None = None
 
     @property
     def name(self) -> str:
         """What the model is called in tables."""
         if self.model is not None:
-            return self.model
+            return f"{self.model}, {self.precision}" if self.precision else self.model
         return f"{self.config_file}, {self.checkpoint or 'random weights'}"
 
     def config(self) -> config_pb2.ExperimentOptions:
@@ -66,7 +68,10 @@ class Source:
             assert self.config_file is not None
             return load_config(self.config_file, self.overrides)
         _require_export(self.model)
-        return assets.read_config(self.model)
+        config = assets.read_config(self.model)
+        if self.precision == "bfloat16":
+            config.model_options.precision = "mixed_bfloat16"  # The config's name for it.
+        return config
 
     def open(self) -> BenchmarkedModel:
         """Loads or builds the model.
@@ -77,6 +82,8 @@ class Source:
         """
         config = self.config()
         if self.model is not None:
+            if (file_format := assets.read_format(self.model)) != formats.SAVED_MODEL:
+                return _of_other_runtime(self, file_format, config)
             return _of_export(self.model, config)
         if self.checkpoint is not None:
             model = InferenceModel.from_checkpoint(config, self.checkpoint)
@@ -136,6 +143,20 @@ def _of_export(path: str, config: config_pb2.ExperimentOptions) -> BenchmarkedMo
     # Exports of earlier versions cannot be run in parts.
     network = None if raw is None else lambda pictures: raw(input_tensor=pictures)
     return _in_stages(path, config, dataset, loaded, network)
+
+
+def _of_other_runtime(source: Source, file_format: str, config: config_pb2.ExperimentOptions) -> BenchmarkedModel:
+    """An export for another runtime than TensorFlow, which is not run in parts."""
+    assert source.model is not None
+    segment = in_other_runtime(file_format, source.model, (), source.precision)
+    dataset, limit = assets.read_dataset(source.model), formats.RUNTIMES[file_format].batch
+
+    def segmented(pictures: np.ndarray) -> np.ndarray:
+        step = limit or len(pictures)
+        parts = [tf.constant(pictures[start : start + step]) for start in range(0, len(pictures), step)]
+        return np.concatenate([_listed(segment(part), dataset) for part in parts])
+
+    return BenchmarkedModel(source.name, segmented, config)
 
 
 def _in_stages(
@@ -244,6 +265,8 @@ def _boost(chosen: np.ndarray) -> np.ndarray:
 
 def _require_export(path: str) -> None:
     """Raises CheckpointError unless there is an export that says for which size it is."""
+    if assets.is_export(path) and assets.read_format(path) in formats.RUNTIMES:
+        return
     require_saved_model(path)
     if not assets.is_export(path):
         raise CheckpointError(

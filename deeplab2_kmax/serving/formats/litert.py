@@ -48,7 +48,8 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _load(contents: Contents) -> Run:
+def _load(contents: Contents, precision: str) -> Run:
+    del precision  # There is one.
     interpreter = tf.lite.Interpreter(model_content=contents[_FILE])
     run = interpreter.get_signature_runner()
 

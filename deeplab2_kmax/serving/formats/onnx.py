@@ -114,7 +114,8 @@ def _widen_scales(model: Any) -> None:
         constants[name].CopyFrom(numpy_helper.from_array(values, name))
 
 
-def _load(contents: Contents) -> Run:
+def _load(contents: Contents, precision: str) -> Run:
+    del precision  # There is one.
     onnxruntime = _package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # Errors; it warns of each constant that it folds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tempfile
@@ -11,10 +12,15 @@ import numpy as np
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import UserError
+from deeplab2_kmax.postprocessing import LOGITS
 from deeplab2_kmax.serving.formats.runtime import Contents, Run, Runtime, Unsupported
 from deeplab2_kmax.wording import first_line
 
 _GRAPH, _WEIGHTS = "model.xml", "model.bin"
+# What OpenVINO calls precisions.
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# Batch sizes that stay prepared, each with weights of its own.
+_PREPARED = 4
 _MISSING = re.compile(r"No conversion rule found for operations: (.*)")
 
 
@@ -55,20 +61,56 @@ def _convert(function: Any) -> Contents:
         return {name: files.read_bytes(os.path.join(folder, name)) for name in (_GRAPH, _WEIGHTS)}
 
 
-def _load(contents: Contents) -> Run:
+def _load(contents: Contents, precision: str) -> Run:
     openvino = _openvino()
     core = openvino.Core()
-    model = core.read_model(contents[_GRAPH], openvino.Tensor(np.frombuffer(contents[_WEIGHTS], np.uint8)))
-    # Without the hint, processors that have bfloat16 compute in it.
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = [output.any_name for output in compiled.outputs]
+    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UserError("precision: expected a processor with bfloat16, got one without; use float32")
+    weights = openvino.Tensor(np.frombuffer(contents[_WEIGHTS], np.uint8))
+    network, postprocessing = parts(core.read_model(contents[_GRAPH], weights))
+    # Without the hint, processors that have bfloat16 compute in it, and post-processing would as well.
+    network_hint = {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
+    postprocessing_hint = {"INFERENCE_PRECISION_HINT": "f32"}
+
+    # With all shapes known, OpenVINO computes more operations in one pass.
+    @functools.lru_cache(_PREPARED)
+    def prepared(batch: int) -> tuple[Any, Any]:
+        for model in (network, postprocessing):
+            model.reshape({each: [batch, *list(each.partial_shape)[1:]] for each in model.inputs})
+        return (
+            core.compile_model(network, "CPU", network_hint),
+            core.compile_model(postprocessing, "CPU", postprocessing_hint),
+        )
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        results = compiled(images)
+        compiled_network, compiled_postprocessing = prepared(len(images))
+        logits = compiled_network(images)
+        maps = compiled_postprocessing([logits[name] for name in LOGITS])
         # Copies, as a later call may use the same memory.
-        return {name: np.array(results[index]) for index, name in enumerate(names)}
+        return {output.any_name: np.array(values) for each in (logits, maps) for output, values in each.items()}
 
     return run
 
 
-RUNTIME = Runtime("OpenVINO", (_GRAPH, _WEIGHTS), None, _version, _convert, _load)
+def parts(model: Any) -> tuple[Any, Any]:
+    """Cuts a model into the network, from `images` to `LOGITS`, and post-processing, which takes these.
+
+    Args:
+        model: of OpenVINO; it is used up.
+    """
+    openvino = _openvino()
+    results = [model.output(name).get_node() for name in LOGITS]
+    maps = [result for result in model.get_results() if result not in results]
+    inputs = []
+    for result in results:
+        logits = result.input_value(0)
+        taken = openvino.op.Parameter(logits.get_element_type(), logits.get_partial_shape())
+        for consumer in logits.get_target_inputs():
+            if consumer.get_node() != result:
+                consumer.replace_source_output(taken.output(0))
+        inputs.append(taken)
+    network = openvino.Model(results, model.get_parameters(), "network")
+    return network, openvino.Model(maps, inputs, "postprocessing")
+
+
+RUNTIME = Runtime("OpenVINO", (_GRAPH, _WEIGHTS), None, _version, _convert, _load, precisions=tuple(_HINTS))

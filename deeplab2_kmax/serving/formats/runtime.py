@@ -28,10 +28,11 @@ class Runtime:
         batch: the only size of batches that it takes; None: any.
         version: its version; raises UserError, which says what to install, where it is missing.
         convert: a concrete function of one tensor, which returns a dict, as files; raises `Unsupported`.
-        load: what runs these files in float32. Each runtime has its own errors about damaged ones.
+        load: what runs these files, in one of `precisions`. Each runtime has its own errors about damaged ones.
         apart: whether a model has to be tried in a process of its own, because the runtime crashes where others fail.
         require_converter: raises UserError, which says what to install, where something is missing that only `convert`
             needs.
+        precisions: what it can compute the network in; post-processing is always in float32.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Runtime:
     batch: int | None
     version: Callable[[], str]
     convert: Callable[[Any], Contents]
-    load: Callable[[Contents], Run]
+    load: Callable[[Contents, str], Run]
     apart: bool = False
     require_converter: Callable[[], None] = lambda: None
+    precisions: tuple[str, ...] = ("float32",)
