@@ -108,7 +108,7 @@ def test_a_batch_gives_what_the_model_computes(exports, inference_model, name, c
     if runtime.batch not in (None, count):
         pytest.skip(f"{runtime.name} takes {runtime.batch} at a time")
     folder = exports(name)
-    run = runtime.load({file: (folder / file).read_bytes() for file in runtime.files})
+    run = runtime.load({file: (folder / file).read_bytes() for file in runtime.files}, "float32")
     # Not the pictures by which the export itself was tried.
     picture = tf.image.resize(read_image(str(RELEASE / "picture.png")), (65, 65)).numpy()
     images = np.stack([np.roll(picture, 20 * shift, axis=1) for shift in range(count)])
