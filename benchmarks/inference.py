@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -60,7 +60,7 @@ def export_ours(config_path: str, size: int, forms: list[str], folder: pathlib.P
     from deeplab2_kmax.serving.export import export
     from deeplab2_kmax.serving.inference import InferenceModel, InputSettings, inference_config
 
-    prefix = None
+    prefix = str(folder / "weights") if (folder / "weights.index").exists() else None
     for form in forms:
         file_format, precision = FORMS[form]
         config = load_config(config_path, [*sized(size), f"model_options.precision={precision}"])
@@ -93,7 +93,7 @@ def export_deeplab2(config_path: str, size: int, folder: pathlib.Path) -> None:
     config = read_deeplab2_config(config_path)
     options = config.eval_dataset_options
     options.crop_size[:] = [size, size]
-    options.min_resize_value = options.max_resize_value = size
+    options.min_resize_value[:] = options.max_resize_value[:] = [size]
     module = export_model.DeepLabModule(config, str(folder / "weights"))
     compile_grouped_convolutions(module._model)
     postprocess = module._model._post_processor
@@ -157,14 +157,27 @@ def drawn_picture(folder: pathlib.Path) -> str:
     return str(path)
 
 
+@contextlib.contextmanager
+def kept_folder(keep: str | None, config: str, size: int) -> Iterator[pathlib.Path]:
+    """The folder for the exports of a config at a size: a part of `keep`, or one that is deleted in the end."""
+    if keep is not None:
+        folder = pathlib.Path(keep) / f"{pathlib.Path(config).stem}_{size}"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield pathlib.Path(temporary)
+
+
 def compare(arguments: argparse.Namespace, config: str, size: int, folder: pathlib.Path) -> list[dict]:
     """Exports, measures and prints one config at one size; returns the figures."""
     forms = arguments.forms.split(",")
-    export_ours(config, size, forms, folder)
+    export_ours(config, size, [form for form in forms if not (folder / form).is_dir()], folder)
     sides = list(forms)
-    if arguments.deeplab2_path:
+    if arguments.deeplab2_path and not (folder / DEEPLAB2).is_dir():
         command = [sys.executable, __file__, "--deeplab2_path", arguments.deeplab2_path, "--config", config]
         subprocess.run([*command, "--export_deeplab2", str(size), str(folder)], check=True)
+    if arguments.deeplab2_path:
         sides.insert(0, DEEPLAB2)
     picture = arguments.picture or drawn_picture(folder)
     starts = {side: [cold_start(str(folder / side), picture) for _ in range(arguments.cold_starts)] for side in sides}
@@ -204,6 +217,7 @@ def main() -> None:
     parser.add_argument("--picture", help="a picture file (default: one of 640 x 480 pixels is drawn)")
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of each side")
     parser.add_argument("--cold_starts", type=int, default=1, help="processes that are started for each side")
+    parser.add_argument("--keep", help="folder that keeps the exports; those that are there are not made again")
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--cold_start", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--export_deeplab2", nargs=2, help=argparse.SUPPRESS)
@@ -220,8 +234,8 @@ def main() -> None:
     rows = []
     for config in arguments.config:
         for size in arguments.sizes:
-            with tempfile.TemporaryDirectory() as folder:
-                rows += compare(arguments, config, size, pathlib.Path(folder))
+            with kept_folder(arguments.keep, config, size) as folder:
+                rows += compare(arguments, config, size, folder)
             if arguments.json:
                 pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=1))
 

@@ -115,7 +115,12 @@ def _require_as_undisturbed(run, command, folder, undisturbed):
     assert run.end() == 0 or (keeps and keeps in run.output), run.output
     kept = left(folder)
     assert kept.keys() == undisturbed.keys()
-    differ = [path for path, value in kept.items() if value != undisturbed[path]]
+    # The figures of an evaluation are short enough to be shown.
+    differ = {
+        path: (value, undisturbed[path]) if isinstance(value, str) else "..."
+        for path, value in kept.items()
+        if value != undisturbed[path]
+    }
     assert not differ, differ
     assert not _unfinished(folder)
 
