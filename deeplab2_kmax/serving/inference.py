@@ -14,11 +14,11 @@ from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
+from deeplab2_kmax.model.frozen import frozen, is_freezable, variables_of
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.exif import orientation_of, upright
-from deeplab2_kmax.serving.frozen import frozen, is_freezable
 
 # A PNG of one black pixel.
 _PICTURE = (
@@ -145,8 +145,7 @@ class InferenceModel:
         logits = tf.function(lambda images: only(LOGITS, model(images, training=False)), autograph=False)
         self._logits = logits.get_concrete_function(spec)
         # Only variables that the logits depend on are captured; those of an auxiliary semantic branch are not.
-        used = {id(handle) for handle in self._logits.captured_inputs}
-        self.weights = [variable for variable in model.variables if id(variable.handle) in used]
+        self.weights = variables_of(self._logits, model)
         if is_freezable(self.weights):
             self._logits, self.weights = frozen(self._logits, self.weights), []
         network = tf.function(lambda images: only(MAPS, postprocess(self._logits(images))), autograph=False)

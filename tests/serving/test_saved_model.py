@@ -19,10 +19,11 @@ from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import CheckpointError, StorageError, UserError
 from deeplab2_kmax.folder_lock import hold_lock
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
+from deeplab2_kmax.model import frozen
 from deeplab2_kmax.pictures import decode_image
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.protos import serving_request_pb2
-from deeplab2_kmax.serving import InferenceModel, Predictor, export, frozen, inference, inference_config
+from deeplab2_kmax.serving import InferenceModel, Predictor, export, inference, inference_config
 from deeplab2_kmax.serving.inference import InputSettings
 
 IDS, SCORES = ("panoptic_pred", "semantic_pred", "instance_pred"), ("semantic_scores", "instance_scores")

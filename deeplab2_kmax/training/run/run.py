@@ -20,6 +20,7 @@ from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
+from deeplab2_kmax.model.frozen import FrozenNetwork
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights
 from deeplab2_kmax.protos import config_pb2, dataset_pb2
@@ -280,7 +281,7 @@ class Run:
         # TPUs compile with XLA, which can neither match masks on the host nor post-process.
         loss = build_loss(self.config, "xla" if self._on_tpu else "auto")
         return Evaluator(
-            model=self.model,
+            model=FrozenNetwork(self.model) if self._evaluates_fixed_weights else self.model,
             loss=loss,
             loss_names=loss.names_for(0),  # Without those of earlier decoder layers.
             postprocess=build_postprocessor(self.config),
@@ -314,6 +315,12 @@ class Run:
             return batches.map(without_record_names) if is_training and self._on_tpu else batches
 
         return orbit.utils.make_distributed_dataset(self.strategy, make)
+
+    @property
+    def _evaluates_fixed_weights(self) -> bool:
+        """Whether the weights can be constants: nothing changes them later, and one device has them."""
+        once_in_a_graph = self.mode is Mode.EVAL and self.config.evaluator_options.use_tf_function
+        return once_in_a_graph and self.strategy.num_replicas_in_sync == 1 and not self._on_tpu
 
     @property
     def _on_tpu(self) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from deeplab2_kmax.model.layers.folding import fold_batch_norms
+
 # A graph is stored as one protobuf message of less than 2 GB; the rest is for the operations.
 LARGEST = 1_900_000_000
 
@@ -19,6 +21,12 @@ LARGEST = 1_900_000_000
 def is_freezable(variables: Sequence[tf.Variable]) -> bool:
     """Whether the values of variables fit a graph."""
     return sum(variable.dtype.size * variable.shape.num_elements() for variable in variables) <= LARGEST
+
+
+def variables_of(function: Any, model: tf.keras.Model) -> list[tf.Variable]:
+    """The variables of a model that a concrete function reads."""
+    used = {id(handle) for handle in function.captured_inputs}
+    return [variable for variable in model.variables if id(variable.handle) in used]
 
 
 def frozen(function: Any, variables: Sequence[tf.Variable]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -50,6 +58,35 @@ def frozen(function: Any, variables: Sequence[tf.Variable]) -> Callable[[tf.Tens
 
     spec = tf.TensorSpec(argument.shape, argument.dtype, name="images")
     return tf.function(run, autograph=False).get_concrete_function(spec)
+
+
+class FrozenNetwork:
+    """A network with the weights that it has when it is first called: batch norms folded, and constants where they fit.
+
+    Args:
+        model: from `build_model`; from the first call on it must not be trained or restored any more.
+    """
+
+    def __init__(self, model: tf.keras.Model) -> None:
+        self._model = model
+        self._run: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """The outputs of the network in inference; all calls have images [B, h, w, 3] of the same h and w."""
+        if training:
+            raise ValueError("FrozenNetwork: expected training=False, as its weights are constants, got True")
+        if self._run is None:
+            # Outside of the graph that the caller may be tracing, of which the folded weights would be tensors.
+            with tf.init_scope():
+                self._run = self._frozen([None, *images.shape[1:]])
+        return self._run(images)
+
+    def _frozen(self, shape: list[int | None]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        fold_batch_norms(self._model)
+        function = tf.function(lambda images: dict(self._model(images, training=False)), autograph=False)
+        concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="images"))
+        variables = variables_of(concrete, self._model)
+        return frozen(concrete, variables) if is_freezable(variables) else concrete
 
 
 def _make_constant(node: Any, variable: tf.Variable) -> None:
