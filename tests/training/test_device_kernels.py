@@ -16,7 +16,6 @@ import tensorflow as tf
 from tensorflow.python.framework import config as framework_config
 from tensorflow.python.framework import kernels, op_def_registry
 
-from deeplab2_kmax.config import load_config
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.normalization import xla_compiled
@@ -27,6 +26,7 @@ from deeplab2_kmax.training.optimizers.settings import OPTIMIZERS
 from deeplab2_kmax.training.step.loss_scale import LossScale
 from deeplab2_kmax.training.step.seeding import Seeding
 from deeplab2_kmax.training.step.step import TrainStep
+from helpers.families import FAMILIES, config_of_family
 
 REFUSED_IF_DETERMINISTIC = frozenset(
     [
@@ -66,26 +66,6 @@ GPU = ("GPU", "DEFAULT")
 # SciPy matches masks, where XLA does not compile the step.
 ON_HOST = frozenset(["PyFunc"])
 
-_DECODER = "model_options.max_deeplab.transformer_decoder."
-_BACKBONE = "model_options.backbone."
-# One decoder layer has the ops of all.
-_ONE_LAYER = f"{_DECODER}num_blocks=0,0,1"
-FAMILIES = {
-    "kmax_resnet50": ("kmax_tiny", [_ONE_LAYER]),
-    "kmax_axial_resnet50": ("kmax_tiny", [_ONE_LAYER, f"{_BACKBONE}name=kmax_axial_resnet50"]),
-    "kmax_convnext_tiny": ("kmax_tiny", [_ONE_LAYER]),
-    "kmax_tiny_moat0": (
-        "kmax_tiny",
-        [_ONE_LAYER, f"{_BACKBONE}name=kmax_tiny_moat0", f"{_BACKBONE}stage_filters=8,8,32,32"],
-    ),
-    "update rule max": ("max_tiny", [_ONE_LAYER]),
-    "update rule cmt": ("cmt_tiny", [_ONE_LAYER]),
-    "max_deeplab_s": ("max_deeplab_tiny", []),
-    "max_deeplab_l": ("max_deeplab_tiny", [f"{_BACKBONE}name=max_deeplab_l"]),
-    "cmt_deeplab_axial_r50": ("max_deeplab_tiny", [f"{_BACKBONE}name=cmt_deeplab_axial_r50"]),
-}
-
-
 # Tracing and converting one takes 20 seconds and up to 6 GB; the others are shown by `pytest -m slow` of this file.
 IN_THE_SUITE = ("kmax_resnet50", "update rule cmt")
 
@@ -93,19 +73,9 @@ IN_THE_SUITE = ("kmax_resnet50", "update rule cmt")
 @pytest.fixture(
     params=[name if name in IN_THE_SUITE else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
-def family(request, configs, tiny_overrides, tiny_max_overrides):
+def family(request, tiny_overrides, tiny_max_overrides):
     """The config of a narrow network of each architecture."""
-    name, more = FAMILIES[request.param]
-    narrow = tiny_max_overrides if name == "max_deeplab_tiny" else tiny_overrides
-    config = load_config(str(configs / "shapes" / f"{name}.textproto"), [*narrow, *more])
-    if request.param == "kmax_convnext_tiny":
-        # It takes no width of the stem, which the file gives and no override takes back.
-        backbone = config.model_options.backbone
-        backbone.Clear()
-        backbone.name = request.param
-        backbone.stage_filters[:] = [4, 8, 8, 16]
-        backbone.stage_blocks[:] = [1, 1, 1, 1]
-    return config
+    return config_of_family(request.param, tiny_overrides, tiny_max_overrides)
 
 
 @pytest.fixture
