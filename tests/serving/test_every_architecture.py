@@ -17,7 +17,6 @@ from deeplab2_kmax.serving.inference import MAPS, InputSettings
 from helpers.families import FAMILIES, config_of_family
 
 
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tiny_overrides, tiny_max_overrides):
     """(config, model, the model for inference) of a narrow network."""
@@ -29,7 +28,9 @@ def family(request, tiny_overrides, tiny_max_overrides):
     maskwise.transformer_class_confidence_threshold_thing = maskwise.transformer_class_confidence_threshold_stuff = 0
     model = build_model(config)
     unlike_zero(model)
-    images = tf.constant(np.random.RandomState(1).uniform(0, 255, (3, *config.eval_dataset_options.crop_size, 3)), tf.float32)
+    images = tf.constant(
+        np.random.RandomState(1).uniform(0, 255, (3, *config.eval_dataset_options.crop_size, 3)), tf.float32
+    )
     expected = model(images, training=False)
     expected = {**expected, **build_postprocessor(config)(expected)}
     fold_batch_norms(model)
@@ -70,7 +71,10 @@ def test_other_runtimes_predict_what_evaluation_does(family, name):
     contents, differences = portable.checked_conversion(
         portable.portable_function(config, made, runtime.batch), made, runtime
     )
-    print(f"\n{config.model_options.backbone.name}, {name}: " + str({k: float(f"{v:.1g}") for k, v in differences.items()}))
-    run = runtime.load(contents)
+    print(
+        f"\n{config.model_options.backbone.name}, {name}: "
+        + str({k: float(f"{v:.1g}") for k, v in differences.items()})
+    )
+    run = runtime.load(contents, "float32")
     for batch in [1] if runtime.batch else [1, 3]:
         require_same(run(images[:batch].numpy()), expected, batch)
