@@ -59,7 +59,7 @@ def export_ours(config_path: str, size: int, forms: list[str], folder: pathlib.P
     from deeplab2_kmax.model import build_model
     from deeplab2_kmax.model.layers.folding import fold_batch_norms
     from deeplab2_kmax.postprocessing import build_postprocessor
-    from deeplab2_kmax.serving.export import export
+    from deeplab2_kmax.serving.exporting import export
     from deeplab2_kmax.serving.inference import InferenceModel, InputSettings, inference_config
 
     prefix = str(folder / "weights") if (folder / "weights.index").exists() else None

@@ -20,6 +20,7 @@ from deeplab2_kmax.wording import did_you_mean, printable
 if TYPE_CHECKING:
     from deeplab2_kmax.protos import config_pb2
     from deeplab2_kmax.serving import Predictor
+    from deeplab2_kmax.serving.pre_labels import PreLabels
 
     # argparse has no public name for what `add_subparsers` returns.
     _Commands = argparse._SubParsersAction["_Parser"]
@@ -405,11 +406,14 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
         raise UserError("predict: --image_url needs --labels_for=label_studio, whose tasks it is for")
     predictor = _predictor(options)
     from deeplab2_kmax.cli.predict import predict_files
-    from deeplab2_kmax.serving.pre_labels import LOCAL_FILES, pre_labels
 
-    image_url = LOCAL_FILES if options.image_url is None else options.image_url
-    tools = list(dict.fromkeys(options.labels_for))
-    labels = pre_labels(tools, predictor.dataset, options.model or options.checkpoint, image_url)
+    labels: Sequence[PreLabels] = ()
+    if options.labels_for:
+        from deeplab2_kmax.serving.pre_labels import LOCAL_FILES, pre_labels
+
+        image_url = LOCAL_FILES if options.image_url is None else options.image_url
+        tools = list(dict.fromkeys(options.labels_for))
+        labels = pre_labels(tools, predictor.dataset, options.model or options.checkpoint, image_url)
     return 1 if predict_files(predictor, options.images, options.output, _print, _print_error, labels) else 0
 
 

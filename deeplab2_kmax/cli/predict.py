@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from deeplab2_kmax import files
 from deeplab2_kmax.cli.output_files import encode_png, for_each_picture, refuse_to_overwrite, write_result
@@ -13,10 +14,12 @@ from deeplab2_kmax.datasets.segment_colors import ids_to_colors
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.names import without_ending
 from deeplab2_kmax.pictures import read_image
-from deeplab2_kmax.serving.pre_labels import PreLabels
 from deeplab2_kmax.serving.predictor import Prediction, Predictor
 from deeplab2_kmax.visualization import display_scale
 from deeplab2_kmax.wording import counted, shortened
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.serving.pre_labels import PreLabels
 
 OVERLAY, PANOPTIC, SEGMENTS = "_overlay.png", "_panoptic.png", "_segments.json"
 # Leaves room for the other columns of the table in 80 columns.

@@ -16,7 +16,6 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageOps, ImageSequence
 
 from deeplab2_kmax import files
@@ -86,6 +85,10 @@ def decode_image(content: bytes, name: str = "image") -> np.ndarray:
     """
     picture = open_whole(content, name)
     if not _is_jpeg_of_tensorflow(picture, content):
+        return _rgb(picture, content, name)
+    try:
+        import tensorflow as tf  # Late, as some exports of models run where it is not installed.
+    except ImportError:
         return _rgb(picture, content, name)
     try:
         # As training decodes it: JPEG decoders differ by a few grey levels.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deeplab2_kmax import files
-from deeplab2_kmax.config import config_to_text, parse_config
 from deeplab2_kmax.datasets import DatasetDescriptor, read_descriptor
-from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving.warm_up import REQUESTS, write_warm_up
+
+# Whatever reads or writes configs and requests is imported late: some exports run without the libraries that it needs.
+if TYPE_CHECKING:
+    from deeplab2_kmax.protos import config_pb2
 
 # TensorFlow's name for files that belong to a SavedModel but not to its graph; loading ignores them. Exports in other
 # formats have the same files in the same place.
@@ -32,6 +33,8 @@ def write_assets(
     Raises:
         OSError: the folder cannot be written to.
     """
+    from deeplab2_kmax.config import config_to_text
+
     folder = files.join(path, _FOLDER)
     files.write_json(files.join(folder, _DATASET), dataclasses.asdict(dataset), indent=1)
     files.write_text(files.join(folder, _CONFIG), config_to_text(config))
@@ -48,6 +51,8 @@ def write_requests(path: str, size: tuple[int, int]) -> None:
     Raises:
         OSError: the folder cannot be written to.
     """
+    from deeplab2_kmax.serving.warm_up import REQUESTS, write_warm_up
+
     write_warm_up(files.join(path, _FOLDER, REQUESTS), size)
 
 
@@ -63,6 +68,8 @@ def is_export(path: str) -> bool:
 
 def read_config(path: str) -> config_pb2.ExperimentOptions:
     """The config of the export in the folder `path`, with the export's own descriptor as its data set."""
+    from deeplab2_kmax.config import parse_config
+
     config = parse_config(files.join(path, _FOLDER, _CONFIG))
     config.eval_dataset_options.dataset = files.join(path, _FOLDER, _DATASET)
     return config

@@ -1,30 +1,37 @@
-"""Segments pictures in Python: from the pixels of one picture to its segments, with names and scores."""
+"""Segments pictures in Python: from the pixels of one picture to its segments, with names and scores.
+
+Exports for some other runtimes run where there is no TensorFlow. So nothing here imports it; what needs it is in
+`saved_models` and `inference`, which are imported when they are asked for.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from deeplab2_kmax import files
-from deeplab2_kmax.config import apply_override
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
-from deeplab2_kmax.errors import CheckpointError, ConfigError, DataError, UserError
-from deeplab2_kmax.postprocessing import Postprocessor, build_postprocessor, undo_resize
-from deeplab2_kmax.postprocessing.settings import FIELDS
-from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.errors import CheckpointError, DataError, UserError
 from deeplab2_kmax.serving import assets, formats
-from deeplab2_kmax.serving.inference import InferenceModel, InputSettings
+from deeplab2_kmax.serving.numpy_resizing import InputRule, undo_resize
 from deeplab2_kmax.visualization import overlay
 from deeplab2_kmax.visualization.large_maps import count_segments, numbered_segments, row_blocks
-from deeplab2_kmax.wording import first_line
+
+if TYPE_CHECKING:
+    from deeplab2_kmax.protos import config_pb2
+
+# Takes pictures [B, H, W, 3] uint8 to maps [B, H, W], arrays or TensorFlow's tensors.
+_Run = Callable[[np.ndarray], Mapping[str, Any]]
 
 # Those of the model's maps that a prediction is made from.
 _USED_MAPS = ("panoptic_pred", "semantic_scores", "instance_scores")
+# What the graph of a SavedModel may be called: as one message, as text, or in parts.
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +82,14 @@ class Predictor:
         predictor = Predictor.from_saved_model("export")
         prediction = predictor(rgb)
 
-    The first call is slower than the later ones, because TensorFlow prepares the graph then.
+    The first call may be slower than the later ones: TensorFlow prepares the graph then.
     """
 
-    def __init__(self, run: Callable[[tf.Tensor], dict[str, tf.Tensor]], dataset: DatasetDescriptor):
+    def __init__(self, run: _Run, dataset: DatasetDescriptor):
         """Wraps a function that segments a batch of one.
 
         Args:
-            run: takes a [1, H, W, 3] uint8 tensor and returns the [1, H, W] maps of `InferenceModel`.
+            run: takes a [1, H, W, 3] uint8 array and returns the [1, H, W] maps of `InferenceModel`.
             dataset: the classes in these maps.
         """
         self._run = run
@@ -111,7 +118,8 @@ class Predictor:
                 and neither does `dataset`.
             ConfigError: there is no data set `dataset`, or its descriptor is wrong; or one of `overrides` is wrong, or
                 of something else than post-processing.
-            UserError: the runtime that the export is for is not installed, or does not have the precision.
+            UserError: the runtime that the export is for is not installed, or does not have the precision; or what
+                `overrides` need, TensorFlow.
         """
         path = os.fspath(path)
         _require_readable(path)
@@ -132,11 +140,7 @@ class Predictor:
                 " argument dataset"
             )
         descriptor = load_dataset(dataset) if dataset else assets.read_dataset(path)
-        loaded = load_saved_model(path)
-        if overrides:
-            return cls(_with_other_settings(loaded, path, overrides), descriptor)
-        # DeepLab2's exports take single pictures only; ours take both.
-        return cls(lambda images: loaded(images[0]), descriptor)
+        return cls(_tensorflow_part(f"{path}: a SavedModel").saved_model_run(path, overrides), descriptor)
 
     @classmethod
     def from_checkpoint(cls, config: config_pb2.ExperimentOptions, checkpoint: str | os.PathLike) -> Predictor:
@@ -150,6 +154,8 @@ class Predictor:
             ConfigError: the model of `config` is not supported.
             CheckpointError: there is no checkpoint, or it does not fit the model.
         """
+        from deeplab2_kmax.serving.inference import InferenceModel
+
         model = InferenceModel.from_checkpoint(config, checkpoint)
         # A bound tf.function holds its object weakly; the lambda keeps the model alive.
         return cls(lambda images: model.segment(images), model.dataset)
@@ -166,20 +172,30 @@ class Predictor:
         """
         image = as_rgb(image)
         # One map after the other, each freed once it is used: of a large picture, each takes hundreds of megabytes.
-        maps = {name: values for name, values in self._run(tf.constant(image[None])).items() if name in _USED_MAPS}
-        panoptic = maps.pop("panoptic_pred").numpy()[0]
-        scores = maps.pop("semantic_scores").numpy()[0]
-        scores *= maps.pop("instance_scores").numpy()[0]
+        maps = {name: values for name, values in self._run(image[None]).items() if name in _USED_MAPS}
+        panoptic = _array(maps.pop("panoptic_pred"))[0]
+        scores = _array(maps.pop("semantic_scores"))[0]
+        scores *= _array(maps.pop("instance_scores"))[0]
         return Prediction(image, panoptic, list_segments(panoptic, scores, self.dataset), self.dataset)
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array of one's own with the values of a map."""
+    array: np.ndarray = values if isinstance(values, np.ndarray) else values.numpy()
+    return array
 
 
 def require_saved_model(path: str) -> None:
     """Raises CheckpointError unless there is a SavedModel in the folder `path`; whether it is whole shows later."""
     _require_readable(path)
-    if not tf.saved_model.contains_saved_model(path):
-        nearby = os.path.join(path, "export")
-        hint = f"; there is one in {nearby}" if tf.saved_model.contains_saved_model(nearby) else ""
+    if not _contains_saved_model(path):
+        nearby = files.join(path, "export")
+        hint = f"; there is one in {nearby}" if _contains_saved_model(nearby) else ""
         raise CheckpointError(f"{path}: expected the folder of a SavedModel (saved_model.pb), found none{hint}")
+
+
+def _contains_saved_model(path: str) -> bool:
+    return any(files.exists(files.join(path, name)) for name in _SAVED_MODEL)
 
 
 def _require_readable(folder: str) -> None:
@@ -192,43 +208,19 @@ def _require_readable(folder: str) -> None:
         raise CheckpointError(f"{folder}: cannot read this folder: {error.strerror}") from error
 
 
-def load_saved_model(path: str) -> Any:
-    """Loads a SavedModel; raises CheckpointError where it is damaged, or does not segment pictures."""
+def _tensorflow_part(what: str) -> ModuleType:
+    """What needs TensorFlow; raises UserError where that is not installed."""
     try:
-        loaded = tf.saved_model.load(path)
-    except Exception as error:  # Each kind of damage has its own, and TensorFlow documents none of them.
-        raise CheckpointError(
-            f"{path}: expected a whole SavedModel, got one whose files are cut, damaged or missing"
-            f" ({first_line(error)}); copy it again, or export it anew"
+        from deeplab2_kmax.serving import saved_models
+    except ImportError as error:
+        raise UserError(
+            f"{what} needs TensorFlow ({error}): install deeplab2_kmax with all that it depends on; exports of the"
+            " formats openvino and onnx run without it, as they are"
         ) from error
-    signature = getattr(loaded, "signatures", {}).get("serving_default")
-    outputs = signature.structured_outputs if signature is not None else {}
-    if not callable(loaded) or not set(_USED_MAPS).issubset(outputs):
-        raise CheckpointError(f"{path}: expected an exported segmentation model, got a SavedModel of another kind")
-    return loaded
+    return saved_models
 
 
-def _with_other_settings(loaded: Any, path: str, overrides: Sequence[str]) -> Callable[[tf.Tensor], dict]:
-    """What segments pictures by the network of an export and post-processing of our own."""
-    if not assets.is_export(path) or "raw" not in loaded.signatures:
-        raise CheckpointError(
-            f"{path}: this SavedModel has its thresholds built in and no signature 'raw' to go round them; export the"
-            " checkpoint again, or leave the overrides out"
-        )
-    postprocess = _other_postprocessor(path, overrides)
-
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
-    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = loaded.signatures["raw"](input_tensor=images)
-        maps = postprocess(outputs)
-        return undo_resize({name: maps[name] for name in _USED_MAPS}, outputs["resized_size"], tf.shape(images)[1:3])
-
-    return segment
-
-
-def in_other_runtime(
-    file_format: str, path: str, overrides: Sequence[str], precision: str | None
-) -> Callable[[tf.Tensor], dict]:
+def in_other_runtime(file_format: str, path: str, overrides: Sequence[str], precision: str | None) -> _Run:
     """What segments pictures by an export for another runtime than TensorFlow, here between our own resizing."""
     runtime = formats.RUNTIMES.get(file_format)
     if runtime is None:
@@ -244,15 +236,16 @@ def in_other_runtime(
         )
     runtime.version()
     run = runtime.load(_whole_files(path, runtime), precision)
-    settings = InputSettings.from_options(assets.read_config(path))
-    postprocess = _other_postprocessor(path, overrides) if overrides else None
+    rule = InputRule.from_facts(assets.read_facts(path)["input"])
+    postprocess = _tensorflow_part("to override thresholds").other_postprocessor(path, overrides) if overrides else None
 
-    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        prepared, resized_size = settings.prepare(images)
-        outputs = run(prepared.numpy())
-        maps = postprocess(outputs) if postprocess else outputs
-        used = {name: tf.convert_to_tensor(maps[name]) for name in _USED_MAPS}
-        return undo_resize(used, resized_size, tf.shape(images)[1:3])
+    def segment(images: np.ndarray) -> dict[str, np.ndarray]:
+        prepared, resized_size = rule.prepare(images)
+        maps = run(prepared)
+        if postprocess is not None:
+            maps = {name: values.numpy() for name, values in postprocess(maps).items() if name in _USED_MAPS}
+        height, width = images.shape[1:3]
+        return {name: undo_resize(maps[name], resized_size, (height, width)) for name in _USED_MAPS}
 
     return segment
 
@@ -274,25 +267,6 @@ def _whole_files(path: str, runtime: formats.Runtime) -> formats.Contents:
                 " the folder again, or export it anew"
             )
     return contents
-
-
-def _other_postprocessor(path: str, overrides: Sequence[str]) -> Postprocessor:
-    """The post-processing of the export in `path` by other thresholds."""
-    config = assets.read_config(path)
-    changed = config_pb2.ExperimentOptions()
-    changed.CopyFrom(config)
-    for override in overrides:
-        apply_override(changed, override)
-    postprocess = build_postprocessor(changed)
-    for field in FIELDS:
-        config.evaluator_options.ClearField(field)
-        changed.evaluator_options.ClearField(field)
-    if changed != config:
-        raise ConfigError(
-            f"{path}: expected overrides of post-processing only (of evaluator_options: {', '.join(FIELDS)}), got"
-            f" {' '.join(overrides)}; everything else is built into an export: export the checkpoint again with it"
-        )
-    return postprocess
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

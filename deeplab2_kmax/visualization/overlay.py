@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.visualization.borders import border_pixels
@@ -110,8 +109,14 @@ def _outlines(index: np.ndarray, rows: slice, width: int) -> np.ndarray:
     start = max(0, rows.start - width)
     borders = border_pixels(index[start : rows.stop + width], both_sides=False)
     if width > 1:
-        wide = borders.astype(np.uint8)
-        for axis in (0, 1):
-            wide = ndimage.maximum_filter1d(wide, width, axis, mode="constant")
-        borders = wide.astype(bool)
+        borders = _widened(_widened(borders, width).T, width).T
     return borders[rows.start - start :][: rows.stop - rows.start]
+
+
+def _widened(marks: np.ndarray, width: int) -> np.ndarray:
+    """Marks, bool [N, M], all that has a mark among the `width` rows around it."""
+    wide = np.zeros_like(marks)
+    for offset in range(-(width // 2), width - width // 2):
+        here = slice(max(0, -offset), max(0, min(len(marks), len(marks) - offset)))
+        wide[here] |= marks[max(0, offset) :][: here.stop - here.start]
+    return wide

@@ -34,7 +34,7 @@ PHASES = {
     "evaluation: tracing": ("eval", "deeplab2_kmax.evaluation.evaluator", "Evaluator._replica_step"),
     "evaluation: counting": ("eval", "deeplab2_kmax.evaluation.evaluator", "Evaluator.eval_reduce"),
     "export: building": ("export", "deeplab2_kmax.serving.inference", "InferenceModel.from_checkpoint"),
-    "export: tracing": ("export", "deeplab2_kmax.serving.export", "_Servable.signatures"),
+    "export: tracing": ("export", "deeplab2_kmax.serving.exporting", "_Servable.signatures"),
     "export: writing": ("export", "tensorflow", "saved_model.save"),
     "conversion: a shard": ("convert", f"{_WRITING}.shard_writer", "_write"),
     "conversion: by two processes": ("convert by two", f"{_WRITING}.sharded_output", "_show_progress"),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import types
@@ -14,10 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from deeplab2_kmax.cli.inference_benchmark.models import Source
 from deeplab2_kmax.cli.main import _EXPORT_FORMATS
+from deeplab2_kmax.cli.predict import OVERLAY, PANOPTIC, SEGMENTS
 from deeplab2_kmax.config import load_config
+from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import CheckpointError, ConfigError, UserError
 from deeplab2_kmax.pictures import read_image
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
@@ -73,6 +77,10 @@ def exports(config, inference_model, tmp_path_factory):
 
 def test_the_command_line_knows_all_formats():
     assert _EXPORT_FORMATS == formats.NAMES
+
+
+def test_what_is_said_again_without_tensorflow_is_the_same():
+    assert formats.runtime.LOGITS == LOGITS
 
 
 @pytest.mark.parametrize("name", formats.RUNTIMES)
@@ -283,3 +291,62 @@ def test_models_that_no_other_runtime_takes_are_refused(config, inference_model)
     large = type("Large", (), {"weights": [0], "input_settings": inference.InputSettings((65, 65))})
     with pytest.raises(ConfigError, match=r"at most 1.9 GB"):
         portable.portable_function(config, large, None)
+
+
+# What deeplab2_kmax depends on but NumPy and Pillow, by the names to import.
+BEYOND_NUMPY = ["tensorflow", "keras", "tf_keras", "tensorflow_addons", "official", "orbit", "google", "absl", "scipy"]
+BEYOND_NUMPY += ["filelock", "google_crc32c", "h5py", "matplotlib", "pycocotools", "yaml", "tqdm"]
+COMMAND_WITHOUT = f"""
+import sys
+for name in {BEYOND_NUMPY}:
+    sys.modules[name] = None
+from deeplab2_kmax.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def _predict_without_tensorflow(picture, output, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(RELEASE.parents[3])}
+    command = [sys.executable, "-c", COMMAND_WITHOUT, "predict", str(picture), "--output", str(output)]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=300
+    )
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_picture_becomes_the_same_files_without_tensorflow(exports, name, tmp_path):
+    folder, picture = exports(name), RELEASE / "picture.png"
+    done = _predict_without_tensorflow(picture, tmp_path, "--model", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = Predictor.from_saved_model(folder)(read_image(picture))
+    found = colors_to_ids(read_image(tmp_path / f"picture{PANOPTIC}"))
+    np.testing.assert_array_equal(found, expected.panoptic_map)
+    listed = json.loads((tmp_path / f"picture{SEGMENTS}").read_text())["segments"]
+    assert [each["id"] for each in listed] == [segment.id for segment in expected.segments]
+    assert len(listed) > 1
+    drawn = read_image(tmp_path / f"picture{OVERLAY}")
+    np.testing.assert_array_equal(drawn, expected.overlay(scale=len(drawn) // len(expected.image)))
+
+
+def test_without_tensorflow_a_photo_is_decoded_by_pillow(exports, tmp_path):
+    folder, photo = exports("openvino"), tmp_path / "photo.jpg"
+    Image.fromarray(read_image(RELEASE / "picture.png")).save(photo, quality=95)
+    done = _predict_without_tensorflow(photo, tmp_path, "--model", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = Predictor.from_saved_model(folder)(np.asarray(Image.open(photo)))
+    found = colors_to_ids(read_image(tmp_path / f"photo{PANOPTIC}"))
+    np.testing.assert_array_equal(found, expected.panoptic_map)
+
+
+def test_what_needs_tensorflow_is_named(exports, tmp_path):
+    saved_model, picture = tmp_path / "saved_model", RELEASE / "picture.png"
+    saved_model.mkdir()
+    (saved_model / "saved_model.pb").touch()
+    done = _predict_without_tensorflow(picture, tmp_path / "out", "--model", saved_model, "--dataset=shapes")
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {saved_model}: a SavedModel needs TensorFlow")
+    override = "--override=evaluator_options.pixel_confidence_threshold=0.9"
+    done = _predict_without_tensorflow(picture, tmp_path / "out", "--model", exports("openvino"), override)
+    assert done.returncode == 1 and done.stderr.startswith("error: to override thresholds needs TensorFlow")
+    done = _predict_without_tensorflow(picture, tmp_path / "out", "--model", exports("litert"))
+    assert done.returncode == 1 and done.stderr.startswith("error: litert: needs TensorFlow")
+    assert not (tmp_path / "out").exists()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.visualization import (
+    captions,
     comparison,
     contact_sheet,
     display_scale,
@@ -158,3 +161,22 @@ def test_panels_refuse_label_maps():
         side_by_side([("truth", np.zeros((4, 4), np.int32))])
     with pytest.raises(DataError, match="at least one"):
         side_by_side([])
+
+
+@pytest.mark.parametrize("steps", [[1, 1], [3, 2]])
+def test_without_scipy_names_go_to_the_same_places(steps):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    inside = np.random.default_rng(0).random((60, 90)) > 0.01
+    inside[[0, -1]] = inside[:, [0, -1]] = False
+    expected = ndimage.distance_transform_edt(inside, sampling=steps)
+    np.testing.assert_allclose(captions._distances_by_numpy(inside, steps), expected, rtol=1e-6)
+    assert expected.max() > 8
+
+
+@pytest.mark.parametrize("width", range(2, 8))
+def test_lines_widen_as_by_a_maximum_filter(width):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    marks = np.random.default_rng(0).random((50, 70)) > 0.95
+    expected = ndimage.maximum_filter1d(marks.astype(np.uint8), width, 0, mode="constant")
+    widened = importlib.import_module("deeplab2_kmax.visualization.overlay")._widened(marks, width)
+    np.testing.assert_array_equal(widened, expected.astype(bool))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from deeplab2_kmax.postprocessing import build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets, formats
 from deeplab2_kmax.serving.inference import InferenceModel, InputSettings, inference_config
-from deeplab2_kmax.serving.predictor import in_other_runtime, list_segments, load_saved_model, require_saved_model
+from deeplab2_kmax.serving.predictor import in_other_runtime, list_segments, require_saved_model
+from deeplab2_kmax.serving.saved_models import load_saved_model
 
 # Height and width of a network's input in pixels.
 Size = tuple[int, int]
@@ -153,7 +154,7 @@ def _of_other_runtime(source: Source, file_format: str, config: config_pb2.Exper
 
     def segmented(pictures: np.ndarray) -> np.ndarray:
         step = limit or len(pictures)
-        parts = [tf.constant(pictures[start : start + step]) for start in range(0, len(pictures), step)]
+        parts = [pictures[start : start + step] for start in range(0, len(pictures), step)]
         return np.concatenate([_listed(segment(part), dataset) for part in parts])
 
     return BenchmarkedModel(source.name, segmented, config)
@@ -190,10 +191,10 @@ def _in_stages(
     return BenchmarkedModel(name, segmented, config, run_network, run_postprocessing)
 
 
-def _listed(maps: Outputs, dataset: DatasetDescriptor) -> np.ndarray:
+def _listed(maps: Mapping[str, Any], dataset: DatasetDescriptor) -> np.ndarray:
     """The panoptic maps, after the segments of each have been listed, as `Predictor` does."""
-    panoptic: np.ndarray = maps["panoptic_pred"].numpy()
-    scores = maps["semantic_scores"].numpy() * maps["instance_scores"].numpy()
+    panoptic = np.asarray(maps["panoptic_pred"])
+    scores = np.asarray(maps["semantic_scores"]) * np.asarray(maps["instance_scores"])
     for each in zip(panoptic, scores):
         list_segments(*each, dataset)
     return panoptic

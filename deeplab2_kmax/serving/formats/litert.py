@@ -10,16 +10,29 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.serving.formats.runtime import Contents, Run, Runtime, Unsupported
 
 _FILE = "model.tflite"
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither")
 
 
+def _tensorflow() -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(f"litert: needs TensorFlow ({error}), which it is part of: pip install tensorflow") from error
+    return tf
+
+
+def _version() -> str:
+    return f"LiteRT of tensorflow {_tensorflow().__version__}"
+
+
 def _convert(function: Any) -> Contents:
     """The function in LiteRT's format, with weights in float32 and the signature `serving_default`."""
+    tf = _tensorflow()
     # Only what belongs to a module keeps the names of its inputs and outputs.
     module = tf.Module()
     module.function = function
@@ -50,7 +63,7 @@ def _silence() -> Iterator[None]:
 
 def _load(contents: Contents, precision: str) -> Run:
     del precision  # There is one.
-    interpreter = tf.lite.Interpreter(model_content=contents[_FILE])
+    interpreter = _tensorflow().lite.Interpreter(model_content=contents[_FILE])
     run = interpreter.get_signature_runner()
 
     def outputs(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,4 +73,4 @@ def _load(contents: Contents, precision: str) -> Run:
 
 
 # One picture at a time: with all shapes known, delegates such as those for graphics units take more of the model.
-RUNTIME = Runtime("LiteRT", (_FILE,), 1, lambda: f"LiteRT of tensorflow {tf.__version__}", _convert, _load, apart=True)
+RUNTIME = Runtime("LiteRT", (_FILE,), 1, _version, _convert, _load, apart=True)

@@ -12,8 +12,7 @@ import numpy as np
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import UserError
-from deeplab2_kmax.postprocessing import LOGITS
-from deeplab2_kmax.serving.formats.runtime import Contents, Run, Runtime, Unsupported
+from deeplab2_kmax.serving.formats.runtime import LOGITS, Contents, Run, Runtime, Unsupported
 from deeplab2_kmax.wording import first_line
 
 _GRAPH, _WEIGHTS = "model.xml", "model.bin"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+# As `postprocessing.LOGITS`, which cannot be imported without TensorFlow; a test holds them together.
+LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
 # The content of files, by name.
 Contents = dict[str, bytes]
 # Takes pictures [B, h, w, 3] float32 and returns outputs by name.
