@@ -6,10 +6,11 @@ Only the function of a sub-command imports what it needs, so that `--help` does 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from deeplab2_kmax.command_exit import one_line_for_errors
@@ -84,8 +85,23 @@ def main(argv: Sequence[str] | None = None, prog: str = "deeplab2-kmax") -> None
         # Has to come before the first import of TensorFlow, and so before any sub-command.
         quiet_libraries()
         show_warnings_as_ours()
-        status = options.run(options, rest)
+        with _named_packages():
+            status = options.run(options, rest)
     sys.exit(status or 0)
+
+
+@contextlib.contextmanager
+def _named_packages() -> Iterator[None]:
+    """Raises UserError where a package is missing, as where only what `predict` needs for some exports is installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("deeplab2_kmax"):
+            raise
+        raise UserError(
+            f"this command needs the package {error.name}, which is not installed; deeplab2-kmax doctor says what to"
+            " install"
+        ) from error
 
 
 class _Parser(argparse.ArgumentParser):

@@ -349,4 +349,6 @@ def test_what_needs_tensorflow_is_named(exports, tmp_path):
     assert done.returncode == 1 and done.stderr.startswith("error: to override thresholds needs TensorFlow")
     done = _predict_without_tensorflow(picture, tmp_path / "out", "--model", exports("litert"))
     assert done.returncode == 1 and done.stderr.startswith("error: litert: needs TensorFlow")
+    done = _predict_without_tensorflow(picture, tmp_path / "out", "--model", exports("openvino"), "--labels_for=coco")
+    assert done.returncode == 1 and done.stderr.startswith("error: this command needs the package pycocotools, which")
     assert not (tmp_path / "out").exists()
