@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.cli.inference_benchmark.models import unlike_zero
 from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor
@@ -68,6 +69,11 @@ def test_saved_models_predict_what_evaluation_does(family, tmp_path, monkeypatch
 def test_other_runtimes_predict_what_evaluation_does(family, name):
     config, made, images, expected = family
     runtime = formats.RUNTIMES[name]
+    try:
+        runtime.version()
+        runtime.require_converter()
+    except UserError as error:
+        pytest.skip(str(error))
     contents, differences = portable.checked_conversion(
         portable.portable_function(config, made, runtime.batch), made, runtime
     )

@@ -6,7 +6,6 @@ import os
 import pathlib
 import platform
 import re
-import resource
 import sys
 from collections.abc import Callable
 
@@ -79,7 +78,9 @@ def peak_memory() -> int:
     try:
         status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    peak = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
-    return int(peak[1]) * 1024 if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        status = ""
+    if peak := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+        return int(peak[1]) * 1024
+    import resource  # Late, as only POSIX systems have it.
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
