@@ -106,15 +106,17 @@ def read_bytes(path: StrPath) -> bytes:
 
 
 def read_text(path: StrPath) -> str:
-    """The content of a UTF-8 text file; raises UnicodeDecodeError, a ValueError, where it is none."""
-    return read_bytes(path).decode("utf-8")
+    """The content of a UTF-8 text file; raises UnicodeDecodeError, a ValueError, where it is none.
+
+    Editors on Windows put a byte order mark in front, which is left out.
+    """
+    return read_bytes(path).decode("utf-8-sig")
 
 
 def read_json(path: StrPath, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The content of a JSON file; raises ValueError where it is none. The hook makes the objects of their pairs."""
     try:
-        # Editors on Windows put a byte order mark in front.
-        return json.loads(read_text(path).removeprefix("\ufeff"), object_pairs_hook=pairs_hook)
+        return json.loads(read_text(path), object_pairs_hook=pairs_hook)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is cut off or broken at line {error.lineno}, column {error.colno}") from error
     except UnicodeDecodeError as error:

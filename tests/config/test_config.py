@@ -181,6 +181,11 @@ def test_a_bare_model_options_is_told_from_an_experiment(write):
         load_config(write('backbone { name: "resnet50" } motion_deeplab { }'))
 
 
+def test_a_byte_order_mark_is_left_out(write):
+    """As editors on Windows write it."""
+    assert load_config(write("\ufeff" + 'experiment_name: "a"')).experiment_name == "a"
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="no_such.textproto"):
         load_config(str(tmp_path / "no_such.textproto"))
