@@ -80,7 +80,9 @@ def export(
 def _write_saved_model(config: config_pb2.ExperimentOptions, model: InferenceModel, folder: str) -> dict[str, Any]:
     """Writes the SavedModel; returns what `export.json` says of it."""
     servable = _Servable(model)
-    tf.saved_model.save(servable, folder, signatures=servable.signatures())
+    # An export has no gradients. TensorFlow would store those that activations such as MOAT's bring, and cannot.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(servable, folder, signatures=servable.signatures(), options=options)
     height, width = config.eval_dataset_options.crop_size
     assets.write_requests(folder, (height, width))
     return {
