@@ -17,7 +17,6 @@ from deeplab2_kmax.serving import InferenceModel, export, formats, inference_con
 from deeplab2_kmax.serving.inference import MAPS, InputSettings
 from helpers.families import FAMILIES, config_of_family
 
-
 # Its activation brings a gradient of its own, which TensorFlow cannot save.
 IN_THE_SUITE = "kmax_tiny_moat0"
 
