@@ -2,8 +2,8 @@
 
     python benchmarks/mask2former.py EXPORT... --their_python=ENVIRONMENT/bin/python [--size=640]
 
-ENVIRONMENT is a virtual environment with torch, transformers, scipy and Pillow. Mask2Former is built from its config for
-COCO's 133 classes, with random weights; nothing is downloaded. Each side runs in a process of its own, on the same
+ENVIRONMENT is a virtual environment with torch, transformers, scipy and Pillow. Mask2Former is built from its config,
+for COCO's 133 classes, with random weights; nothing is downloaded. Each side runs in a process of its own, on the same
 picture and with the same number of threads; they take turns, and only one computes at a time. Both go from the picture
 file to a panoptic map; with random weights nearly all of Mask2Former's map is void, which makes its post-processing
 short.
