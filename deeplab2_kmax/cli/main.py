@@ -236,6 +236,11 @@ def _add_export(commands: _Commands) -> None:
         default="saved_model",
         help="what to write; what is not for TensorFlow is run and compared before (default: saved_model)",
     )
+    parser.add_argument(
+        "--quantize",
+        metavar="DIR",
+        help="with --format=openvino: compute the network in INT8, with ranges found from the pictures of this folder",
+    )
 
 
 def _add_convert(commands: _Commands) -> None:
@@ -453,7 +458,12 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.serving import export
 
     config = _loaded_config(options)
-    print(f"exported to {export(config, options.checkpoint, options.output, options.format)}")
+    folder = export(config, options.checkpoint, options.output, options.format, options.quantize)
+    print(f"exported to {folder}")
+    if options.quantize:
+        from deeplab2_kmax.serving.int8 import cost_of
+
+        print(cost_of(folder))
 
 
 def _convert(options: argparse.Namespace, rest: list[str]) -> None:

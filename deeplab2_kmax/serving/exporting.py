@@ -13,10 +13,12 @@ from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import fingerprint
+from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets, formats
 from deeplab2_kmax.serving.inference import InferenceModel
+from deeplab2_kmax.serving.int8 import quantized, require_pictures
 from deeplab2_kmax.serving.portable import checked_conversion, portable_function, require_portable
 from deeplab2_kmax.serving.whole_folder import named_disk, whole_folder
 from deeplab2_kmax.version import __version__
@@ -27,6 +29,7 @@ def export(
     checkpoint: str | os.PathLike | None,
     output_path: str | os.PathLike,
     file_format: str = formats.SAVED_MODEL,
+    quantize: str | os.PathLike | None = None,
 ) -> str:
     """Exports the model of a config with the weights of a checkpoint.
 
@@ -49,6 +52,9 @@ def export(
         output_path: folder to write, local or remote. It appears as a whole or not at all. An earlier export there is
             replaced; anything else there is refused.
         file_format: one of `formats.NAMES`.
+        quantize: for OpenVINO only: folder of pictures like those that the model is to see; the network then computes
+            in INT8, in ranges of values that are found from them. `export.json` says what it costs: differences from
+            TensorFlow, and, where the evaluation data of the config is there, panoptic quality.
 
     Returns:
         `output_path`.
@@ -62,10 +68,13 @@ def export(
     """
     output_path = os.fspath(output_path).rstrip("/")
     write = _write_saved_model
+    if file_format == formats.SAVED_MODEL and quantize is not None:
+        raise UserError("--quantize: expected --format=openvino, for which networks can be quantized, got saved_model")
     if file_format != formats.SAVED_MODEL:
         runtime = formats.RUNTIMES[file_format]
         require_portable(config, runtime)
-        write = functools.partial(_write_portable, runtime=runtime)
+        pictures = None if quantize is None else require_pictures(runtime, file_format, os.fspath(quantize))
+        write = functools.partial(_write_portable, runtime=runtime, pictures=pictures)
     with whole_folder(output_path) as folder:
         model = InferenceModel.from_checkpoint(config, checkpoint)
         with named_disk(output_path):
@@ -95,11 +104,18 @@ def _write_saved_model(config: config_pb2.ExperimentOptions, model: InferenceMod
 
 
 def _write_portable(
-    config: config_pb2.ExperimentOptions, model: InferenceModel, folder: str, runtime: formats.Runtime
+    config: config_pb2.ExperimentOptions,
+    model: InferenceModel,
+    folder: str,
+    runtime: formats.Runtime,
+    pictures: list[str] | None,
 ) -> dict[str, Any]:
     """Writes the file for another runtime, and compares; returns what `export.json` says of it."""
     function = portable_function(config, model, runtime.batch)
     contents, differences = checked_conversion(function, model, runtime)
+    facts: dict[str, Any] = {"differences_from_tensorflow": differences}
+    if pictures is not None:
+        contents, facts["int8"] = quantized(config, model, runtime, contents, pictures)
     for name, content in contents.items():
         files.write_bytes(files.join(folder, name), content)
     return {
@@ -114,7 +130,7 @@ def _write_portable(
             **dataclasses.asdict(model.input_settings),
         },
         "outputs": sorted(function.structured_outputs),
-        "differences_from_tensorflow": differences,
+        **facts,
     }
 
 

@@ -88,7 +88,7 @@ def checked_conversion(function: Any, model: InferenceModel, runtime: Runtime) -
         sizes = [runtime.batch] if runtime.batch else [1, len(pictures)]
         batches = [pictures[start : start + size] for size in sizes for start in range(0, len(pictures), size)]
         outputs = _outputs_apart(runtime, contents, batches) if runtime.apart else _outputs(runtime, contents, batches)
-        differences = _differences(model, batches, outputs)
+        differences = differences_from_tensorflow(model, batches, outputs)
     except Exception as error:  # Each runtime has its own errors.
         if isinstance(error, UserError):
             raise
@@ -137,7 +137,7 @@ def _outputs_of(name: str, contents: Contents, batches: list[np.ndarray]) -> lis
     return _outputs(RUNTIMES[name], contents, batches)
 
 
-def _differences(
+def differences_from_tensorflow(
     model: InferenceModel, batches: list[np.ndarray], outputs: list[dict[str, np.ndarray]]
 ) -> dict[str, float]:
     """The largest differences of each of the logits and maps of ids, over batches of pictures and outputs for them."""

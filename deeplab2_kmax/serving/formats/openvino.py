@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +41,6 @@ def _version() -> str:
 
 def _convert(function: Any) -> Contents:
     """The function in OpenVINO's format, with weights in float32."""
-    openvino = _openvino()
     from openvino.frontend import FrontEndManager
 
     with tempfile.TemporaryDirectory() as folder:
@@ -55,8 +58,19 @@ def _convert(function: Any) -> Contents:
         # Outputs come in the order of the function's.
         for name, output in zip(sorted(function.structured_outputs), model.outputs):
             output.get_tensor().set_names({name})
-        path = os.path.join(folder, _GRAPH)
-        openvino.save_model(model, path, compress_to_fp16=False)
+        return _written(model)
+
+
+def _read(contents: Contents) -> Any:
+    """OpenVINO's model of these files."""
+    openvino = _openvino()
+    return openvino.Core().read_model(contents[_GRAPH], openvino.Tensor(np.frombuffer(contents[_WEIGHTS], np.uint8)))
+
+
+def _written(model: Any) -> Contents:
+    """The files of OpenVINO's model, with what it has in float32 as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        _openvino().save_model(model, os.path.join(folder, _GRAPH), compress_to_fp16=False)
         return {name: files.read_bytes(os.path.join(folder, name)) for name in (_GRAPH, _WEIGHTS)}
 
 
@@ -65,8 +79,7 @@ def _load(contents: Contents, precision: str) -> Run:
     core = openvino.Core()
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UserError("precision: expected a processor with bfloat16, got one without; use float32")
-    weights = openvino.Tensor(np.frombuffer(contents[_WEIGHTS], np.uint8))
-    network, postprocessing = parts(core.read_model(contents[_GRAPH], weights))
+    network, postprocessing = _parts(_read(contents))
     # Without the hint, processors that have bfloat16 compute in it, and post-processing would as well.
     network_hint = {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
     postprocessing_hint = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -91,7 +104,7 @@ def _load(contents: Contents, precision: str) -> Run:
     return run
 
 
-def parts(model: Any) -> tuple[Any, Any]:
+def _parts(model: Any) -> tuple[Any, Any]:
     """Cuts a model into the network, from `images` to `LOGITS`, and post-processing, which takes these.
 
     Args:
@@ -112,4 +125,51 @@ def parts(model: Any) -> tuple[Any, Any]:
     return network, openvino.Model(maps, inputs, "postprocessing")
 
 
-RUNTIME = Runtime("OpenVINO", (_GRAPH, _WEIGHTS), None, _version, _convert, _load, precisions=tuple(_HINTS))
+def _joined(network: Any, postprocessing: Any) -> Any:
+    """The model of the two `_parts`, which are used up."""
+    results = [network.output(name).get_node() for name in LOGITS]
+    for result, taken in zip(results, postprocessing.inputs):
+        for consumer in taken.get_target_inputs():
+            consumer.replace_source_output(result.input_value(0))
+    return _openvino().Model([*results, *postprocessing.get_results()], network.get_parameters(), "model")
+
+
+def _quantize(contents: Contents, pictures: Sequence[str], read: Callable[[str], np.ndarray]) -> Contents:
+    """The model with its network in INT8, and post-processing as it was; see `Runtime.quantize`."""
+    network, postprocessing = _parts(_read(contents))
+    nncf = _nncf()
+    # It draws progress bars, and warns of what no user can change.
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        # Activations such as those of GELU have asymmetric ranges. Not NNCF's ModelType.TRANSFORMER, with which, in 3.4,
+        # all pictures of a batch but the first get wrong results.
+        network = nncf.quantize(
+            network,
+            nncf.Dataset(pictures, read),
+            subset_size=len(pictures),
+            preset=nncf.QuantizationPreset.MIXED,
+        )
+    return _written(_joined(network, postprocessing))
+
+
+def _nncf() -> Any:
+    # Otherwise it reports each use to a server.
+    os.environ.setdefault("NNCF_CI", "1")
+    try:
+        import nncf
+    except ImportError as error:
+        raise UserError(f"--quantize: needs NNCF ({error}): pip install 'deeplab2_kmax[openvino]'") from error
+    return nncf
+
+
+RUNTIME = Runtime(
+    "OpenVINO",
+    (_GRAPH, _WEIGHTS),
+    None,
+    _version,
+    _convert,
+    _load,
+    precisions=tuple(_HINTS),
+    quantize=_quantize,
+    require_quantizer=_nncf,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ class Runtime:
         require_converter: raises UserError, which says what to install, where something is missing that only `convert`
             needs.
         precisions: what it can compute the network in; post-processing is always in float32.
+        quantize: contents in float32, files of pictures, and what reads one, [1, h, w, 3] float32, as contents with the
+            network in INT8; None: it cannot.
+        require_quantizer: raises UserError, which says what to install, where something is missing that `quantize`
+            needs.
     """
 
     name: str
@@ -46,3 +50,5 @@ class Runtime:
     apart: bool = False
     require_converter: Callable[[], None] = lambda: None
     precisions: tuple[str, ...] = ("float32",)
+    quantize: Callable[[Contents, Sequence[str], Callable[[str], np.ndarray]], Contents] | None = None
+    require_quantizer: Callable[[], object] = lambda: None
