@@ -141,7 +141,7 @@ def _quantize(contents: Contents, pictures: Sequence[str], read: Callable[[str],
     # It draws progress bars, and warns of what no user can change.
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
-        # Activations such as those of GELU have asymmetric ranges. Not NNCF's ModelType.TRANSFORMER, with which, in 3.4,
+        # Activations such as those of GELU have asymmetric ranges. Not NNCF's ModelType.TRANSFORMER, with which (3.4)
         # all pictures of a batch but the first get wrong results.
         network = nncf.quantize(
             network,
