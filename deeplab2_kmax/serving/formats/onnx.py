@@ -61,6 +61,7 @@ def _convert(function: Any) -> Contents:
         with tf.Graph().as_default():
             tf.import_graph_def(graph, name="")
             graph = tfonnx.tf_optimize([argument.name], list(names), graph)
+        _without_erfc(graph)
         with tf.Graph().as_default() as whole:
             tf.import_graph_def(graph, name="")
             converted = tfonnx.process_tf_graph(
@@ -81,6 +82,21 @@ def _convert(function: Any) -> Contents:
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     return {_FILE: model.SerializeToString()}
+
+
+def _without_erfc(graph: Any) -> None:
+    """Writes erfc(x), which newer TensorFlow computes GELU by and ONNX does not have, as 1 - erf(x)."""
+    import tensorflow as tf
+
+    for node in [each for each in graph.node if each.op == "Erfc"]:
+        erf, one = graph.node.add(), graph.node.add()
+        erf.CopyFrom(node)
+        erf.op, erf.name = "Erf", f"{node.name}/erf"
+        one.op, one.name = "Const", f"{node.name}/one"
+        one.attr["dtype"].type = node.attr["T"].type
+        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1, tf.as_dtype(node.attr["T"].type)))
+        node.op = "Sub"
+        node.input[:] = [one.name, erf.name]
 
 
 @contextlib.contextmanager
