@@ -15,8 +15,8 @@ from typing import Any
 
 from deeplab2_kmax.wording import printable
 
-# SIGHUP comes when the terminal of a run is closed, as when a connection by ssh ends.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# SIGHUP comes when the terminal of a run is closed, as when a connection by ssh ends; Windows has none.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 _NOTICE = "\n{}: the run saves and stops as soon as it can; a second one ends it at once\n"
 _AT_ONCE = "\nstopped by {}, at once: the same command goes on from what is whole and clears away the rest\n"
 # Seconds from one look to the next at whether the process is still there.
