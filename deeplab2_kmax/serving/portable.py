@@ -6,14 +6,17 @@ caller, as it depends on the size of the picture, which many runtimes want to kn
 
 from __future__ import annotations
 
-import concurrent.futures
-import concurrent.futures.process
-import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab2_kmax import files
 from deeplab2_kmax.errors import ConfigError, UserError
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor
@@ -25,6 +28,8 @@ from deeplab2_kmax.wording import first_line
 # How far logits may be from TensorFlow's, as a fraction of the largest, and how many pixels of maps may differ: where
 # two slots are equally probable, rounding decides.
 _LOGITS_TOLERANCE, _PIXELS_TOLERANCE = 2e-4, 1e-3
+# This module, which is also run as a program.
+_MODULE = "deeplab2_kmax.serving.portable"
 _IDS = tuple(name for name, dtype in MAPS.items() if dtype == tf.int32)
 
 
@@ -126,15 +131,24 @@ def _outputs(runtime: Runtime, contents: Contents, batches: list[np.ndarray]) ->
 def _outputs_apart(runtime: Runtime, contents: Contents, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
     """`_outputs` in a process of its own, whose crash is an error here."""
     (name,) = (name for name, each in RUNTIMES.items() if each is runtime)
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        try:
-            return process.submit(_outputs_of, name, contents, batches).result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise RuntimeError("it ended its process") from error
+    # Not by multiprocessing, whose processes run the caller's script once more, up to this very export.
+    with tempfile.TemporaryDirectory() as folder:
+        request, answer = (os.path.join(folder, part) for part in ("request", "answer"))
+        files.write_bytes(request, pickle.dumps((name, contents, batches)))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-m", _MODULE, request, answer]
+        said = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE).stderr
+        if not os.path.exists(answer):
+            last = said.decode(errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"it ended its process{': ' if last else ''}{''.join(last)}")
+        outputs: list[dict[str, np.ndarray]] = pickle.loads(files.read_bytes(answer))
+        return outputs
 
 
-def _outputs_of(name: str, contents: Contents, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-    return _outputs(RUNTIMES[name], contents, batches)
+def _main(request: str, answer: str) -> None:
+    """What the process of its own does: reads a file, and writes another."""
+    name, contents, batches = pickle.loads(files.read_bytes(request))
+    files.write_bytes(answer, pickle.dumps(_outputs(RUNTIMES[name], contents, batches)))
 
 
 def differences_from_tensorflow(
@@ -180,3 +194,7 @@ def _test_pictures(size: tuple[int, int]) -> np.ndarray:
     padded = natural()
     padded[height * 3 // 4 :] = PADDING_GREY
     return np.stack([noise, natural(), padded])
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
