@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -33,16 +33,38 @@ from beside_deeplab2 import (
     take_turns,
 )
 
-# Name of a form -> (format of the export, precision of the network).
+
+class Form(NamedTuple):
+    """A form of our export.
+
+    Attributes:
+        file_format: of the export.
+        network: precision that is built into it.
+        run: precision that the runtime is asked for; None: its own.
+        folder: of which form the export is used; None: its own.
+        quantized: whether the network is in INT8.
+    """
+
+    file_format: str
+    network: str = "float32"
+    run: str | None = None
+    folder: str | None = None
+    quantized: bool = False
+
+
 FORMS = {
-    "float32": ("saved_model", "float32"),
-    "bfloat16": ("saved_model", "mixed_bfloat16"),
-    "openvino": ("openvino", "float32"),
-    "onnx": ("onnx", "float32"),
+    "float32": Form("saved_model"),
+    "bfloat16": Form("saved_model", network="mixed_bfloat16"),
+    "openvino": Form("openvino"),
+    "openvino_bfloat16": Form("openvino", run="bfloat16", folder="openvino"),
+    "openvino_int8": Form("openvino", quantized=True),
+    "onnx": Form("onnx"),
 }
 DEEPLAB2 = "deeplab2"
 # Of panoptic ids, in the data sets of DeepLab2's configs that are measured: COCO.
 _DIVISOR = 256
+# Pictures that INT8's ranges are found from; speed does not depend on them.
+_QUANTIZED_BY = 8
 
 
 def sized(size: int) -> list[str]:
@@ -59,13 +81,15 @@ def export_ours(config_path: str, size: int, forms: list[str], folder: pathlib.P
     from deeplab2_kmax.model import build_model
     from deeplab2_kmax.model.layers.folding import fold_batch_norms
     from deeplab2_kmax.postprocessing import build_postprocessor
-    from deeplab2_kmax.serving.exporting import export
+    from deeplab2_kmax.serving import export, int8, portable
     from deeplab2_kmax.serving.inference import InferenceModel, InputSettings, inference_config
 
     prefix = str(folder / "weights") if (folder / "weights.index").exists() else None
-    for form in forms:
-        file_format, precision = FORMS[form]
-        config = load_config(config_path, [*sized(size), f"model_options.precision={precision}"])
+    for name in forms:
+        form = FORMS[name]
+        if (folder / (form.folder or name)).is_dir():
+            continue
+        config = load_config(config_path, [*sized(size), f"model_options.precision={form.network}"])
         config = inference_config(config)
         model: Any = build_model(config)
         if prefix is None:
@@ -80,8 +104,14 @@ def export_ours(config_path: str, size: int, forms: list[str], folder: pathlib.P
             InputSettings.from_options(config),
             load_dataset(config.eval_dataset_options.dataset),
         )
-        with mock.patch.object(InferenceModel, "from_checkpoint", lambda *_, made=inference: made):
-            export(config, None, folder / form, file_format)
+        pictures = drawn_pictures(folder / "pictures") if form.quantized else None
+        with (
+            mock.patch.object(InferenceModel, "from_checkpoint", lambda *_, made=inference: made),
+            # Random weights magnify rounding, so that logits differ by more than an export allows.
+            mock.patch.multiple(portable, _LOGITS_TOLERANCE=1.0, _PIXELS_TOLERANCE=1.0),
+            mock.patch.object(int8, "_PIXELS_TOLERANCE", 1.0),
+        ):
+            export(config, None, folder / (form.folder or name), form.file_format, pictures)
 
 
 def export_deeplab2(config_path: str, size: int, folder: pathlib.Path) -> None:
@@ -104,16 +134,18 @@ def export_deeplab2(config_path: str, size: int, folder: pathlib.Path) -> None:
     tf.saved_model.save(module, str(folder / DEEPLAB2), signatures=signatures)
 
 
-def opened(path: str) -> Callable[[np.ndarray], np.ndarray]:
-    """What takes a picture [H, W, 3] uint8 to its panoptic map by the export in a folder."""
-    if pathlib.Path(path).name == DEEPLAB2:
+def opened(folder: str, side: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes a picture [H, W, 3] uint8 to its panoptic map, by DeepLab2 or a form of ours, from a folder."""
+    form = FORMS.get(side, Form("saved_model"))
+    path = str(pathlib.Path(folder) / (form.folder or side))
+    if side == DEEPLAB2:
         import tensorflow as tf
 
         loaded = tf.saved_model.load(path)
         return lambda picture: loaded(tf.constant(picture))["panoptic_pred"].numpy()[0]
     from deeplab2_kmax.serving import Predictor
 
-    predictor = Predictor.from_saved_model(path)
+    predictor = Predictor.from_saved_model(path, precision=form.run)
     return lambda picture: predictor(picture).panoptic_map
 
 
@@ -124,28 +156,40 @@ def read_picture(path: str) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def cold_start(path: str, picture: str) -> tuple[float, float]:
+def cold_start(folder: str, side: str, picture: str) -> tuple[float, float]:
     """Seconds from the start of a process to its first map, and the GiB that it has held at most."""
     start = time.perf_counter()
-    command = [sys.executable, __file__, "--cold_start", path, picture]
+    command = [sys.executable, __file__, "--cold_start", folder, side, picture]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         seconds = time.perf_counter() - start
         memory = float(process.stdout.readline())
     if process.returncode:
-        sys.exit(f"error: {path}: the process that was to run it failed")
+        sys.exit(f"error: the process that was to run {side} failed")
     return seconds, memory
 
 
-def run_cold(path: str, picture: str) -> None:
+def run_cold(folder: str, side: str, picture: str) -> None:
     """What a process of its own does: a map, and then a second one, as the peak of memory may come later."""
-    segment = opened(path)
+    segment = opened(folder, side)
     segment(read_picture(picture))
     print("done", flush=True)
     segment(read_picture(picture))
     status = pathlib.Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) / 2**20, flush=True)
+
+
+def drawn_pictures(folder: pathlib.Path) -> str:
+    """A folder of pictures to find the ranges of values from."""
+    from PIL import Image
+
+    from deeplab2_kmax.converters.shapes_data.scenes import generate_shapes
+
+    folder.mkdir(exist_ok=True)
+    for number in range(_QUANTIZED_BY):
+        Image.fromarray(generate_shapes(1, number, 640)[0]).save(folder / f"{number}.png")
+    return str(folder)
 
 
 def drawn_picture(folder: pathlib.Path) -> str:
@@ -174,7 +218,7 @@ def kept_folder(keep: str | None, config: str, size: int) -> Iterator[pathlib.Pa
 def compare(arguments: argparse.Namespace, config: str, size: int, folder: pathlib.Path) -> list[dict]:
     """Exports, measures and prints one config at one size; returns the figures."""
     forms = arguments.forms.split(",")
-    export_ours(config, size, [form for form in forms if not (folder / form).is_dir()], folder)
+    export_ours(config, size, forms, folder)
     sides = list(forms)
     if arguments.deeplab2_path and not (folder / DEEPLAB2).is_dir():
         command = [sys.executable, __file__, "--deeplab2_path", arguments.deeplab2_path, "--config", config]
@@ -182,8 +226,8 @@ def compare(arguments: argparse.Namespace, config: str, size: int, folder: pathl
     if arguments.deeplab2_path:
         sides.insert(0, DEEPLAB2)
     picture = arguments.picture or drawn_picture(folder)
-    starts = {side: [cold_start(str(folder / side), picture) for _ in range(arguments.cold_starts)] for side in sides}
-    functions = {side: opened(str(folder / side)) for side in sides}
+    starts = {side: [cold_start(str(folder), side, picture) for _ in range(arguments.cold_starts)] for side in sides}
+    functions = {side: opened(str(folder), side) for side in sides}
     maps = {side: function(read_picture(picture)) for side, function in functions.items()}
     whole = {side: (lambda function=function: function(read_picture(picture))) for side, function in functions.items()}
     times = take_turns(whole, arguments.rounds)
@@ -204,7 +248,7 @@ def compare(arguments: argparse.Namespace, config: str, size: int, folder: pathl
         rows.append(row)
         cold = f"{row['cold_start']:>8.1f} s {row['memory']:>7.2f} GiB" if starts[side] else ""
         print(
-            f"{row['config']:36}{size:>5} {side:>9}{row['seconds']:>8.3f} s{row['speedup']:>7.2f}x{cold}"
+            f"{row['config']:36}{size:>5} {side:>18}{row['seconds']:>8.3f} s{row['speedup']:>7.2f}x{cold}"
             f"  {row['segments']:>3} ids, class of {100 * row['equal']:.2f} % of pixels as {sides[0]}'s",
             flush=True,
         )
@@ -222,7 +266,7 @@ def main() -> None:
     parser.add_argument("--cold_starts", type=int, default=1, help="processes that are started for each side")
     parser.add_argument("--keep", help="folder that keeps the exports; those that are there are not made again")
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--cold_start", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--cold_start", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--export_deeplab2", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.cold_start:

@@ -1,12 +1,12 @@
 """Times an export beside Mask2Former with a ResNet-50 of Hugging Face transformers: what a user might take instead.
 
-    python benchmarks/mask2former.py EXPORT... --their_python=ENVIRONMENT/bin/python [--size=640]
+    python benchmarks/mask2former.py FOLDER --forms=float32,bfloat16 --their_python=ENVIRONMENT/bin/python [--size=640]
 
-ENVIRONMENT is a virtual environment with torch, transformers, scipy and Pillow. Mask2Former is built from its config,
-for COCO's 133 classes, with random weights; nothing is downloaded. Each side runs in a process of its own, on the same
-picture and with the same number of threads; they take turns, and only one computes at a time. Both go from the picture
-file to a panoptic map; with random weights nearly all of Mask2Former's map is void, which makes its post-processing
-short.
+FOLDER holds our exports, as `inference.py --keep` leaves them. ENVIRONMENT is a virtual environment with torch,
+transformers, scipy and Pillow. Mask2Former is built from its config, for COCO's 133 classes, with random weights;
+nothing is downloaded. Each side runs in a process of its own, on the same picture and with the same number of threads;
+they take turns, and only one computes at a time. All go from the picture file to a panoptic map; with random weights
+nearly all of Mask2Former's map is void, which makes its post-processing short.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def theirs(size: int, threads: int) -> Callable[[str], object]:
     return segment
 
 
-def ours(export: str, threads: int) -> Callable[[str], object]:
-    """What takes the path of a picture to its panoptic map, by an export."""
+def ours(folder: str, form: str, threads: int) -> Callable[[str], object]:
+    """What takes the path of a picture to its panoptic map, by one of our exports."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     from inference import opened, read_picture
 
-    segment = opened(export)
+    segment = opened(folder, form)
     return lambda path: segment(read_picture(path))
 
 
@@ -69,7 +69,8 @@ def serve(segment: Callable[[str], object]) -> None:
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("exports", nargs="*", help="folders of exports")
+    parser.add_argument("folder", nargs="?", help="folder that holds exports, each under the name of its form")
+    parser.add_argument("--forms", default="float32", help="as in inference.py")
     parser.add_argument("--their_python", help="Python of an environment with transformers and torch")
     parser.add_argument("--picture", help="a picture file (default: one of 640 x 480 pixels is drawn)")
     parser.add_argument("--size", type=int, default=640, help="height and width of Mask2Former's input, of whole 32s")
@@ -80,7 +81,7 @@ def main() -> None:
     if arguments.serve == "theirs":
         serve(theirs(arguments.size, arguments.threads))
     elif arguments.serve == "ours":
-        serve(ours(arguments.exports[0], arguments.threads))
+        serve(ours(arguments.folder, arguments.forms, arguments.threads))
     else:
         compare(arguments)
 
@@ -91,8 +92,8 @@ def compare(arguments) -> None:
 
     common = [__file__, f"--size={arguments.size}", f"--threads={arguments.threads}"]
     commands = {"Mask2Former": [arguments.their_python, *common, "--serve=theirs"]}
-    for export in arguments.exports:
-        commands[export] = [sys.executable, *common, "--serve=ours", export]
+    for form in arguments.forms.split(","):
+        commands[form] = [sys.executable, *common, "--serve=ours", f"--forms={form}", arguments.folder]
     with tempfile.TemporaryDirectory() as folder:
         picture = arguments.picture or drawn_picture(pathlib.Path(folder))
         processes = {
