@@ -13,9 +13,9 @@ one at most. (With a smaller t, post-processing takes only the strongest slot fr
 the enlarged map themselves. Between four neighboring ones lies a cell of stride x stride pixels of the map. The logits
 of a pixel in it are a weighted mean of the logits at the cell's four corners, with the same weights for all slots.
 
-1. Where one slot is the strongest at all four corners of a cell, it is the strongest at every pixel within, since
-   weighted means with the same weights keep the order. This is exact, and settles the strongest slot of most cells by
-   one argmax for each logit pixel.
+1. Where one slot is the strongest at all four corners of a cell (`uncontested_cells`), it is the strongest at every
+   pixel within, since weighted means with the same weights keep the order. This is exact, and settles the strongest
+   slot of most cells by one argmax for each logit pixel.
 
 2. Its probability there is exp(m) / sum_j exp(l_j), where l_j are the interpolated logits and m is the interpolation of
    the largest logit of each corner, which is the strongest slot's own logit. So it is 1 over the *softmax sum*

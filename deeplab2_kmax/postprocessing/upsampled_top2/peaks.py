@@ -7,8 +7,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 _LOWEST = tf.float32.min
-# The most that rounding may change a probability. Cells where one comes so close to a threshold count as contested.
-SPARE = 1e-3
 
 
 class PixelPeaks(NamedTuple):

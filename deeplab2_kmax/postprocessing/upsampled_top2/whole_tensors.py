@@ -14,7 +14,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from deeplab2_kmax.postprocessing.upsampled_top2.cells import Cells
-from deeplab2_kmax.postprocessing.upsampled_top2.peaks import SPARE, PeakMaps, PixelPeaks, pairs
+from deeplab2_kmax.postprocessing.upsampled_top2.peaks import PeakMaps, PixelPeaks, pairs
+from deeplab2_kmax.postprocessing.upsampled_top2.uncontested_cells import UncontestedCells
 
 # Values of a stripe of logits. A stripe and what is computed of it are to fit the caches; more of them make the graph
 # larger.
@@ -29,34 +30,15 @@ def whole_tensor_peaks(mask_logits: tf.Tensor, size: tuple[int, int], threshold:
         enlarged = tf.compat.v1.image.resize_bilinear(mask_logits, size, align_corners=True)
         peaks = _peaks_of(enlarged)
         return PeakMaps(pairs(peaks, threshold, slots), peaks.score, _peaks_of(mask_logits))
-    return _peaks_by_cells(mask_logits, cells, threshold, seconds and threshold < 0.5)
-
-
-def _peaks_by_cells(mask_logits: tf.Tensor, cells: Cells, threshold: float, seconds: bool) -> PeakMaps:
-    """`whole_tensor_peaks` for sizes that have cells between them."""
-    slots = mask_logits.shape[-1]
+    # Two probabilities of 1/2 or more leave no room for each other.
+    seconds = seconds and threshold < 0.5
     top, sums = _by_stripes(mask_logits, cells)
-    # Holds in uncontested cells; in the others it is replaced below. There it may be anything, even infinite.
-    score = 1.0 / sums
-    contested = tf.reduce_any(tf.gather(top, cells.corners(tf.range(tf.shape(top)[0]))) != top, 0)
-    if seconds:
-        both = (score > threshold - SPARE) & (score < 1.0 - threshold + SPARE)
-        contested |= tf.reduce_any(both, -1)
+    plain = UncontestedCells(cells, top, 1.0 / sums, slots, threshold)
     # At least one cell: LiteRT crashes where nothing is scattered. Counting as contested changes no result.
-    contested |= tf.range(tf.shape(top)[0]) == 0
-    where = tf.where(contested)
+    where = tf.where(plain.contested(seconds) | (tf.range(tf.shape(top)[0]) == 0))
     corners = cells.corners(tf.cast(where[:, 0], tf.int32))
     within = cells.interpolate(tf.gather(tf.reshape(mask_logits, [-1, slots]), corners))
-    exact = PixelPeaks(*(tf.transpose(part) for part in _peaks_of(within, seconds)))
-
-    plain = PixelPeaks(top[:, tf.newaxis], score, slots, 0.0)
-    pair = tf.tensor_scatter_nd_update(pairs(plain, threshold, slots), where, pairs(exact, threshold, slots))
-    score = tf.tensor_scatter_nd_update(score, where, exact.score)
-    second = tf.tensor_scatter_nd_update(tf.zeros_like(top), where, exact.second[:, 0])
-    second_score = tf.tensor_scatter_nd_update(tf.zeros_like(score[:, 0]), where, exact.second_score[:, 0])
-    grid = PixelPeaks(top, score[:, 0], second, second_score)
-    shape = [-1, cells.height, cells.width]
-    return PeakMaps(cells.as_map(pair), cells.as_map(score), PixelPeaks(*(tf.reshape(part, shape) for part in grid)))
+    return plain.with_contested(where, PixelPeaks(*(tf.transpose(part) for part in _peaks_of(within, seconds))))
 
 
 def _by_stripes(mask_logits: tf.Tensor, cells: Cells) -> tuple[tf.Tensor, tf.Tensor]:
