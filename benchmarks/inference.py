@@ -221,7 +221,7 @@ def compare(arguments: argparse.Namespace, config: str, size: int, folder: pathl
     export_ours(config, size, forms, folder)
     sides = list(forms)
     if arguments.deeplab2_path and not (folder / DEEPLAB2).is_dir():
-        command = [sys.executable, __file__, "--deeplab2_path", arguments.deeplab2_path, "--config", config]
+        command = [sys.executable, __file__, f"--deeplab2_path={arguments.deeplab2_path}", "--config", config]
         subprocess.run([*command, "--export_deeplab2", str(size), str(folder)], check=True)
     if arguments.deeplab2_path:
         sides.insert(0, DEEPLAB2)

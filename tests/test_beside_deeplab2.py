@@ -72,4 +72,4 @@ def test_all_benchmarks_take_it_that_way():
                 or ("import_deeplab2(path)" in source)
             ), path
             assert '"--deeplab2_path"' not in source
-    assert len(users) == 6
+    assert len(users) == 7
