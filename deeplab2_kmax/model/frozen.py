@@ -16,11 +16,23 @@ from deeplab2_kmax.model.layers.folding import fold_batch_norms
 
 # A graph is stored as one protobuf message of less than 2 GB; the rest is for the operations.
 LARGEST = 1_900_000_000
+# While TensorFlow prepares a graph for its first run, it holds some fifty copies of the constants: with ResNet-50's it
+# takes 10 GB in place of 1.6, and twice the time until the first result. Later runs are a tenth faster, no more.
+WORTHWHILE = 20_000_000
 
 
 def is_freezable(variables: Sequence[tf.Variable]) -> bool:
     """Whether the values of variables fit a graph."""
-    return sum(variable.dtype.size * variable.shape.num_elements() for variable in variables) <= LARGEST
+    return _bytes(variables) <= LARGEST
+
+
+def is_worthwhile(variables: Sequence[tf.Variable]) -> bool:
+    """Whether TensorFlow is to run a graph with the values of variables as constants."""
+    return _bytes(variables) <= WORTHWHILE
+
+
+def _bytes(variables: Sequence[tf.Variable]) -> int:
+    return sum(variable.dtype.size * variable.shape.num_elements() for variable in variables)
 
 
 def variables_of(function: Any, model: tf.keras.Model) -> list[tf.Variable]:
@@ -61,7 +73,7 @@ def frozen(function: Any, variables: Sequence[tf.Variable]) -> Callable[[tf.Tens
 
 
 class FrozenNetwork:
-    """A network with the weights that it has when it is first called: batch norms folded, and constants where they fit.
+    """A network with the weights that it has when it is first called: batch norms folded, and constants if it is small.
 
     Args:
         model: from `build_model`; from the first call on it must not be trained or restored any more.
@@ -86,7 +98,7 @@ class FrozenNetwork:
         function = tf.function(lambda images: dict(self._model(images, training=False)), autograph=False)
         concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="images"))
         variables = variables_of(concrete, self._model)
-        return frozen(concrete, variables) if is_freezable(variables) else concrete
+        return frozen(concrete, variables) if is_worthwhile(variables) else concrete
 
 
 def _make_constant(node: Any, variable: tf.Variable) -> None:

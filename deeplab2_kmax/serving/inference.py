@@ -14,7 +14,7 @@ from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
-from deeplab2_kmax.model.frozen import frozen, is_freezable, variables_of
+from deeplab2_kmax.model.frozen import frozen, is_freezable, is_worthwhile, variables_of
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
@@ -119,8 +119,8 @@ class InferenceModel:
     """Resizes and pads pictures as evaluation does, runs the network and maps its result back to the original pixels.
 
     The result is a dict of maps: `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and
-    `semantic_scores`, `instance_scores` ([B, H, W] float32, 0..1). The weights are constants of the network's graph,
-    where they fit into one (see `frozen`).
+    `semantic_scores`, `instance_scores` ([B, H, W] float32, 0..1). Few weights are constants of the network's graph,
+    many are variables (see `frozen`).
 
     Attributes:
         dataset: the classes in the maps.
@@ -146,7 +146,7 @@ class InferenceModel:
         self._logits = logits.get_concrete_function(spec)
         # Only variables that the logits depend on are captured; those of an auxiliary semantic branch are not.
         self.weights = variables_of(self._logits, model)
-        if is_freezable(self.weights):
+        if is_worthwhile(self.weights):
             self._logits, self.weights = frozen(self._logits, self.weights), []
         network = tf.function(lambda images: only(MAPS, postprocess(self._logits(images))), autograph=False)
         self._network = network.get_concrete_function(spec)
@@ -159,6 +159,12 @@ class InferenceModel:
         config, model, prefix = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
         return cls(model, build_postprocessor(config), InputSettings.from_options(config), dataset, prefix)
+
+    def constant_logits(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
+        """`logits_of` with the weights as constants, for other runtimes; None where they do not fit a graph."""
+        if not self.weights:
+            return self._logits
+        return frozen(self._logits, self.weights) if is_freezable(self.weights) else None
 
     def logits_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The outputs `LOGITS` of the network for pictures at its input size, [B, h, w, 3] float32, 0..255."""

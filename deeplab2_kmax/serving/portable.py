@@ -60,12 +60,13 @@ def portable_function(config: config_pb2.ExperimentOptions, model: InferenceMode
     Raises:
         ConfigError: the weights are too many for one graph.
     """
-    if model.weights:
+    logits_of = model.constant_logits()
+    if logits_of is None:
         raise ConfigError("export: expected weights of at most 1.9 GB, which fit a graph, got more; use saved_model")
     postprocess = build_postprocessor(config, portable=True)
 
     def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model.logits_of(images)
+        logits = logits_of(images)
         return {**logits, **only(MAPS, postprocess(logits))}
 
     spec = tf.TensorSpec([batch, *model.input_settings.crop_size, 3], tf.float32, name="images")

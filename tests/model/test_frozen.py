@@ -13,10 +13,10 @@ def images():
     return tf.constant(np.random.RandomState(0).uniform(0, 255, (2, 65, 97, 3)).astype(np.float32))
 
 
-@pytest.mark.parametrize("largest", [frozen.LARGEST, 1000], ids=["constants", "variables"])
-def test_all_outputs_are_the_networks(tiny_config, images, monkeypatch, largest):
+@pytest.mark.parametrize("worthwhile", [frozen.WORTHWHILE, 1000], ids=["constants", "variables"])
+def test_all_outputs_are_the_networks(tiny_config, images, monkeypatch, worthwhile):
     """Also where it is first called while another function is traced, as evaluation does."""
-    monkeypatch.setattr(frozen, "LARGEST", largest)
+    monkeypatch.setattr(frozen, "WORTHWHILE", worthwhile)
     model = build_model(tiny_config)
     expected = tf.function(lambda images: model(images, training=False), autograph=False)(images)
     network = FrozenNetwork(model)

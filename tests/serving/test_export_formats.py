@@ -25,7 +25,7 @@ from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import CheckpointError, ConfigError, UserError
 from deeplab2_kmax.pictures import read_image
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
-from deeplab2_kmax.serving import InferenceModel, Predictor, export, formats, inference, portable
+from deeplab2_kmax.serving import InferenceModel, Predictor, export, formats, portable
 
 RELEASE = Path(__file__).parents[1] / "golden" / "releases" / "0.1.0"
 # The packages that each runtime needs beside TensorFlow.
@@ -278,16 +278,16 @@ def test_a_runtime_that_crashes_is_named(config, inference_model, monkeypatch):
         portable.checked_conversion(portable.portable_function(config, inference_model, 1), inference_model, runtime)
 
 
-def test_models_that_no_other_runtime_takes_are_refused(config, inference_model):
+def test_models_that_no_other_runtime_takes_are_refused(config, inference_model, monkeypatch):
     runtime = dataclasses.replace(_runtime(dict), name="Other")
     half = type(config)()
     half.CopyFrom(config)
     half.model_options.precision = "mixed_bfloat16"
     with pytest.raises(ConfigError, match="expected \"float32\" in an export for Other, .*got 'mixed_bfloat16'"):
         portable.require_portable(half, runtime)
-    large = type("Large", (), {"weights": [0], "input_settings": inference.InputSettings((65, 65))})
+    monkeypatch.setattr(InferenceModel, "constant_logits", lambda _: None)
     with pytest.raises(ConfigError, match=r"at most 1.9 GB"):
-        portable.portable_function(config, large, None)
+        portable.portable_function(config, inference_model, None)
 
 
 # What deeplab2_kmax depends on but NumPy and Pillow, by the names to import.

@@ -146,21 +146,34 @@ def test_raw_signature_gives_the_logits_of_the_network(loaded, config, model):
     assert loaded.signatures["raw"](input_tensor=_batch(0, 40, 90))[LOGITS[0]].shape[0] == 0
 
 
-def test_weights_are_constants_of_the_graph(loaded, exported):
+def test_few_weights_are_constants_of_the_graph(loaded, exported):
     for signature in loaded.signatures.values():
         assert not [captured for captured in signature.captured_inputs if captured.dtype == tf.resource]
     with open(os.path.join(exported, "assets.extra", "export.json"), encoding="utf-8") as file:
         assert json.load(file)["weights"] == "constants"
 
 
-def test_weights_too_large_for_a_graph_stay_variables(serve, config, model, checkpoint, tmp_path, monkeypatch):
+def test_many_weights_stay_variables(serve, config, model, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(inference, "build_model", lambda _: model)
-    monkeypatch.setattr(frozen, "LARGEST", 1000)
+    monkeypatch.setattr(frozen, "WORTHWHILE", 1000)
     loaded = tf.saved_model.load(export(config, checkpoint, tmp_path / "export"))
     with open(tmp_path / "export" / "assets.extra" / "export.json", encoding="utf-8") as file:
         assert json.load(file)["weights"] == "variables"
     images = _batch(1, 65, 65)
     _assert_same(loaded(images), serve(images))
+
+
+def test_many_weights_are_constants_for_other_runtimes(config, model, checkpoint, monkeypatch):
+    monkeypatch.setattr(inference, "build_model", lambda _: model)
+    monkeypatch.setattr(frozen, "WORTHWHILE", 1000)
+    made = InferenceModel.from_checkpoint(config, checkpoint)
+    constant = made.constant_logits()
+    assert made.weights and not constant.captured_inputs
+    images = tf.cast(_batch(1, 65, 65), tf.float32)
+    for name, expected in made.logits_of(images).items():
+        np.testing.assert_allclose(constant(images)[name], expected, atol=2e-4 * np.abs(expected).max())
+    monkeypatch.setattr(frozen, "LARGEST", 1000)
+    assert made.constant_logits() is None
 
 
 def test_requests_to_warm_up_are_those_of_tensorflow_serving(exported, loaded):
