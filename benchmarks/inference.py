@@ -67,29 +67,21 @@ _DIVISOR = 256
 _QUANTIZED_BY = 8
 
 
-def sized(size: int) -> list[str]:
-    """Overrides that make the network's input `size` pixels high and wide."""
-    return [f"input_size={size},{size}"]
-
-
 def export_ours(config_path: str, size: int, forms: list[str], folder: pathlib.Path) -> None:
     """Writes a checkpoint with random weights, and our exports of it, into a folder."""
     from deeplab2_kmax.checkpoints import load_checkpoint, save_checkpoint
-    from deeplab2_kmax.cli.inference_benchmark.models import Sure, unlike_zero
+    from deeplab2_kmax.cli.inference_benchmark.models import sure_of_segments, unlike_zero
     from deeplab2_kmax.config import load_config
-    from deeplab2_kmax.datasets import load_dataset
     from deeplab2_kmax.model import build_model
-    from deeplab2_kmax.model.layers.folding import fold_batch_norms
-    from deeplab2_kmax.postprocessing import build_postprocessor
     from deeplab2_kmax.serving import export, int8, portable
-    from deeplab2_kmax.serving.inference import InferenceModel, InputSettings, inference_config
+    from deeplab2_kmax.serving.inference import InferenceModel, inference_config
 
     prefix = str(folder / "weights") if (folder / "weights.index").exists() else None
     for name in forms:
         form = FORMS[name]
         if (folder / (form.folder or name)).is_dir():
             continue
-        config = load_config(config_path, [*sized(size), f"model_options.precision={form.network}"])
+        config = load_config(config_path, [f"input_size={size},{size}", f"model_options.precision={form.network}"])
         config = inference_config(config)
         model: Any = build_model(config)
         if prefix is None:
@@ -97,13 +89,7 @@ def export_ours(config_path: str, size: int, forms: list[str], folder: pathlib.P
             prefix = save_checkpoint(model, str(folder / "weights"))
         else:
             load_checkpoint(model, prefix)
-        fold_batch_norms(model)
-        inference = InferenceModel(
-            Sure(model),
-            build_postprocessor(config),
-            InputSettings.from_options(config),
-            load_dataset(config.eval_dataset_options.dataset),
-        )
+        inference = sure_of_segments(config, model)
         pictures = drawn_pictures(folder / "pictures") if form.quantized else None
         with (
             mock.patch.object(InferenceModel, "from_checkpoint", lambda *_, made=inference: made),

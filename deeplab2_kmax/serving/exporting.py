@@ -13,7 +13,6 @@ from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints.files import fingerprint
-from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets, formats
@@ -67,13 +66,12 @@ def export(
         StorageError: it cannot be written, as on a disk that is full.
     """
     output_path = os.fspath(output_path).rstrip("/")
-    write = _write_saved_model
-    if file_format == formats.SAVED_MODEL and quantize is not None:
-        raise UserError("--quantize: expected --format=openvino, for which networks can be quantized, got saved_model")
-    if file_format != formats.SAVED_MODEL:
-        runtime = formats.RUNTIMES[file_format]
+    runtime = None if file_format == formats.SAVED_MODEL else formats.RUNTIMES[file_format]
+    if runtime is not None:
         require_portable(config, runtime)
-        pictures = None if quantize is None else require_pictures(runtime, file_format, os.fspath(quantize))
+    pictures = None if quantize is None else require_pictures(runtime, file_format, os.fspath(quantize))
+    write = _write_saved_model
+    if runtime is not None:
         write = functools.partial(_write_portable, runtime=runtime, pictures=pictures)
     with whole_folder(output_path) as folder:
         model = InferenceModel.from_checkpoint(config, checkpoint)

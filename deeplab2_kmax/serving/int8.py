@@ -35,13 +35,18 @@ _PIXELS_TOLERANCE = 0.2
 _SCORED = 500
 
 
-def require_pictures(runtime: Runtime, file_format: str, folder: str) -> list[str]:
+def require_pictures(runtime: Runtime | None, file_format: str, folder: str) -> list[str]:
     """The files of pictures in a folder, spread over it if there are many.
+
+    Args:
+        runtime: of the export; None: TensorFlow.
+        file_format: the name of its format.
+        folder: local or remote.
 
     Raises:
         UserError: the runtime has no INT8, or what makes it is missing; or there is no picture.
     """
-    if runtime.quantize is None:
+    if runtime is None or runtime.quantize is None:
         raise UserError(
             f"--quantize: expected --format=openvino, for which networks can be quantized, got {file_format}"
         )

@@ -18,6 +18,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.errors import CheckpointError, DataError, UserError
 from deeplab2_kmax.serving import assets, formats
+from deeplab2_kmax.serving.formats.runtime import USED_MAPS
 from deeplab2_kmax.serving.numpy_resizing import InputRule, undo_resize
 from deeplab2_kmax.visualization import overlay
 from deeplab2_kmax.visualization.large_maps import count_segments, numbered_segments, row_blocks
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 # Takes pictures [B, H, W, 3] uint8 to maps [B, H, W], arrays or TensorFlow's tensors.
 _Run = Callable[[np.ndarray], Mapping[str, Any]]
 
-# Those of the model's maps that a prediction is made from.
-_USED_MAPS = ("panoptic_pred", "semantic_scores", "instance_scores")
 # What the graph of a SavedModel may be called: as one message, as text, or in parts.
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 
@@ -172,7 +171,7 @@ class Predictor:
         """
         image = as_rgb(image)
         # One map after the other, each freed once it is used: of a large picture, each takes hundreds of megabytes.
-        maps = {name: values for name, values in self._run(image[None]).items() if name in _USED_MAPS}
+        maps = {name: values for name, values in self._run(image[None]).items() if name in USED_MAPS}
         panoptic = _array(maps.pop("panoptic_pred"))[0]
         scores = _array(maps.pop("semantic_scores"))[0]
         scores *= _array(maps.pop("instance_scores"))[0]
@@ -243,9 +242,9 @@ def in_other_runtime(file_format: str, path: str, overrides: Sequence[str], prec
         prepared, resized_size = rule.prepare(images)
         maps = run(prepared)
         if postprocess is not None:
-            maps = {name: values.numpy() for name, values in postprocess(maps).items() if name in _USED_MAPS}
+            maps = {name: values.numpy() for name, values in postprocess(maps).items() if name in USED_MAPS}
         height, width = images.shape[1:3]
-        return {name: undo_resize(maps[name], resized_size, (height, width)) for name in _USED_MAPS}
+        return {name: undo_resize(maps[name], resized_size, (height, width)) for name in USED_MAPS}
 
     return segment
 

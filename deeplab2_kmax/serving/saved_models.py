@@ -14,10 +14,8 @@ from deeplab2_kmax.postprocessing import Postprocessor, build_postprocessor, und
 from deeplab2_kmax.postprocessing.settings import FIELDS
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import assets
+from deeplab2_kmax.serving.formats.runtime import USED_MAPS
 from deeplab2_kmax.wording import first_line
-
-# Without these maps there is no prediction.
-_NEEDED_MAPS = ("panoptic_pred", "semantic_scores", "instance_scores")
 
 
 def saved_model_run(path: str, overrides: Sequence[str] = ()) -> Callable[[np.ndarray], dict[str, tf.Tensor]]:
@@ -32,9 +30,10 @@ def saved_model_run(path: str, overrides: Sequence[str] = ()) -> Callable[[np.nd
         ConfigError: one of `overrides` is wrong.
     """
     loaded = load_saved_model(path)
-    run = _with_other_settings(loaded, path, overrides) if overrides else None
+    if overrides:
+        return _with_other_settings(loaded, path, overrides)
     # DeepLab2's exports take single pictures only; ours take both.
-    return run or (lambda images: loaded(tf.constant(images[0])))
+    return lambda images: loaded(tf.constant(images[0]))
 
 
 def load_saved_model(path: str) -> Any:
@@ -48,7 +47,7 @@ def load_saved_model(path: str) -> Any:
         ) from error
     signature = getattr(loaded, "signatures", {}).get("serving_default")
     outputs = signature.structured_outputs if signature is not None else {}
-    if not callable(loaded) or not set(_NEEDED_MAPS).issubset(outputs):
+    if not callable(loaded) or not set(USED_MAPS).issubset(outputs):
         raise CheckpointError(f"{path}: expected an exported segmentation model, got a SavedModel of another kind")
     return loaded
 
@@ -66,7 +65,7 @@ def _with_other_settings(loaded: Any, path: str, overrides: Sequence[str]) -> Ca
     def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = loaded.signatures["raw"](input_tensor=images)
         maps = postprocess(outputs)
-        return undo_resize({name: maps[name] for name in _NEEDED_MAPS}, outputs["resized_size"], tf.shape(images)[1:3])
+        return undo_resize({name: maps[name] for name in USED_MAPS}, outputs["resized_size"], tf.shape(images)[1:3])
 
     return segment
 

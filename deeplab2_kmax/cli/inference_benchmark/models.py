@@ -206,6 +206,11 @@ def _with_random_weights(config: config_pb2.ExperimentOptions) -> InferenceModel
     config = inference_config(config)
     model = build_model(config)
     unlike_zero(model)
+    return sure_of_segments(config, model)
+
+
+def sure_of_segments(config: config_pb2.ExperimentOptions, model: Any) -> InferenceModel:
+    """The untrained network of `inference_config`, as `Sure` has it, with its batch norms folded."""
     fold_batch_norms(model)
     sure: Any = Sure(model)
     dataset = load_dataset(config.eval_dataset_options.dataset)
@@ -215,7 +220,7 @@ def _with_random_weights(config: config_pb2.ExperimentOptions) -> InferenceModel
 def unlike_zero(model: Any) -> None:
     """Changes weights that are all alike, so that as much is computed as after training.
 
-    Training begins with zeros, such as the scale of the last norm of a residual branch. They are constants in an
+    Training begins with zeros, such as the scale of the last norm of a residual branch. They may be constants in an
     export, and TensorFlow leaves out products with zeros.
     """
     for variable in model.variables:

@@ -10,6 +10,8 @@ import numpy as np
 
 # As `postprocessing.LOGITS`, which cannot be imported without TensorFlow; a test holds them together.
 LOGITS = ("pixel_space_mask_logits", "transformer_class_logits")
+# Those of a model's maps that a prediction is made from.
+USED_MAPS = ("panoptic_pred", "semantic_scores", "instance_scores")
 # The content of files, by name.
 Contents = dict[str, bytes]
 # Takes pictures [B, h, w, 3] float32 and returns outputs by name.
