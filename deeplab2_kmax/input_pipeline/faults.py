@@ -8,7 +8,6 @@ be used.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -37,9 +36,11 @@ _DATA_FAULTS = (
 )
 
 
-@contextlib.contextmanager
-def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Iterator[None]:
+class data_errors(contextlib.AbstractContextManager[None]):
     """Names the record at fault if the loop over batches inside of the `with` fails because of the data.
+
+    A class, as `contextlib.contextmanager` lets an error refer to a frame that refers to the error (in Python 3.12):
+    what the caller had, data set and threads, would stay until Python looks for such circles.
 
     Args:
         options: those that the data set was built from, by `build_dataset(options, is_training)`. The loop may be in
@@ -50,24 +51,29 @@ def data_errors(options: dataset_pb2.DatasetOptions, is_training: bool) -> Itera
         DataError: in place of a TensorFlow error that comes from the data; names shard, record index (from 0), file
             name and reason. Errors that come from elsewhere, or whose record is not found, pass unchanged.
     """
-    try:
-        yield
-    except _DATA_FAULTS as error:
-        # The op that asks a data set for its next batch; without it in the message, the network failed, not the data.
-        if "IteratorGetNext" not in message_of(error):
-            raise
+
+    def __init__(self, options: dataset_pb2.DatasetOptions, is_training: bool) -> None:
+        self._options = options
+        self._is_training = is_training
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, _DATA_FAULTS) or not _is_of_data(error):
+            return
+        found = stopped_by(message_of(error)) or _disappeared(error)
         try:
-            if found := stopped_by(message_of(error)) or _disappeared(error):
-                raise found from error
-            logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
-            found = diagnose(PipelineSettings.from_options(options, is_training))
             if found is None:
-                raise
-            raise found from error
+                logging.error("a record cannot be used (%s); reading the shards again to find it", reason(error))
+                found = diagnose(PipelineSettings.from_options(self._options, self._is_training))
+            if found is not None:
+                raise found from error
         finally:
-            # An error refers to this frame, and the frame must not refer to it as well: what the caller had, data set
-            # and threads, would stay until Python looks for such circles.
+            # The error refers to this frame; see above.
             found = None
+
+
+def _is_of_data(error: Exception) -> bool:
+    """Whether the error came while a batch was fetched, by the op that does so; else the network failed."""
+    return "IteratorGetNext" in message_of(error)
 
 
 def _disappeared(error: Exception) -> DataError | None:
