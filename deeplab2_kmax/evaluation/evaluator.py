@@ -12,10 +12,11 @@ import orbit
 import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
-from deeplab2_kmax.distribution import sum_over_workers
+from deeplab2_kmax.distribution import gather_from_workers, sum_over_workers
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.mean_iou import MeanIoU, MeanIoUResult
-from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality, PanopticQualityResult
+from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
+from deeplab2_kmax.evaluation.per_image import ImageFigures, figures_path
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.report import quality_json, quality_table, result_path
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
@@ -50,7 +51,7 @@ class Evaluator(orbit.StandardEvaluator):
         descriptor: the data set.
         dataset: evaluation batches, a tf.data.Dataset or a distributed one; see `input_pipeline.build_dataset`.
         global_step: int64 scalar variable, the step of the checkpoint under evaluation.
-        output_folder: where `metrics-<step>.json` is written; may be remote.
+        output_folder: where `metrics-<step>.json` and `images-<step>.npz` are written; may be remote.
         files: writes predictions of this process's images; None: writes none.
         pictures: writes pictures for TensorBoard; None: writes none.
         per_class: whether to return PQ, SQ and RQ of each class that occurs, too.
@@ -114,6 +115,7 @@ class Evaluator(orbit.StandardEvaluator):
         for mean in self._loss_means.values():
             mean.reset_state()
         self._panoptic_quality = PanopticQuality(self._descriptor)
+        self._figures = self._no_figures()
         self._mean_iou = MeanIoU(self._descriptor)
         self._progress = _Progress(self._say)
         if self._files is not None:
@@ -183,14 +185,15 @@ class Evaluator(orbit.StandardEvaluator):
         if self._has_labels:
             # Batches pad smaller images below and to the right.
             truth = image["panoptic_raw"][:height, :width]
-            self._panoptic_quality.update(truth, prediction["panoptic_pred"])
+            state = self._panoptic_quality.update(truth, prediction["panoptic_pred"])
+            self._figures.add(_name(image), state)
             self._mean_iou.update(image["semantic_raw"][:height, :width], prediction["semantic_pred"])
         self._write(image, truth, prediction["panoptic_pred"])
         self._progress.images += 1
 
     def _write(self, image: Mapping[str, Any], truth: np.ndarray | None, prediction: np.ndarray) -> None:
         """Writes the files and the picture of one image, as far as they are wanted."""
-        name = image["image_name"].decode(errors="backslashreplace")
+        name = _name(image)
         # The rest of the network's input is padding.
         rows, columns = image["size_resized"]
         if self._files is not None:
@@ -200,14 +203,14 @@ class Evaluator(orbit.StandardEvaluator):
             self._pictures.add(name, image["image"][:rows, :columns], truth, prediction)
 
     def eval_end(self) -> dict[str, float]:
-        """Prints the results and writes them to `metrics-<step>.json`.
+        """Prints the results; writes them to `metrics-<step>.json`, and those of each image to `images-<step>.npz`.
 
         Returns:
             The figures by DeepLab2's TensorBoard names, with `per_class` those of classes too; none without labels.
 
         Raises:
             DataError: there was no image.
-            OSError: the file cannot be written.
+            OSError: a file cannot be written.
         """
         # Every process has to take part in the sums, and in the same order, or the others would wait forever.
         self._progress.images = images = int(sum_over_workers(np.array(self._progress.images)))
@@ -220,23 +223,35 @@ class Evaluator(orbit.StandardEvaluator):
             )
         if not self._has_labels:
             return {}
-        quality, mean_iou = self._results_of_all_workers()
+        figures, mean_iou = self._results_of_all_workers()
+        quality = figures.result()
         losses = {f"losses/{mean.name}": float(mean.result()) for mean in self._loss_means.values()}
         step = int(self._global_step.numpy())
         path = result_path(self._output_folder, step, images, self._settings)
         facts = {"step": step, "images": images, "settings": self._settings, "losses": losses}
+        figures.save(figures_path(path))
         write_json(path, quality_json(quality, mean_iou, **facts))
         self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {counted(images, 'image')}; per class in {path}")
         of_classes = quality.class_scalars() if self._per_class else {}
         return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}
 
-    def _results_of_all_workers(self) -> tuple[PanopticQualityResult, MeanIoUResult]:
+    def _no_figures(self) -> ImageFigures:
+        return ImageFigures(self._descriptor.name, self._descriptor.classes, self._settings)
+
+    def _results_of_all_workers(self) -> tuple[ImageFigures, MeanIoUResult]:
         """The results over the images of all processes."""
-        # New metrics, so that the sums of this process alone stay as they are.
-        quality, mean_iou = PanopticQuality(self._descriptor), MeanIoU(self._descriptor)
-        quality.merge(sum_over_workers(self._panoptic_quality.state))
+        # New ones, so that what this process alone has counted stays as it is.
+        figures, mean_iou = self._no_figures(), MeanIoU(self._descriptor)
+        for number, content in enumerate(gather_from_workers(self._figures.to_bytes())):
+            figures.extend(ImageFigures.from_bytes(content, f"figures of worker {number}"))
         mean_iou.merge(sum_over_workers(self._mean_iou.state))
-        return quality.result(), mean_iou.result()
+        return figures, mean_iou.result()
+
+
+def _name(image: Mapping[str, Any]) -> str:
+    """The name of an image in its record, as text."""
+    name: str = image["image_name"].decode(errors="backslashreplace")
+    return name
 
 
 def _at_least_one(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

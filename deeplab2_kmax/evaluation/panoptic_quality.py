@@ -206,7 +206,7 @@ class PanopticQuality:
         """Adds what another PanopticQuality, or its `state`, has accumulated over other images of the same data set."""
         self._sums += other.state if isinstance(other, PanopticQuality) else np.asarray(other)
 
-    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Adds one image, or a batch of images of one size.
 
         Args:
@@ -214,6 +214,9 @@ class PanopticQuality:
                 ignore label are void. Pixels of a thing class with instance id 0 are its crowd region; records made
                 with treat_crowd_as_ignore have void there instead.
             prediction: panoptic ids of the same shape. Pixels of the ignore label belong to no segment.
+
+        Returns:
+            What has been added to `state`, float64 [4, C].
 
         Raises:
             DataError: shapes differ, values are no integers, or an id's class is not in the data set. Nothing is added.
@@ -229,6 +232,7 @@ class PanopticQuality:
             predicted_segments = self._segments(predicted_ids, overlaps.sum(0), "prediction")
             sums += compare_segments(true_segments, predicted_segments, overlaps, len(self._is_thing))
         self._sums += sums
+        return sums
 
     def result(self) -> PanopticQualityResult:
         """The panoptic quality over all images so far."""

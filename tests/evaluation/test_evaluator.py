@@ -12,6 +12,7 @@ from PIL import Image
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
+from deeplab2_kmax.evaluation.per_image import ImageFigures
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.files import list_folder, read_bytes, read_text
@@ -161,6 +162,16 @@ def test_results_are_filed_by_step(tmp_path):
     assert content["step"] == 120 and content["images"] == 3 and content["dataset"] == "two"
     assert content["panoptic_quality"]["things"]["pq"] == pytest.approx(1.0)
     assert content["panoptic_quality"]["stuff"]["pq"] == 0.0
+
+
+def test_figures_of_each_image_lie_beside_the_results(tmp_path):
+    evaluator, _ = make_evaluator(tmp_path, wrong=True, settings="a1")
+    results = evaluator.evaluate(tf.constant(-1))
+    figures = ImageFigures.load(tmp_path / "images-120.npz")
+    assert (figures.names, figures.dataset, figures.settings) == (NAMES, "two", "a1")
+    # In each image, the thing is matched and the stuff missed.
+    np.testing.assert_array_equal(figures.states(), [[[1, 0], [1, 0], [0, 0], [0, 1]]] * 3)
+    assert figures.result().as_scalars()["evaluation/pq/PQ"] == results["evaluation/pq/PQ"]
 
 
 def test_results_and_predictions_of_a_remote_run_lie_in_its_folder(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.config import config_to_text, load_config
 from deeplab2_kmax.errors import ConfigError
+from deeplab2_kmax.evaluation.per_image import ImageFigures
 from deeplab2_kmax.training import run_experiment as run
 from deeplab2_kmax.training.distribution.strategy import idle_gpus, require_batch_size, require_compilable
 from helpers import strategy_cases
@@ -83,6 +84,9 @@ def test_one_process_evaluates_the_checkpoint_of_two_to_the_same_figures(case, r
     results = run(load_config(str(config)), "eval", str(folder / "two"))
     assert metrics["images"] == 3
     assert metrics["panoptic_quality"]["all"]["pq"] == pytest.approx(results["evaluation/pq/PQ"])
+    figures = ImageFigures.load(folder / "two/shapes_kmax_tiny/eval" / f"images-{STEPS}.npz")
+    assert len(set(figures.names)) == 3
+    assert figures.result().as_dict() == metrics["panoptic_quality"]
     # Quality may be 0; wrong segments and losses are not.
     assert results["evaluation/pq/FP"] > 0
     recorded = json.loads((folder / "two/shapes_kmax_tiny/eval/results.jsonl").read_text().splitlines()[0])["figures"]
