@@ -127,6 +127,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     _add_check_dataset(commands)
     _add_convert_checkpoint(commands)
     _add_visualize(commands)
+    _add_tune_postprocessing(commands)
     _add_config(commands)
     _add_benchmark(commands)
     _add(commands, "doctor", _doctor, "print versions, devices, and which dependencies are missing or do not fit")
@@ -310,6 +311,26 @@ def _add_visualize(commands: _Commands) -> None:
     clusters.add_argument(
         "--layers", metavar="NAME,NAME", help="only these layers, e.g. stride32_layer1,stride8_layer1 (default: all)"
     )
+
+
+def _add_tune_postprocessing(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "tune-postprocessing",
+        _tune_postprocessing,
+        "search the thresholds of post-processing with the highest PQ, and print the lines for the config",
+        details=" The network runs once. Half of the images is held out, and tells what the thresholds gain.",
+    )
+    _add_config_flags(parser, required=True)
+    parser.add_argument("--checkpoint", metavar="PATH", required=True, help=_CHECKPOINT_HELP)
+    parser.add_argument("--trials", metavar="N", type=int, default=100, help="sets of values to try (default: 100)")
+    parser.add_argument(
+        "--images", metavar="N", type=int, default=500, help="the first N images of the evaluation data (default: 500)"
+    )
+    parser.add_argument(
+        "--outputs", metavar="DIR", help="folder for what the network says, so that the next search need not run it"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="chooses the halves (default: 0)")
 
 
 def _add_benchmark(commands: _Commands) -> None:
@@ -516,6 +537,20 @@ def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
     viewer = ClusterViewer.from_checkpoint(config, options.checkpoint)
     layers = options.layers.split(",") if options.layers is not None else None
     return 1 if draw_files(viewer, options.images, options.output, layers, _print, _print_error) else 0
+
+
+def _tune_postprocessing(options: argparse.Namespace, _: list[str]) -> None:
+    if options.images < 2:
+        raise UserError(f"--images: expected a number from 2, as one half is held out; got {options.images}")
+    from deeplab2_kmax.tuning.tuning import require_optuna, tune
+
+    # The network may take long, so what is missing is told before.
+    require_optuna()
+    from deeplab2_kmax.tuning.network_outputs import network_outputs
+
+    config = _loaded_config(options)
+    images = network_outputs(config, options.checkpoint, options.outputs, options.images, _print)
+    _print(f"\n{tune(config, images, options.trials, options.seed, _print).report()}")
 
 
 def _config(options: argparse.Namespace, _: list[str]) -> None:
