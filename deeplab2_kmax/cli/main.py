@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import re
 import runpy
 import sys
@@ -127,6 +128,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     _add_check_dataset(commands)
     _add_convert_checkpoint(commands)
     _add_visualize(commands)
+    _add_compare(commands)
     _add_tune_postprocessing(commands)
     _add_config(commands)
     _add_benchmark(commands)
@@ -311,6 +313,26 @@ def _add_visualize(commands: _Commands) -> None:
     clusters.add_argument(
         "--layers", metavar="NAME,NAME", help="only these layers, e.g. stride32_layer1,stride8_layer1 (default: all)"
     )
+
+
+def _add_compare(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "compare",
+        _compare,
+        "compare results on the same images, and say which differences these images can show",
+        details=" Each is compared with the first.",
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        metavar="RESULT",
+        help="folder of a run, or a file of an evaluation or of score: metrics-<step>.json, images-<step>.npz",
+    )
+    parser.add_argument(
+        "--draws", metavar="N", type=int, default=2000, help="how often images are drawn anew (default: 2000)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all figures to a JSON file, local or remote")
 
 
 def _add_tune_postprocessing(commands: _Commands) -> None:
@@ -537,6 +559,19 @@ def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
     viewer = ClusterViewer.from_checkpoint(config, options.checkpoint)
     layers = options.layers.split(",") if options.layers is not None else None
     return 1 if draw_files(viewer, options.images, options.output, layers, _print, _print_error) else 0
+
+
+def _compare(options: argparse.Namespace, _: list[str]) -> None:
+    if options.draws < 1:
+        raise UserError(f"--draws: expected a number from 1, got {options.draws}")
+    from deeplab2_kmax.results.comparison import compare
+
+    comparison = compare(options.results, options.draws)
+    _print(comparison.report())
+    if options.json:
+        from deeplab2_kmax.cli.output_files import write_result
+
+        write_result(options.json, (json.dumps(comparison.as_dict(), indent=2) + "\n").encode())
 
 
 def _tune_postprocessing(options: argparse.Namespace, _: list[str]) -> None:
