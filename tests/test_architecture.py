@@ -105,6 +105,7 @@ NOT_OURS = (
     "...",
     "/data",
     "export/",
+    "evaluation/ap",
     "evaluation/pq",
     "evaluation/iou",
 )

@@ -32,7 +32,6 @@ _IGNORED = {
     ),
     "evaluator_options.add_flipped_images": _ONE_PASS,
     "evaluator_options.eval_scales": _ONE_PASS,
-    "evaluator_options.detailed_ap_metrics": "average precision is not computed",
     "model_options.decoder.decoder_conv_type": _SEPARABLE,
     "model_options.decoder.aspp_use_only_1x1_proj_conv": "the semantic decoder always has the whole ASPP",
     "model_options.max_deeplab.pixel_space_head.head_conv_type": _SEPARABLE,

@@ -1,4 +1,4 @@
-"""Measures a model on a data set: its losses, and panoptic quality and mean IoU at the original sizes of the images."""
+"""Measures a model on a data set: its losses, and panoptic, semantic and instance metrics at the images' own sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import tensorflow as tf
 from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.distribution import gather_from_workers, sum_over_workers
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.compared_maps import ComparedMaps
 from deeplab2_kmax.evaluation.mean_iou import MeanIoU, MeanIoUResult
+from deeplab2_kmax.evaluation.metric import MetricResult
+from deeplab2_kmax.evaluation.metric_set import MetricSet, MetricSettings, scalars_of
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
 from deeplab2_kmax.evaluation.per_image import ImageFigures, figures_path
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
@@ -26,6 +29,7 @@ from deeplab2_kmax.terminal import ERASE_LINE
 from deeplab2_kmax.wording import counted
 
 _PREDICTIONS = ("panoptic_pred", "semantic_pred")
+_SCORES = ("instance_scores", "semantic_scores")
 _LABELS = ("panoptic_raw", "semantic_raw")
 _IMAGE_FACTS = ("size_resized", "size_raw", "image_name")
 # Entries of a batch that the model does not get. They are strings, or as large as the original images: XLA, which
@@ -47,13 +51,15 @@ class Evaluator(orbit.StandardEvaluator):
         model: `model(images [B, H, W, 3], training=False)` -> dict of outputs.
         loss: `loss(batch, outputs)` -> dict of float32 terms, [B] each.
         loss_names: the terms to report, those of the final output (evaluation has no auxiliary outputs).
-        postprocess: `f(outputs)` -> dict with `panoptic_pred` and `semantic_pred`, [B, H, W] int32 at crop size.
+        postprocess: `f(outputs)` -> dict of maps [B, H, W] at crop size: `panoptic_pred` and `semantic_pred` int32 and,
+            if there are labels, `instance_scores` and `semantic_scores` float32.
         descriptor: the data set.
         dataset: evaluation batches, a tf.data.Dataset or a distributed one; see `input_pipeline.build_dataset`.
         global_step: int64 scalar variable, the step of the checkpoint under evaluation.
         output_folder: where `metrics-<step>.json` and `images-<step>.npz` are written; may be remote.
         files: writes predictions of this process's images; None: writes none.
         pictures: writes pictures for TensorBoard; None: writes none.
+        metrics: which metrics there are beside panoptic quality and mean IoU.
         per_class: whether to return PQ, SQ and RQ of each class that occurs, too.
         has_labels: whether the data set has labels; without them nothing is measured, and only predictions are written.
         use_tf_function: whether to run the model as a graph; eager execution is for debugging.
@@ -76,6 +82,7 @@ class Evaluator(orbit.StandardEvaluator):
         output_folder: str,
         files: PredictionFiles | None = None,
         pictures: SummaryPictures | None = None,
+        metrics: MetricSettings | None = None,
         per_class: bool = False,
         has_labels: bool = True,
         use_tf_function: bool = True,
@@ -93,6 +100,7 @@ class Evaluator(orbit.StandardEvaluator):
         self._output_folder = output_folder
         self._files = files
         self._pictures = pictures
+        self._metrics = metrics
         self._per_class = per_class
         self._has_labels = has_labels
         self._postprocess_on_host = postprocess_on_host
@@ -106,9 +114,10 @@ class Evaluator(orbit.StandardEvaluator):
         if not self._has_labels:
             return ()
         # Results of no images have the same names as others.
-        results = (MeanIoU(self._descriptor).result(), PanopticQuality(self._descriptor).result())
         losses = (f"losses/{mean.name}" for mean in self._loss_means.values())
-        return (*losses, *(name for result in results for name in result.as_scalars()))
+        iou, quality = MeanIoU(self._descriptor).result(), PanopticQuality(self._descriptor).result()
+        others = scalars_of(self._no_others().results())
+        return (*losses, *iou.as_scalars(), *quality.as_scalars(), *others)
 
     def eval_begin(self) -> None:
         """Starts an evaluation with all figures at zero; orbit calls it, and the methods below."""
@@ -117,6 +126,7 @@ class Evaluator(orbit.StandardEvaluator):
         self._panoptic_quality = PanopticQuality(self._descriptor)
         self._figures = self._no_figures()
         self._mean_iou = MeanIoU(self._descriptor)
+        self._others = self._no_others()
         self._progress = _Progress(self._say)
         if self._files is not None:
             self._files.begin()
@@ -154,7 +164,7 @@ class Evaluator(orbit.StandardEvaluator):
             # a smaller last batch weighs less.
             for name, mean in self._loss_means.items():
                 mean.update_state(terms[name][:images])
-        results, names = (outputs, LOGITS) if self._postprocess_on_host else (self._postprocess(outputs), _PREDICTIONS)
+        results, names = (outputs, LOGITS) if self._postprocess_on_host else (self._postprocess(outputs), self._maps)
         return {name: results[name][:images] for name in names}
 
     def eval_reduce(self, state: Any = None, step_outputs: Any = None) -> Any:
@@ -168,7 +178,7 @@ class Evaluator(orbit.StandardEvaluator):
             results = {name: values[replica] for name, values in step_outputs.items()}
             if self._postprocess_on_host:
                 maps = self._postprocess({name: results.pop(name) for name in LOGITS})
-                results.update({name: maps[name] for name in _PREDICTIONS})
+                results.update({name: maps[name] for name in self._maps})
             batch = {name: values.numpy() for name, values in results.items()}
             for index in range(len(batch["panoptic_pred"])):
                 self._add({name: values[index] for name, values in batch.items()})
@@ -178,7 +188,7 @@ class Evaluator(orbit.StandardEvaluator):
     def _add(self, image: Mapping[str, Any]) -> None:
         """Scores one image and writes its files; `image` holds arrays, and `image_name` as bytes."""
         height, width = (int(side) for side in image["size_raw"])
-        maps = {name: image[name][np.newaxis] for name in _PREDICTIONS}
+        maps = {name: image[name][np.newaxis] for name in self._maps}
         maps = undo_resize(maps, image["size_resized"], image["size_raw"])
         prediction = {name: np.asarray(values)[0] for name, values in maps.items()}
         truth = None
@@ -188,6 +198,10 @@ class Evaluator(orbit.StandardEvaluator):
             state = self._panoptic_quality.update(truth, prediction["panoptic_pred"])
             self._figures.add(_name(image), state)
             self._mean_iou.update(image["semantic_raw"][:height, :width], prediction["semantic_pred"])
+            instance_scores, semantic_scores = (prediction[name] for name in _SCORES)
+            self._others.update(
+                ComparedMaps(truth, prediction["panoptic_pred"], instance_scores, semantic_scores, _name(image))
+            )
         self._write(image, truth, prediction["panoptic_pred"])
         self._progress.images += 1
 
@@ -223,29 +237,40 @@ class Evaluator(orbit.StandardEvaluator):
             )
         if not self._has_labels:
             return {}
-        figures, mean_iou = self._results_of_all_workers()
+        figures, mean_iou, others = self._results_of_all_workers()
         quality = figures.result()
         losses = {f"losses/{mean.name}": float(mean.result()) for mean in self._loss_means.values()}
         step = int(self._global_step.numpy())
         path = result_path(self._output_folder, step, images, self._settings)
         facts = {"step": step, "images": images, "settings": self._settings, "losses": losses}
         figures.save(figures_path(path))
-        write_json(path, quality_json(quality, mean_iou, **facts))
-        self._say(f"{quality_table(quality, mean_iou)}\n\nstep {step}, {counted(images, 'image')}; per class in {path}")
+        write_json(path, quality_json(quality, mean_iou, others, **facts))
+        table = quality_table(quality, mean_iou, others=others)
+        self._say(f"{table}\n\nstep {step}, {counted(images, 'image')}; per class in {path}")
         of_classes = quality.class_scalars() if self._per_class else {}
-        return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **of_classes}
+        return {**losses, **mean_iou.as_scalars(), **quality.as_scalars(), **scalars_of(others), **of_classes}
+
+    @property
+    def _maps(self) -> tuple[str, ...]:
+        """The maps that are needed; scores are for metrics only."""
+        return (*_PREDICTIONS, *_SCORES) if self._has_labels else _PREDICTIONS
+
+    def _no_others(self) -> MetricSet:
+        return MetricSet(self._descriptor, self._metrics)
 
     def _no_figures(self) -> ImageFigures:
         return ImageFigures(self._descriptor.name, self._descriptor.classes, self._settings)
 
-    def _results_of_all_workers(self) -> tuple[ImageFigures, MeanIoUResult]:
+    def _results_of_all_workers(self) -> tuple[ImageFigures, MeanIoUResult, dict[str, MetricResult]]:
         """The results over the images of all processes."""
         # New ones, so that what this process alone has counted stays as it is.
-        figures, mean_iou = self._no_figures(), MeanIoU(self._descriptor)
+        figures, mean_iou, others = self._no_figures(), MeanIoU(self._descriptor), self._no_others()
         for number, content in enumerate(gather_from_workers(self._figures.to_bytes())):
             figures.extend(ImageFigures.from_bytes(content, f"figures of worker {number}"))
         mean_iou.merge(sum_over_workers(self._mean_iou.state))
-        return figures, mean_iou.result()
+        for content in gather_from_workers(self._others.to_bytes()):
+            others.merge(content)
+        return figures, mean_iou.result(), others.results()
 
 
 def _name(image: Mapping[str, Any]) -> str:

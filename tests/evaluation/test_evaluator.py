@@ -12,6 +12,7 @@ from PIL import Image
 from deeplab2_kmax.datasets import DatasetDescriptor, SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.evaluator import Evaluator
+from deeplab2_kmax.evaluation.metric_set import MetricSettings
 from deeplab2_kmax.evaluation.per_image import ImageFigures
 from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
@@ -84,13 +85,19 @@ class Answers(tf.keras.Model):
         return {"answer": tf.cast(images[..., 0], tf.int32)}
 
 
+def sure_of(panoptic):
+    """Scores of a model that is sure of everything."""
+    ones = tf.ones(tf.shape(panoptic))
+    return {"instance_scores": ones, "semantic_scores": ones}
+
+
 def make_evaluator(folder, wrong=False, files=None, labels=True, void_columns=0, **more):
     def postprocess(outputs):
         answer = outputs["answer"]
         panoptic = tf.where(tf.range(answer.shape[2]) < void_columns, 0, answer)
         if wrong:
             panoptic = tf.where(panoptic == 2 * 256, 0, panoptic)
-        return {"panoptic_pred": panoptic, "semantic_pred": panoptic // 256}
+        return {"panoptic_pred": panoptic, "semantic_pred": panoptic // 256, **sure_of(panoptic)}
 
     said = []
     evaluator = Evaluator(
@@ -118,7 +125,8 @@ def test_perfect_answers_score_one_at_original_size(tmp_path):
     assert results["evaluation/iou/IoU"] == pytest.approx(1.0)
     # The mean over images, not over batches.
     assert results["losses/eval_total_loss"] == pytest.approx(np.mean([17, 9, 9]))
-    assert any("PQ" in line for line in said)
+    assert results["evaluation/ap/AP_Mask"] == pytest.approx(1.0)
+    assert any("PQ" in line and "instance AP   " in line for line in said)
 
 
 def test_on_tpus_maps_are_made_on_the_host(config, model, tmp_path):
@@ -172,6 +180,20 @@ def test_figures_of_each_image_lie_beside_the_results(tmp_path):
     # In each image, the thing is matched and the stuff missed.
     np.testing.assert_array_equal(figures.states(), [[[1, 0], [1, 0], [0, 0], [0, 1]]] * 3)
     assert figures.result().as_scalars()["evaluation/pq/PQ"] == results["evaluation/pq/PQ"]
+
+
+def test_further_metrics_are_options(tmp_path):
+    evaluator, said = make_evaluator(tmp_path, metrics=MetricSettings(detailed_ap=True, cityscapes_ap=True))
+    results = evaluator.evaluate(tf.constant(-1))
+    assert results["evaluation/ap/AR_Mask_maxdets=10"] == pytest.approx(1.0)
+    # No object has 100 pixels.
+    assert results["evaluation/ap_cityscapes/AP"] == 0.0
+    assert set(results) == set(evaluator.figure_names)
+    content = json.loads((tmp_path / "metrics-120.json").read_text())
+    assert content["instance_ap"]["ap_small"] == pytest.approx(1.0) and content["instance_ap"]["ap_large"] is None
+    assert content["cityscapes_ap"]["classes"] == 0
+    table = said[-1].split("\n")
+    assert max(map(len, table[:-1])) <= 80 and any(line.startswith("AR by size") for line in table)
 
 
 def test_results_and_predictions_of_a_remote_run_lie_in_its_folder(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ _TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS / folder) for folder in ("training/step", "training/optimizers", "evaluation")]
 
 from test_accumulation import train as train_in_parts  # noqa: E402
-from test_evaluator import DESCRIPTOR, Answers, samples  # noqa: E402
+from test_evaluator import DESCRIPTOR, Answers, samples, sure_of  # noqa: E402
 from test_loop import NAMES, make_trainer  # noqa: E402
 from test_loss_scale import trainer_with  # noqa: E402
 from test_non_finite import SKIP_TWO, images_of, poisoned, without  # noqa: E402
@@ -117,7 +117,8 @@ def skip(strategy, **options):
 def postprocess(outputs):
     # Like the real one, it cannot do without an image.
     tf.debugging.assert_positive(tf.shape(outputs["answer"])[0])
-    return {"panoptic_pred": outputs["answer"], "semantic_pred": outputs["answer"] // 256}
+    answer = outputs["answer"]
+    return {"panoptic_pred": answer, "semantic_pred": answer // 256, **sure_of(answer)}
 
 
 def evaluate(strategy):

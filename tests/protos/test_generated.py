@@ -84,6 +84,7 @@ def test_additions_are_numbered_from_1000():
         ("LossOptions", "mask_approximation_things_only"),
         ("TrainerOptions", "num_summary_images"),
         ("EvaluatorOptions", "best_checkpoint_metric"),
+        ("EvaluatorOptions", "cityscapes_ap"),
         ("EvaluatorOptions", "num_summary_images"),
         ("EvaluatorOptions", "per_class_summaries"),
         ("DatasetOptions", "resume_in_order"),

@@ -20,13 +20,16 @@ from deeplab2_kmax.training.checkpoints.best_checkpoint import BestCheckpoint
 
 # Within the run's folder.
 _RECORD = "eval/results.jsonl"
-_PERCENT = ("PQ", "SQ", "RQ", "IoU")
+# Beginnings of the names of figures that are fractions.
+_PERCENT = ("PQ", "SQ", "RQ", "IoU", "AP", "AR")
 _KEYS = {"step", "checkpoint", "fingerprint", "settings", "figures"}
-# Fields of evaluator_options that do not change the figures: when to evaluate, and what else to write.
+# Fields of evaluator_options that do not change the figures: when to evaluate, and what else to compute or write.
 _WITHOUT_EFFECT = (
     "best_checkpoint_metric",
+    "cityscapes_ap",
     "continuous_eval_timeout",
     "convert_raw_to_eval_ids",
+    "detailed_ap_metrics",
     "eval_interval",
     "num_summary_images",
     "num_vis_samples",
@@ -118,7 +121,7 @@ class EvaluationResults:
         name, value = self.best.metric.rsplit("/", 1)[-1], self.best.value
         if value is None:
             return f"step {self.best.step}, kept as {self.best.path}, chosen under other settings"
-        figure = f"{100 * value:.2f}" if name in _PERCENT else f"{value:.4g}"
+        figure = f"{100 * value:.2f}" if name.startswith(_PERCENT) else f"{value:.4g}"
         return f"{name} {figure} at step {self.best.step}, kept as {self.best.path}"
 
 

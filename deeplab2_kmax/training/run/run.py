@@ -15,6 +15,7 @@ from deeplab2_kmax.checkpoints import load_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.evaluation.evaluator import Evaluator
+from deeplab2_kmax.evaluation.metric_set import MetricSettings
 from deeplab2_kmax.evaluation.prediction_files import build_prediction_files
 from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
@@ -293,6 +294,7 @@ class Run:
                 evaluator_options, descriptor, self.shared_folder, chief=is_chief(self.strategy)
             ),
             pictures=pictures if evaluator_options.num_summary_images > 0 else None,
+            metrics=MetricSettings.from_options(evaluator_options),
             per_class=evaluator_options.per_class_summaries,
             has_labels=options.decode_groundtruth_label,
             use_tf_function=evaluator_options.use_tf_function,
