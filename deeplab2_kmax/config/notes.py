@@ -22,7 +22,6 @@ class Note(NamedTuple):
     told: bool = True
 
 
-_ONE_PASS = "images are evaluated once, as they are"
 _SEPARABLE = "the convolution is always a separable one"
 _NO_ACTIVATION = "mask transformers have no such activation"
 # Fields of DeepLab2 that a supported model does not read -> why.
@@ -30,8 +29,6 @@ _IGNORED = {
     "trainer_options.solver_options.weight_decay": (
         "as in DeepLab2's kMaX models, there is no L2 penalty; adamw_weight_decay is what decays weights"
     ),
-    "evaluator_options.add_flipped_images": _ONE_PASS,
-    "evaluator_options.eval_scales": _ONE_PASS,
     "model_options.decoder.decoder_conv_type": _SEPARABLE,
     "model_options.decoder.aspp_use_only_1x1_proj_conv": "the semantic decoder always has the whole ASPP",
     "model_options.max_deeplab.pixel_space_head.head_conv_type": _SEPARABLE,

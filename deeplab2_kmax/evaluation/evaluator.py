@@ -72,7 +72,7 @@ class Evaluator(orbit.StandardEvaluator):
     def __init__(
         self,
         *,
-        model: tf.keras.Model,
+        model: Callable,
         loss: Callable[[Mapping, Mapping], Mapping[str, tf.Tensor]],
         loss_names: Sequence[str],
         postprocess: Callable[[dict[str, tf.Tensor]], Mapping[str, tf.Tensor]],

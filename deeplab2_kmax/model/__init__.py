@@ -7,10 +7,10 @@ names of the outputs. This file reads the config and puts the parts together, wi
 of the encoder; the parts take frozen settings, each made by its classmethod `from_options`, and can be built without a
 config.
 
-`frozen.py` makes weights constants, for networks that only predict. `parameter_counts.py` counts the weights of a
-config's network, `multiply_adds.py` what it computes, and `summary.py` prints the weights of each part. Losses,
-post-processing and the reading of checkpoints live in other folders (`losses/`, `postprocessing/`, `checkpoints/`).
-Start reading at `mask_transformer.py`.
+`frozen.py` makes weights constants, for networks that only predict, and `averaged_passes.py` runs such a network at
+several scales and on mirror images. `parameter_counts.py` counts the weights of a config's network, `multiply_adds.py`
+what it computes, and `summary.py` prints the weights of each part. Losses, post-processing and the reading of
+checkpoints live in other folders (`losses/`, `postprocessing/`, `checkpoints/`). Start reading at `mask_transformer.py`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _bytes(variables: Sequence[tf.Variable]) -> int:
     return sum(variable.dtype.size * variable.shape.num_elements() for variable in variables)
 
 
-def variables_of(function: Any, model: tf.keras.Model) -> list[tf.Variable]:
+def variables_of(function: Any, model: tf.Module) -> list[tf.Variable]:
     """The variables of a model that a concrete function reads."""
     used = {id(handle) for handle in function.captured_inputs}
     return [variable for variable in model.variables if id(variable.handle) in used]
@@ -79,7 +79,7 @@ class FrozenNetwork:
         model: from `build_model`; from the first call on it must not be trained or restored any more.
     """
 
-    def __init__(self, model: tf.keras.Model) -> None:
+    def __init__(self, model: tf.Module) -> None:
         self._model = model
         self._run: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
 

@@ -14,6 +14,7 @@ from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
+from deeplab2_kmax.model.averaged_passes import in_passes
 from deeplab2_kmax.model.frozen import frozen, is_freezable, is_worthwhile, variables_of
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
@@ -131,7 +132,7 @@ class InferenceModel:
 
     def __init__(
         self,
-        model: tf.keras.Model,
+        model: Callable,
         postprocess: Callable[[dict], dict],
         input_settings: InputSettings,
         dataset: DatasetDescriptor,
@@ -158,7 +159,8 @@ class InferenceModel:
         """Builds the model of a training config; arguments and errors are those of `restored_model`."""
         config, model, prefix = restored_model(config, checkpoint)
         dataset = load_dataset(config.eval_dataset_options.dataset)
-        return cls(model, build_postprocessor(config), InputSettings.from_options(config), dataset, prefix)
+        network = in_passes(model, config.evaluator_options)
+        return cls(network, build_postprocessor(config), InputSettings.from_options(config), dataset, prefix)
 
     def constant_logits(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
         """`logits_of` with the weights as constants, for other runtimes; None where they do not fit a graph."""

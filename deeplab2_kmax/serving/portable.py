@@ -19,6 +19,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import ConfigError, UserError
 from deeplab2_kmax.input_pipeline.resizing import PADDING_GREY
+from deeplab2_kmax.model.averaged_passes import PassSettings
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.formats import RUNTIMES, Contents, Runtime, Unsupported
@@ -37,6 +38,11 @@ def require_portable(config: config_pb2.ExperimentOptions, runtime: Runtime) -> 
     """Raises UserError where the runtime is missing, and ConfigError for models that can be exported to none."""
     runtime.version()
     runtime.require_converter()
+    if not PassSettings.from_options(config.evaluator_options).is_plain:
+        raise ConfigError(
+            "evaluator_options.eval_scales, add_flipped_images: expected a single pass of the image as it is in an"
+            f" export for {runtime.name}, got others; clear both fields, or export as SavedModel"
+        )
     precision = config.model_options.precision
     if precision != "float32":
         raise ConfigError(

@@ -14,6 +14,7 @@ from deeplab2_kmax.checkpoints import resolve_checkpoint
 from deeplab2_kmax.checkpoints.files import fingerprint
 from deeplab2_kmax.errors import ConfigError, DataError
 from deeplab2_kmax.input_pipeline import build_dataset, data_errors
+from deeplab2_kmax.model.averaged_passes import in_passes
 from deeplab2_kmax.postprocessing import LOGITS
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving.inference import restored_model
@@ -71,7 +72,10 @@ def _settings(config: config_pb2.ExperimentOptions) -> str:
     options = config_pb2.ExperimentOptions()
     options.model_options.CopyFrom(config.model_options)
     options.eval_dataset_options.CopyFrom(config.eval_dataset_options)
+    # What of these options the outputs of the network depend on.
     options.evaluator_options.use_averaged_weights = config.evaluator_options.use_averaged_weights
+    options.evaluator_options.eval_scales[:] = config.evaluator_options.eval_scales
+    options.evaluator_options.add_flipped_images = config.evaluator_options.add_flipped_images
     return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
@@ -84,8 +88,10 @@ def _run(
     config, model, prefix = restored_model(config, checkpoint)
     say(f"running the network of {prefix} over the evaluation images, once")
 
+    network = in_passes(model, config.evaluator_options)
+
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model(images, training=False)
+        outputs = network(images, training=False)
         return {name: outputs[name] for name in LOGITS}
 
     run = tf.function(forward, autograph=False, reduce_retracing=True)

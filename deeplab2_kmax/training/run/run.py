@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orbit
 import tensorflow as tf
@@ -21,6 +21,7 @@ from deeplab2_kmax.evaluation.summary_pictures import SummaryPictures
 from deeplab2_kmax.input_pipeline import BadRecords, build_dataset
 from deeplab2_kmax.losses import build_loss
 from deeplab2_kmax.model import build_model
+from deeplab2_kmax.model.averaged_passes import in_passes
 from deeplab2_kmax.model.frozen import FrozenNetwork
 from deeplab2_kmax.postprocessing import build_postprocessor
 from deeplab2_kmax.pretrained_weights import load_pretrained_weights
@@ -282,7 +283,7 @@ class Run:
         # TPUs compile with XLA, which can neither match masks on the host nor post-process.
         loss = build_loss(self.config, "xla" if self._on_tpu else "auto")
         return Evaluator(
-            model=FrozenNetwork(self.model) if self._evaluates_fixed_weights else self.model,
+            model=self._evaluated_network(),
             loss=loss,
             loss_names=loss.names_for(0),  # Without those of earlier decoder layers.
             postprocess=build_postprocessor(self.config),
@@ -302,6 +303,11 @@ class Run:
             settings=settings_fingerprint(self.config),
             say=say,
         )
+
+    def _evaluated_network(self) -> Callable:
+        """The network as evaluation runs it: in several passes if the config says so, and with constants if it can."""
+        network = in_passes(self.model, self.config.evaluator_options)
+        return FrozenNetwork(network) if self._evaluates_fixed_weights else network
 
     def _distributed(
         self, options: dataset_pb2.DatasetOptions, is_training: bool
