@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import runpy
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
@@ -128,6 +129,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     _add_check_dataset(commands)
     _add_convert_checkpoint(commands)
     _add_visualize(commands)
+    _add_report(commands)
     _add_compare(commands)
     _add_tune_postprocessing(commands)
     _add_config(commands)
@@ -312,6 +314,29 @@ def _add_visualize(commands: _Commands) -> None:
     clusters.add_argument("-o", "--output", metavar="DIR", required=True, help=_OUTPUT_HELP)
     clusters.add_argument(
         "--layers", metavar="NAME,NAME", help="only these layers, e.g. stride32_layer1,stride8_layer1 (default: all)"
+    )
+
+
+def _add_report(commands: _Commands) -> None:
+    summary = "write a page about what a model gets right and wrong, with its best and worst pictures"
+    parser = _add(commands, "report", _report, summary)
+    _add_config_flags(parser, required=True)
+    parser.add_argument("--checkpoint", metavar="PATH", required=True, help=_CHECKPOINT_HELP)
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the page, HTML, local or remote")
+    parser.add_argument(
+        "--images", metavar="N", type=int, default=500, help="the first N images of the evaluation data (default: 500)"
+    )
+    parser.add_argument(
+        "--pictures", metavar="N", type=int, default=6, help="show the N best and the N worst images (default: 6)"
+    )
+    parser.add_argument(
+        "--outputs", metavar="DIR", help="folder for what the network says, so that the next report need not run it"
+    )
+    parser.add_argument(
+        "--thresholds",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure PQ under other thresholds (default: yes)",
     )
 
 
@@ -559,6 +584,27 @@ def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
     viewer = ClusterViewer.from_checkpoint(config, options.checkpoint)
     layers = options.layers.split(",") if options.layers is not None else None
     return 1 if draw_files(viewer, options.images, options.output, layers, _print, _print_error) else 0
+
+
+def _report(options: argparse.Namespace, _: list[str]) -> None:
+    for flag in ("images", "pictures"):
+        if (number := getattr(options, flag)) < 1:
+            raise UserError(f"--{flag}: expected a number from 1, got {number}")
+    from deeplab2_kmax.cli.output_files import write_result
+    from deeplab2_kmax.results.from_checkpoint import checkpoint_report
+
+    page = checkpoint_report(
+        _loaded_config(options),
+        options.checkpoint,
+        shlex.join(["deeplab2-kmax", *sys.argv[1:]]),
+        outputs=options.outputs,
+        most_images=options.images,
+        pictures=options.pictures,
+        sweeps=options.thresholds,
+        say=_print,
+    )
+    write_result(options.output, page.encode())
+    _print(f"page: {options.output}")
 
 
 def _compare(options: argparse.Namespace, _: list[str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,7 +17,6 @@ from deeplab2_kmax.visualization.borders import border_pixels
 from deeplab2_kmax.visualization.coloring import segment_colors
 
 _WIDTH, _HEIGHT = 270, 200
-_PNG_COLORS = 128
 _LABEL_SHARE = 0.6
 _MAGENTA = (255, 0, 255)
 
@@ -113,10 +110,3 @@ def beside(image: np.ndarray, label: np.ndarray, descriptor: DatasetDescriptor) 
     # A white line where a pixel differs from the one on its left or above it.
     tinted[border_pixels(index, both_sides=False)] = 255
     return np.concatenate([small, np.rint(tinted).astype(np.uint8)], axis=1)
-
-
-def as_data_url(pixels: np.ndarray) -> str:
-    """A picture, uint8 RGB [height, width, 3], as a base64 PNG of at most 128 colors, for `src` of an HTML image."""
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).quantize(_PNG_COLORS).save(encoded, format="png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()

@@ -299,17 +299,29 @@ def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(present), (np.cumsum(present) - 1)[ids]
 
 
-def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray, num_classes: int) -> np.ndarray:
-    """Sum of IoU, TP, FP and FN of each class in one image.
+class Matches(NamedTuple):
+    """Which segments of one image match.
+
+    Attributes:
+        iou: float64 [T, P], IoU of segments that could match; 0 elsewhere.
+        matched: bool [T, P], pairs that do.
+        missed: bool [T], true segments without a match that count as false negatives.
+        false_positive: bool [P], predicted segments without a match that count against the prediction.
+    """
+
+    iou: np.ndarray
+    matched: np.ndarray
+    missed: np.ndarray
+    false_positive: np.ndarray
+
+
+def match_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray) -> Matches:
+    """Matches the segments of one image.
 
     Args:
         truth: true segments.
         prediction: predicted segments; their `crowd` is not used.
         overlaps: float64 [T, P], pixels that a true and a predicted segment share.
-        num_classes: C.
-
-    Returns:
-        float64 [4, C]; rows as in `PanopticQuality.state`.
     """
     void_overlap = overlaps[truth.classes == VOID].sum(0)
     same_class = truth.classes[:, np.newaxis] == prediction.classes
@@ -332,6 +344,22 @@ def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray
     excused = (void_overlap + crowd_overlap) / prediction.areas > 0.5
     false_positive = ~matched.any(0) & ~excused & (prediction.classes >= 0)
     missed = ~matched.any(1) & real
+    return Matches(iou, matched, missed, false_positive)
+
+
+def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray, num_classes: int) -> np.ndarray:
+    """Sum of IoU, TP, FP and FN of each class in one image.
+
+    Args:
+        truth: true segments.
+        prediction: predicted segments; their `crowd` is not used.
+        overlaps: float64 [T, P], pixels that a true and a predicted segment share.
+        num_classes: C.
+
+    Returns:
+        float64 [4, C]; rows as in `PanopticQuality.state`.
+    """
+    iou, matched, missed, false_positive = match_segments(truth, prediction, overlaps)
 
     def per_class(classes: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(classes, weights=weights, minlength=num_classes)

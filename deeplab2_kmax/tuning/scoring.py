@@ -24,6 +24,8 @@ def image_states(config: config_pb2.ExperimentOptions, images: Sequence[RawOutpu
     for start in range(0, len(images), _BATCH):
         batch = images[start : start + _BATCH]
         outputs = [image.outputs() for image in batch]
+        # Each setting is traced once, which takes half a second; a last batch of another size would be another trace.
+        outputs += outputs[:1] * (min(_BATCH, len(images)) - len(batch))
         maps = postprocess({name: tf.stack([each[name] for each in outputs]) for name in outputs[0]})
         for index, image in enumerate(batch):
             prediction = undo_resize(

@@ -75,6 +75,16 @@ def search_space(config: config_pb2.ExperimentOptions) -> list[Dimension]:
     return [pixels, *own, *areas]
 
 
+def with_values(config: config_pb2.ExperimentOptions, values: dict[str, Any]) -> config_pb2.ExperimentOptions:
+    """A copy of the config with other values of some fields, by `Dimension.path`."""
+    changed = config_pb2.ExperimentOptions()
+    changed.CopyFrom(config)
+    for dimension in search_space(config):
+        if dimension.path in values:
+            dimension.set_in(changed, values[dimension.path])
+    return changed
+
+
 def config_lines(config: config_pb2.ExperimentOptions, values: dict[str, float]) -> str:
     """The lines to paste into a config, a textproto.
 

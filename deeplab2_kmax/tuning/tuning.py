@@ -14,7 +14,7 @@ from deeplab2_kmax.evaluation.bootstrap import Difference, PairedBootstrap
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.tuning.raw_outputs import RawOutputs
 from deeplab2_kmax.tuning.scoring import image_states, result_of
-from deeplab2_kmax.tuning.search_space import Dimension, config_lines, search_space
+from deeplab2_kmax.tuning.search_space import Dimension, config_lines, search_space, with_values
 from deeplab2_kmax.wording import counted, wrapped
 
 
@@ -98,7 +98,7 @@ def tune(
 
     def quality(trial: Any) -> float:
         nonlocal best
-        tried = _with(config, space, {each.path: _suggest(trial, each) for each in space})
+        tried = with_values(config, {each.path: _suggest(trial, each) for each in space})
         pq = result_of(config, image_states(tried, tuned_on)).all.pq
         if pq > best or trial.number == 0:
             best = pq
@@ -111,7 +111,7 @@ def tune(
     study.enqueue_trial({each.path: _nearest(each, each.value_in(config)) for each in space})
     study.optimize(quality, n_trials=trials)
     values = {each.path: study.best_params[each.path] for each in space}
-    after = _with(config, space, values)
+    after = with_values(config, values)
     before_states, after_states = image_states(config, held_out), image_states(after, held_out)
     return Tuned(
         config,
@@ -143,14 +143,3 @@ def _nearest(dimension: Dimension, value: float) -> Any:
     steps = round((min(max(value, dimension.low), dimension.high) - dimension.low) / dimension.step)
     nearest = dimension.low + steps * dimension.step
     return int(nearest) if dimension.is_whole else round(nearest, 6)
-
-
-def _with(
-    config: config_pb2.ExperimentOptions, space: Sequence[Dimension], values: dict[str, Any]
-) -> config_pb2.ExperimentOptions:
-    """A copy of the config with these values."""
-    changed = config_pb2.ExperimentOptions()
-    changed.CopyFrom(config)
-    for dimension in space:
-        dimension.set_in(changed, values[dimension.path])
-    return changed
