@@ -9,6 +9,7 @@ import os
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 # What else pictures are called, in data sets and for Pillow.
 _OTHER_ENDINGS = (".avif", ".heic", ".jfif", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")
+_OF_CITYSCAPES = ("_leftImg8bit", "_gtFine_panoptic", "_gtFine_instanceIds", "_gtFine_labelIds")
 # File systems allow 255 bytes; endings such as "_stride32_layer1.png" and the parts of temporary names come on top.
 _LONGEST = 180
 _DIGEST = 8
@@ -22,6 +23,14 @@ def without_ending(name: str) -> str:
     """
     start, ending = os.path.splitext(name)
     return start if ending.lower() in (*PICTURE_ENDINGS, *_OTHER_ENDINGS) else name
+
+
+def image_key(name: str) -> str:
+    """What names of one image have in common, without their endings: Cityscapes adds to them what a file holds."""
+    for addition in _OF_CITYSCAPES:
+        if name.endswith(addition):
+            return name[: -len(addition)]
+    return name
 
 
 def result_name(name: str) -> str:

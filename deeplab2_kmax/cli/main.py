@@ -52,6 +52,10 @@ _CONVERTERS = {
     "yolo": ("deeplab2_kmax.converters.yolo", "YOLO's outlines in text files, with data.yaml"),
 }
 _EXPORT_FORMATS = ("saved_model", "openvino", "onnx", "litert")
+# As in `evaluation.scoring`, whose import would make --help wait.
+_TRUTH_FORMATS = ("coco", "cityscapes", "raw", "records")
+_RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array")
+_SUBMISSIONS = ("coco", "cityscapes-panoptic", "cityscapes-semantic", "cityscapes-instance")
 _LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
@@ -124,6 +128,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     for mode in ("train", "eval"):
         _add_run(commands, mode)
     _add_predict(commands)
+    _add_score(commands)
+    _add_submission(commands)
     _add_export(commands)
     _add_convert(commands)
     _add_check_dataset(commands)
@@ -218,6 +224,74 @@ def _add_predict(commands: _Commands) -> None:
         metavar="URL",
         help="with --labels_for=label_studio: what comes before the names of pictures there (default: that of its local"
         " storage, /data/local-files/?d=)",
+    )
+
+
+def _add_score(commands: _Commands) -> None:
+    summary = "panoptic quality of predictions in files, of any model, against a truth"
+    parser = _add(commands, "score", _score, summary, " It needs neither a model nor TensorFlow.")
+    parser.add_argument(
+        "--truth",
+        metavar="PATH",
+        required=True,
+        help="COCO's or Cityscapes' panoptic annotations (.json), Cityscapes' gtFine/val, a folder of raw maps, or a"
+        " pattern of TFRecord files",
+    )
+    parser.add_argument(
+        "--prediction",
+        metavar="PATH",
+        required=True,
+        help="annotations in COCO's panoptic format (.json), a folder that `predict` has written, or a folder of raw"
+        " maps as evaluation writes them",
+    )
+    for side in ("truth", "prediction"):
+        parser.add_argument(
+            f"--{side}_folder", metavar="DIR", help=f"with --{side}=NAME.json: its PNGs (default: the folder NAME)"
+        )
+    parser.add_argument("--format", choices=_TRUTH_FORMATS, help="format of the truth (default: recognized)")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="data set of raw maps and records: a name or a descriptor file"
+    )
+    _add_raw_flags(parser)
+    parser.add_argument("--processes", metavar="N", type=int, help="number of processes (default: one for each core)")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write the results, in the form of metrics-<step>.json, and beside them those of each image",
+    )
+
+
+def _add_submission(commands: _Commands) -> None:
+    summary = "write predictions in the form that a test server takes"
+    parser = _add(commands, "submission", _submission, summary)
+    parser.add_argument("form", choices=_SUBMISSIONS, help="what to write")
+    parser.add_argument(
+        "predictions", metavar="PREDICTIONS", help="a folder that `predict` has written, or raw maps of evaluation"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        required=True,
+        help="for coco a ZIP file such as panoptic_test-dev2017_kmax_results.zip, else a new folder",
+    )
+    parser.add_argument(
+        "--images", metavar="FILE", help="for coco: image_info_test-dev2017.json, say, which lists the images"
+    )
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="data set of raw maps, which do not name it: a name or a descriptor file"
+    )
+    _add_raw_flags(parser)
+
+
+def _add_raw_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--raw_format", choices=_RAW_FORMATS, help="format of raw maps (default: .npy files, else two_channel_png)"
+    )
+    parser.add_argument(
+        "--training_ids",
+        action="store_true",
+        help="raw maps hold the class ids of training, not those of the data set's own annotation files",
     )
 
 
@@ -504,6 +578,29 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
         tools = list(dict.fromkeys(options.labels_for))
         labels = pre_labels(tools, predictor.dataset, options.model or options.checkpoint, image_url)
     return 1 if predict_files(predictor, options.images, options.output, _print, _print_error, labels) else 0
+
+
+def _score(options: argparse.Namespace, _: list[str]) -> None:
+    from deeplab2_kmax.cli.score import score
+    from deeplab2_kmax.evaluation.scoring.score import Options
+
+    how = Options(
+        options.format,
+        options.truth_folder,
+        options.prediction_folder,
+        options.dataset,
+        options.raw_format,
+        options.training_ids,
+    )
+    score(options.truth, options.prediction, how, options.processes, options.json, _print)
+
+
+def _submission(options: argparse.Namespace, _: list[str]) -> None:
+    from deeplab2_kmax.cli.submission import submission
+    from deeplab2_kmax.evaluation.submission.predicted_maps import PredictionFolder
+
+    predictions = PredictionFolder(options.predictions, options.dataset, options.raw_format, options.training_ids)
+    submission(options.form, predictions, options.output, options.images, _print)
 
 
 def _predictor(options: argparse.Namespace) -> Predictor:

@@ -1,16 +1,17 @@
 """Panoptic quality of files in COCO's panoptic format: JSON annotations and a folder of PNGs that hold segment ids.
 
-What counts where files are odd stands in docs/data.md, "Scoring files in COCO's format". The truth is taken as
-panopticapi takes it, whatever is wrong with it, since a figure is to be compared with others of the same truth. Of the
-prediction, all that panopticapi refuses is refused.
+What counts where files are odd stands in docs/scoring.md, "Files in COCO's format". The truth is taken as panopticapi
+takes it, whatever is wrong with it, since a figure is to be compared with others of the same truth. Of the prediction,
+all that panopticapi refuses is refused.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -19,22 +20,144 @@ from deeplab2_kmax import files
 from deeplab2_kmax.datasets import SegmentClass
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.evaluation.panoptic_quality import (
-    VOID,
-    Categories,
-    PanopticQualityResult,
-    Segments,
-    compare_segments,
-    overlap_table,
-)
+from deeplab2_kmax.evaluation.image_pairs import Pair, score_pairs
+from deeplab2_kmax.evaluation.panoptic_quality import VOID, Categories, PanopticQualityResult, Segments
+from deeplab2_kmax.evaluation.per_image import ImageFigures
+from deeplab2_kmax.names import image_key, without_ending
 from deeplab2_kmax.pictures.opening import open_whole
 from deeplab2_kmax.wording import counted, quoted
 
 _PNG_VOID = 0
 _LARGEST_ID = 2**24 - 1
+# How Pillow gives away all four bytes of a pixel, by mode.
+_FOUR_BYTES = {"RGB": "RGBX", "RGBA": "RGBA"}
 # More than any picture has, and still a float64; JSON may hold whole numbers that are none.
 _HUGE_AREA = 1e300
 _ANNOTATION_KEYS = ("file_name", "image_id", "segments_info")
+
+
+class CocoTruth(NamedTuple):
+    """A truth in COCO's format.
+
+    Attributes:
+        categories: its categories under their own ids.
+        images: in the order of the file.
+        image_ids: the id of each image.
+    """
+
+    categories: Categories
+    images: tuple[CocoTrueImage, ...]
+    image_ids: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoTrueImage:
+    """An image of the truth, see `TrueImage`: a PNG and its segments.
+
+    Attributes:
+        name: that of the PNG without ending, and without what Cityscapes adds to it.
+        path: of the PNG.
+        listed: `segments_info`.
+        index: the index of each category id among the classes.
+    """
+
+    name: str
+    path: str
+    listed: list[Any]
+    index: dict[Any, int]
+
+    def read(self) -> np.ndarray:
+        return read_panoptic_png(self.path)
+
+    def segments(self, ids: np.ndarray, overlaps: np.ndarray) -> tuple[Segments, np.ndarray]:
+        return _true_segments(ids, overlaps, self.listed, self.index, self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoPredictedImage:
+    """A prediction, see `PredictedImage`; attributes as in `CocoTrueImage`."""
+
+    path: str
+    listed: list[Any]
+    index: dict[Any, int]
+
+    def read(self) -> np.ndarray:
+        return read_panoptic_png(self.path)
+
+    def segments(self, ids: np.ndarray, areas: np.ndarray) -> Segments:
+        return _predicted_segments(ids, areas, self.listed, self.index, self.path)
+
+
+def read_coco_truth(json_path: files.StrPath, folder: files.StrPath | None = None) -> CocoTruth:
+    """Reads the annotations of a truth.
+
+    Args:
+        json_path: annotations with "categories"; segments may be crowd. It and the folder may be remote.
+        folder: its PNGs; None: the folder beside the JSON file, of the same name without ".json".
+
+    Raises:
+        DataError: the file is missing or broken, or has no image.
+    """
+    truth = _read_json(json_path)
+    if not truth["annotations"]:
+        raise DataError(
+            f"{json_path}: expected annotations of at least one image, got none; export the truth again, with images"
+        )
+    folder = folder or os.path.splitext(json_path)[0]
+    categories = _categories(truth.get("categories"), str(json_path))
+    index: dict[Any, int] = {c.id: number for number, c in enumerate(categories.classes)}
+    images = []
+    for number, annotation in enumerate(truth["annotations"]):
+        _require_keys(annotation, f"{json_path}: annotation {number}")
+        name = annotation["file_name"]
+        images.append(
+            CocoTrueImage(image_key(without_ending(name)), files.join(folder, name), annotation["segments_info"], index)
+        )
+    return CocoTruth(categories, tuple(images), tuple(a["image_id"] for a in truth["annotations"]))
+
+
+def read_coco_prediction(
+    json_path: files.StrPath, folder: files.StrPath | None, truth: CocoTruth
+) -> list[CocoPredictedImage]:
+    """Reads the annotations of a prediction.
+
+    Args:
+        json_path: annotations for all images of the truth; those of other images are not looked at. It and the folder
+            may be remote.
+        folder: its PNGs; None: the folder beside the JSON file, of the same name without ".json".
+        truth: what is predicted.
+
+    Returns:
+        The prediction of each image of the truth.
+
+    Raises:
+        DataError: the file is missing or broken, or lacks an image.
+    """
+    prediction = _read_json(json_path)
+    folder = folder or os.path.splitext(json_path)[0]
+    _warn_of_other_names(truth.categories, prediction.get("categories"), str(json_path))
+    predicted = _by_field(prediction["annotations"], "image_id", f"{json_path}: annotation")
+    index: dict[Any, int] = {c.id: number for number, c in enumerate(truth.categories.classes)}
+    images = []
+    for image_id in truth.image_ids:
+        if isinstance(image_id, (list, dict)) or image_id not in predicted:
+            raise DataError(
+                f"{json_path}: expected a prediction for each image of {truth.categories.name} (add it, or take the"
+                f" image out of the truth), got none for image {quoted(image_id)}"
+            )
+        annotation = predicted[image_id]
+        _require_keys(annotation, f"{json_path}: annotation of image {quoted(image_id)}")
+        path = files.join(folder, annotation["file_name"])
+        images.append(CocoPredictedImage(path, annotation["segments_info"], index))
+    return images
+
+
+def read_coco_annotations(json_path: files.StrPath) -> list[dict[str, Any]]:
+    """The annotations of a file, each with file_name, image_id and segments_info; raises DataError."""
+    annotations: list[dict[str, Any]] = _read_json(json_path)["annotations"]
+    for number, annotation in enumerate(annotations):
+        _require_keys(annotation, f"{json_path}: annotation {number}")
+    return annotations
 
 
 def coco_panoptic_quality(
@@ -44,6 +167,8 @@ def coco_panoptic_quality(
     prediction_folder: files.StrPath | None = None,
 ) -> PanopticQualityResult:
     """Panoptic quality of predictions in COCO's format, computed as the official script (panopticapi) does.
+
+    `scoring.score.score_files` does the same in several processes, and tells the figures of each image.
 
     Args:
         truth_json: annotations with "categories"; segments may be crowd. This path and the others may be remote.
@@ -57,45 +182,13 @@ def coco_panoptic_quality(
     Raises:
         DataError: a file is missing or broken, the truth has no image, an image has no prediction, sizes differ, or in
             a prediction a segment of a PNG is not in its JSON or the other way round, or has a category that the truth
-            does not have. The message names the file and the segment. What else is odd counts as docs/data.md says.
+            does not have. The message names the file and the segment. What else is odd counts as docs/scoring.md says.
     """
-    truth, prediction = _read_json(truth_json), _read_json(prediction_json)
-    if not truth["annotations"]:
-        raise DataError(
-            f"{truth_json}: expected annotations of at least one image, got none; export the truth again, with images"
-        )
-    truth_folder = truth_folder or os.path.splitext(truth_json)[0]
-    prediction_folder = prediction_folder or os.path.splitext(prediction_json)[0]
-    categories = _categories(truth.get("categories"), str(truth_json))
-    index = {c.id: number for number, c in enumerate(categories.classes)}
-    _warn_of_other_names(categories, prediction.get("categories"), str(prediction_json))
-    predicted = _by_field(prediction["annotations"], "image_id", f"{prediction_json}: annotation")
-
-    sums = np.zeros((4, len(index)))
-    for number, annotation in enumerate(truth["annotations"]):
-        _require_keys(annotation, f"{truth_json}: annotation {number}")
-        image_id = annotation["image_id"]
-        if isinstance(image_id, (list, dict)) or image_id not in predicted:
-            raise DataError(
-                f"{prediction_json}: expected a prediction for each image of {truth_json} (add it, or take the image"
-                f" out of the truth), got none for image {quoted(image_id)}"
-            )
-        _require_keys(predicted[image_id], f"{prediction_json}: annotation of image {quoted(image_id)}")
-        true_path = files.join(truth_folder, annotation["file_name"])
-        predicted_path = files.join(prediction_folder, predicted[image_id]["file_name"])
-        true_map, predicted_map = read_panoptic_png(true_path), read_panoptic_png(predicted_path)
-        if true_map.shape != predicted_map.shape:
-            raise DataError(
-                f"{predicted_path}: expected the size of {true_path}, {list(true_map.shape)}; "
-                f"got {list(predicted_map.shape)}. Bring predictions to the size of their truth, by nearest neighbors"
-            )
-        true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
-        predicted_segments = _predicted_segments(
-            predicted_ids, overlaps.sum(0), predicted[image_id]["segments_info"], index, predicted_path
-        )
-        true_segments, overlaps = _true_segments(true_ids, overlaps, annotation["segments_info"], index, true_path)
-        sums += compare_segments(true_segments, predicted_segments, overlaps, len(index))
-    return PanopticQualityResult(categories, *sums)
+    truth = read_coco_truth(truth_json, truth_folder)
+    predictions = read_coco_prediction(prediction_json, prediction_folder, truth)
+    figures = ImageFigures(truth.categories.name, truth.categories.classes)
+    score_pairs(figures, list(map(Pair, truth.images, predictions)))
+    return figures.result()
 
 
 def read_panoptic_png(path: files.StrPath) -> np.ndarray:
@@ -112,6 +205,10 @@ def read_panoptic_png(path: files.StrPath) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: cannot read the panoptic PNG: {error.strerror}") from error
     image = open_whole(content, os.fspath(path))
+    if image.mode in _FOUR_BYTES:
+        # Pillow keeps four bytes for each pixel: taken as one number, they need no arithmetic on three maps.
+        packed = np.frombuffer(image.tobytes("raw", _FOUR_BYTES[image.mode]), "<i4")
+        return (packed & _LARGEST_ID).reshape(image.height, image.width)
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise DataError(

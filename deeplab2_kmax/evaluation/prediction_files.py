@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
+from collections.abc import Iterable
 
 import numpy as np
 from absl import logging
@@ -150,20 +151,22 @@ class PredictionFiles:
         """Source id of each class id, int32; that of void for the ignore label and for ids without a class."""
         # Void need not be a class id below num_classes: Cityscapes has 255.
         largest = max(self.descriptor.num_classes - 1, self.descriptor.ignore_label)
-        table = np.full(largest + 1, self._source_id_of_void(), np.int32)
+        void = source_id_of_void(segment_class.source_id for segment_class in self.descriptor.classes)
+        table = np.full(largest + 1, void, np.int32)
         for segment_class in self.descriptor.classes:
             table[segment_class.id] = segment_class.source_id
         return table
 
-    def _source_id_of_void(self) -> int:
-        """A number that no class has, so that void can be told from all of them."""
-        taken = {segment_class.source_id for segment_class in self.descriptor.classes}
-        usual = (0, *range(_LARGEST_BYTE, 0, -1))
-        return next((number for number in usual if number not in taken), max(taken) + 1)
-
     def _save_png(self, name: str, pixels: np.ndarray) -> None:
         with files.atomic_file(files.join(self.folder, f"{name}.png")) as file:
             Image.fromarray(pixels).save(file, "PNG")
+
+
+def source_id_of_void(source_ids: Iterable[int]) -> int:
+    """What void is in maps of source ids: a number that no class has, so that it can be told from all of them."""
+    taken = set(source_ids)
+    usual = (0, *range(_LARGEST_BYTE, 0, -1))
+    return next((number for number in usual if number not in taken), max(taken) + 1)
 
 
 def _channels(name: str, classes: np.ndarray, *instances: np.ndarray) -> np.ndarray:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from deeplab2_kmax import pictures
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.pictures.opening import JPEG_START, PNG_START, open_whole
+
+if TYPE_CHECKING:
+    # Functions that need it import it themselves: who only reads labels, as `deeplab2-kmax score` does, need not wait.
+    import tensorflow as tf
 
 IMAGE_ENCODED = "image/encoded"
 IMAGE_FILENAME = "image/filename"  # without extension; evaluation names its results by it
@@ -45,6 +48,8 @@ def feature_spec(with_label: bool = True) -> dict[str, tf.io.FixedLenFeature]:
     Returns:
         The scalar feature of each key.
     """
+    import tensorflow as tf
+
     text = tf.io.FixedLenFeature((), tf.string)
     number = tf.io.FixedLenFeature((), tf.int64)
     spec = {IMAGE_ENCODED: text, IMAGE_FILENAME: text, IMAGE_FORMAT: text}
@@ -100,6 +105,8 @@ def encode_record(image_bytes: bytes, image_format: str | None, filename: str, l
     if label is not None:
         features[LABEL_ENCODED] = _bytes(_label_bytes(label, height, width, filename))
         features[LABEL_FORMAT] = _bytes((PNG_LABEL if isinstance(label, bytes) else RAW_LABEL).encode())
+    import tensorflow as tf
+
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
@@ -146,8 +153,12 @@ def _label_bytes(label: np.ndarray | bytes, height: int, width: int, filename: s
 
 
 def _bytes(value: bytes) -> tf.train.Feature:
+    import tensorflow as tf
+
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 
 def _number(value: int) -> tf.train.Feature:
+    import tensorflow as tf
+
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))

@@ -86,6 +86,11 @@ def read_record(path: str, region: Region) -> bytes | None:
     return data if checksum == struct.pack("<I", masked_checksum(data)) else None
 
 
+def data_of(frame: memoryview) -> memoryview:
+    """The data of a record, without its length and checksums, which are not looked at."""
+    return frame[_HEADER:-4]
+
+
 def masked_checksum(data: bytes) -> int:
     """TFRecord's checksum of `data`: the CRC-32C, rotated by 15 bits and shifted by a constant, as uint32.
 

@@ -1,0 +1,96 @@
+"""Results for Cityscapes' semantic and instance benchmarks, as cityscapesscripts and its test server take them."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from deeplab2_kmax import files
+from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.scoring.label_maps import DIVISOR
+from deeplab2_kmax.evaluation.submission.predicted_maps import PredictionFolder
+from deeplab2_kmax.names import image_key
+
+# The class of pixels without a label.
+_UNLABELED = 0
+_LARGEST_BYTE = 255
+_MASKS = "masks"
+
+
+def write_semantic(
+    predictions: PredictionFolder, folder: str, on_progress: Callable[[int], object] = lambda images: None
+) -> None:
+    """Writes `<city>_<sequence>_<frame>.png` of each image: grey, the class ids of Cityscapes' labelIds.
+
+    Args:
+        predictions: of all images.
+        folder: to write to.
+        on_progress: called with 1 after each image.
+
+    Raises:
+        DataError: a prediction cannot be read, or has a class that no grey PNG can hold.
+        OSError: a file cannot be written.
+    """
+    for prediction in predictions:
+        classes = prediction.by_id(lambda segment_id: segment_id // DIVISOR, _UNLABELED)
+        if classes.max(initial=0) > _LARGEST_BYTE:
+            raise DataError(
+                f"{prediction.name}: expected classes up to {_LARGEST_BYTE}, as Cityscapes has, got {classes.max()};"
+                " see whether --dataset fits"
+            )
+        _save_png(files.join(folder, f"{_base(prediction.name)}.png"), classes.astype(np.uint8))
+        on_progress(1)
+
+
+def write_instances(
+    predictions: PredictionFolder, folder: str, on_progress: Callable[[int], object] = lambda images: None
+) -> None:
+    """Writes `<city>_<sequence>_<frame>.txt` of each image: mask, class and confidence of each thing; and the masks.
+
+    Raw maps do not say how sure the model was: each thing then has confidence 1, which makes average precision worse.
+
+    Args:
+        predictions: of all images.
+        folder: to write to.
+        on_progress: called with 1 after each image.
+
+    Raises:
+        DataError: a prediction cannot be read.
+        OSError: a file cannot be written.
+    """
+    things = {c.source_id for c in predictions.dataset.classes if c.is_thing}
+    warned = False
+    for prediction in predictions:
+        base = _base(prediction.name)
+        lines: list[str] = []
+        for segment_id in prediction.segment_ids():
+            class_id = segment_id // DIVISOR
+            if class_id not in things:
+                continue
+            if segment_id not in prediction.scores and not warned:
+                logging.warning(
+                    "raw maps do not say how sure the model was of a segment, so that each has confidence 1 and average"
+                    " precision is lower than it could be; what `deeplab2-kmax predict` writes says it"
+                )
+                warned = True
+            mask = f"{_MASKS}/{base}_{len(lines):03d}.png"
+            _save_png(files.join(folder, mask), np.where(prediction.ids == segment_id, 255, 0).astype(np.uint8))
+            lines.append(f"{mask} {class_id} {prediction.scores.get(segment_id, 1.0):.6f}\n")
+        files.write_text(files.join(folder, f"{base}.txt"), "".join(lines))
+        on_progress(1)
+
+
+def _base(name: str) -> str:
+    """<city>_<sequence>_<frame>."""
+    return posixpath.basename(image_key(name))
+
+
+def _save_png(path: str, pixels: np.ndarray) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    files.write_bytes(path, encoded.getvalue())

@@ -1,0 +1,200 @@
+"""`deeplab2-kmax score`: one truth and one prediction in all formats have the same figures, without TensorFlow."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.evaluation.per_image import ImageFigures
+from deeplab2_kmax.evaluation.scoring.score import Options, score_files
+from deeplab2_kmax.files import write_bytes
+from deeplab2_kmax.names import image_key
+from helpers import scored_files
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+TRUTHS = ["records", "gtFine", "coco", "cityscapes", "two_channel_png"]
+PREDICTIONS = ["coco", "predict", "two_channel_png", "three_channel_png", "two_channel_numpy_array"]
+PREDICTIONS += ["training ids", "raw_panoptic"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scored")
+    return folder, *scored_files.write_all(folder)
+
+
+def score(folder, truth, prediction, **options):
+    figures = score_files(str(folder / truth), str(folder / prediction), Options(**options), processes=1)
+    return dict(zip(figures.names, figures.states())), figures
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_all_formats_have_the_same_figures(written, truth, prediction):
+    folder, of_truth, of_prediction = written
+    (truth_path, of_this_truth), (prediction_path, of_this_prediction) = of_truth[truth], of_prediction[prediction]
+    if truth == "two_channel_png" and of_this_prediction.get("raw_format") == "three_channel_png":
+        truth_path = "truth_three_channel_png"  # There is one flag for both sides.
+    if truth == "two_channel_png" and "training_ids" in of_this_prediction:
+        truth_path += "_train"
+    states, figures = score(folder, truth_path, prediction_path, **{**of_this_truth, **of_this_prediction})
+    expected = scored_files.expected()
+    assert expected[:, 0].sum() > 3 and expected[:, 2].sum() > 3 and expected[:, 3].sum() > 3
+    got = np.array([states[image_key(name)] for name in scored_files.NAMES])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+    assert [c.name for c in figures.classes] == [c.name for c in scored_files.DATASET.classes]
+
+
+# Fails if TensorFlow is imported, also in the processes that are started; prints the results of several formats.
+WITHOUT_TENSORFLOW = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("tensorflow", "orbit"):
+            raise ImportError(f"{name} is imported")
+
+sys.meta_path.insert(0, Refuse())
+from deeplab2_kmax.cli.main import main
+
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("truth", ["records", "gtFine", "coco"])
+def test_the_command_needs_no_tensorflow_and_no_model(written, truth, tmp_path):
+    folder, of_truth, _ = written
+    path, options = of_truth[truth]
+    results = []
+    for processes in (1, 2):
+        command = [sys.executable, "-W", "error", "-c", WITHOUT_TENSORFLOW, "score", f"--truth={folder / path}"]
+        command += [f"--prediction={folder / 'prediction_two_channel_png'}", f"--processes={processes}"]
+        command += [f"--json={tmp_path / f'{processes}.json'}", *(f"--{name}={v}" for name, v in options.items())]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        assert "4 images of" in done.stdout and "person" in done.stdout
+        results.append(json.loads((tmp_path / f"{processes}.json").read_text()))
+    assert results[0] == results[1]
+    assert results[0]["images"] == 4
+    figures = ImageFigures.load(tmp_path / "1-images.npz")
+    assert figures.result().as_dict() == results[0]["panoptic_quality"]
+    assert {"all", "things", "stuff", "per_class"} == results[0]["panoptic_quality"].keys()
+
+
+def test_the_program_does_what_the_command_does(written, tmp_path):
+    folder = written[0]
+    command = [sys.executable, "evaluation/score.py", f"--truth={folder}/gt.json", f"--prediction={folder}/pred.json"]
+    command += [f"--truth_folder={folder}/gt", "--format=coco", f"--json={tmp_path}/metrics-1.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "metrics-1.json").read_text())["panoptic_quality"]
+    assert content == ImageFigures.load(tmp_path / "images-1.npz").result().as_dict()
+    done = subprocess.run([*command[:2], "--truth=none.json", "--prediction=x.json"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: none.json: cannot read"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "options", "error", "message"),
+    [
+        ("truth_two_channel_png", "pred.json", {}, UserError, "expected the data set of .*--dataset"),
+        ("val-*.tfrecord", "pred.json", {}, UserError, "expected the data set of"),
+        ("gt.json", "prediction_two_channel_png_train", {"training_ids": True}, UserError, "name it by --dataset"),
+        ("gt.json", "prediction_two_channel_png_train", {}, DataError, "a class of the truth, .*training_ids"),
+        ("gt.json", "prediction_three_channel_png", {}, DataError, "expected 0 in blue.*--raw_format=three"),
+        ("gt.json", "none", {}, DataError, "none: cannot read the folder"),
+        ("gt.json", "predict", {"prediction_folder": "x"}, UserError, "--prediction_folder: expected"),
+        ("gtFine", "predict", {"truth_folder": "x"}, UserError, "--truth_folder: expected"),
+        ("gtFine", "predict", {"format": "coco"}, UserError, "expected COCO's panoptic annotations, a .json"),
+        ("no-*.tfrecord", "pred.json", {"dataset": "cityscapes_panoptic"}, DataError, "no TFRecord file matches"),
+        ("gt", "pred.json", {"format": "cityscapes"}, DataError, "expected files that end in _gtFine_instanceIds.png"),
+    ],
+)  # fmt: skip
+def test_says_what_does_not_fit(written, truth, prediction, options, error, message):
+    with pytest.raises(error, match=message):
+        score(written[0], truth, prediction, **options)
+
+
+@pytest.fixture
+def own_copy(written, tmp_path):
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def break_segments(folder):
+    path = folder / "predict" / f"{scored_files.NAMES[1]}_segments.json"
+    content = json.loads(path.read_text())
+    content["segments"].pop()
+    path.write_text(json.dumps(content))
+
+
+def smaller(path):
+    image = Image.open(path)
+    image.crop((0, 0, 40, 20)).save(path)
+
+
+FIRST = f"predict/{scored_files.NAMES[0]}"
+RAW_PNG = f"prediction_two_channel_png/raw_panoptic/{scored_files.NAMES[2]}_leftImg8bit.png"
+RAW_ARRAY = f"prediction_two_channel_numpy_array/raw_panoptic/{scored_files.NAMES[2]}_leftImg8bit.npy"
+DAMAGES = {
+    "a segment is missing": (break_segments, r"000001_000019_panoptic.png: expected the segments of .*got \d+ pixel"),
+    "no segments": (lambda f: (f / f"{FIRST}_segments.json").unlink(), "cannot read the segments of"),
+    "other JSON": (lambda f: (f / f"{FIRST}_segments.json").write_text("[]"), "expected the segments of a picture as"),
+    "no map": (lambda f: (f / f"{FIRST}_panoptic.png").unlink(), "expected a label map of image .*, got none"),
+    "another size": (lambda f: smaller(f / RAW_PNG), r"leftImg8bit.png: expected the size of .*24, 40\]; got \[20, 40"),
+    "other numbers": (lambda f: np.save(f / RAW_ARRAY, np.zeros((24, 40))), "expected whole numbers .*, got float64"),
+    "no numbers": (lambda f: (f / RAW_ARRAY).write_bytes(b"\x93NUMPY"), "expected an .npy of numbers"),
+    "no PNG": (lambda f: (f / RAW_PNG).write_bytes(b""), "leftImg8bit.png: expected a picture .*, got an empty file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_names_the_broken_prediction(own_copy, damage):
+    spoil, message = DAMAGES[damage]
+    spoil(own_copy)
+    with pytest.raises(DataError, match=message):
+        for prediction in ("predict", "prediction_two_channel_png", "prediction_two_channel_numpy_array"):
+            score(own_copy, "gt.json", prediction)
+
+
+def test_names_two_maps_of_one_image(own_copy):
+    for folder in "ab":
+        shutil.copytree(own_copy / "prediction_two_channel_png/raw_panoptic", own_copy / "twice" / folder)
+    with pytest.raises(DataError, match="image 'frankfurt_000000_000019' of .*, got a/frankfurt.* and b/frankfurt"):
+        score(own_copy, "gt.json", "twice")
+
+
+def test_names_a_damaged_record(own_copy):
+    shard = own_copy / "val-00001-of-00002.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[-20] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match="val-00001-of-00002.tfrecord, record 1: expected whole data, but its checksum"):
+        score(own_copy, "val-*.tfrecord", "pred.json", dataset="cityscapes_panoptic")
+    content[3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=r"record 0: expected a record, got [\d,]+ damaged bytes"):
+        score(own_copy, "val-*.tfrecord", "pred.json", dataset="cityscapes_panoptic")
+
+
+def test_scores_remote_files(written):
+    folder, remote = written[0], "ram://score/files"
+    for path in [*folder.glob("*.json"), *folder.glob("*.tfrecord"), *folder.glob("gt/*"), *folder.glob("pred/*")]:
+        write_bytes(f"{remote}/{path.relative_to(folder)}", path.read_bytes())
+    expected = scored_files.expected().sum(0)
+    for truth, dataset in (("gt.json", None), ("val-*.tfrecord", "cityscapes_panoptic")):
+        figures = score_files(f"{remote}/{truth}", f"{remote}/pred.json", Options(dataset=dataset), processes=1)
+        np.testing.assert_allclose(figures.state(), expected, atol=1e-12)
+
+
+def test_progress_is_told(written):
+    told = []
+    folder = written[0]
+    arguments = (str(folder / "gt.json"), str(folder / "predict"), Options(), 1)
+    score_files(*arguments, lambda images: told.append(("start", images)), lambda images: told.append(images))
+    assert told[0] == ("start", 4) and sum(told[1:]) == 4
