@@ -15,7 +15,7 @@ from deeplab2_kmax.input_pipeline.resizing import resize_for_inference
 from deeplab2_kmax.input_pipeline.settings import size_bound
 from deeplab2_kmax.model import build_model
 from deeplab2_kmax.model.averaged_passes import in_passes
-from deeplab2_kmax.model.frozen import frozen, is_freezable, is_worthwhile, variables_of
+from deeplab2_kmax.model.frozen import for_inference, frozen, is_freezable, variables_of
 from deeplab2_kmax.model.layers.folding import fold_batch_norms
 from deeplab2_kmax.postprocessing import LOGITS, build_postprocessor, undo_resize
 from deeplab2_kmax.protos import config_pb2
@@ -121,7 +121,7 @@ class InferenceModel:
 
     The result is a dict of maps: `panoptic_pred`, `semantic_pred`, `instance_pred` ([B, H, W] int32) and
     `semantic_scores`, `instance_scores` ([B, H, W] float32, 0..1). Few weights are constants of the network's graph,
-    many are variables (see `frozen`).
+    many are variables (see `model/frozen.py`).
 
     Attributes:
         dataset: the classes in the maps.
@@ -144,11 +144,10 @@ class InferenceModel:
         # Both are traced once, here; otherwise saving would trace them again for each signature.
         spec = tf.TensorSpec([None, *input_settings.crop_size, 3], tf.float32, name="images")
         logits = tf.function(lambda images: only(LOGITS, model(images, training=False)), autograph=False)
-        self._logits = logits.get_concrete_function(spec)
+        self._traced = logits.get_concrete_function(spec)
         # Only variables that the logits depend on are captured; those of an auxiliary semantic branch are not.
-        self.weights = variables_of(self._logits, model)
-        if is_worthwhile(self.weights):
-            self._logits, self.weights = frozen(self._logits, self.weights), []
+        self._variables = variables_of(self._traced, model)
+        self._logits, self.weights = for_inference(self._traced, model)
         network = tf.function(lambda images: only(MAPS, postprocess(self._logits(images))), autograph=False)
         self._network = network.get_concrete_function(spec)
 
@@ -164,9 +163,7 @@ class InferenceModel:
 
     def constant_logits(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
         """`logits_of` with the weights as constants, for other runtimes; None where they do not fit a graph."""
-        if not self.weights:
-            return self._logits
-        return frozen(self._logits, self.weights) if is_freezable(self.weights) else None
+        return frozen(self._traced, self._variables) if is_freezable(self._variables) else None
 
     def logits_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The outputs `LOGITS` of the network for pictures at its input size, [B, h, w, 3] float32, 0..255."""

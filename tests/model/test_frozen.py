@@ -1,5 +1,9 @@
 """Networks whose weights are constants: they compute what the network does, and no longer what it becomes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,3 +45,22 @@ def test_later_weights_do_not_count(tiny_config, images):
 def test_it_cannot_be_trained(tiny_config, images):
     with pytest.raises(ValueError, match="expected training=False"):
         FrozenNetwork(build_model(tiny_config))(images, training=True)
+
+
+def test_tensorflow_fuses_what_it_can(configs, tiny_overrides):
+    """The next block's ReLU and the decoder read the encoder's features, which TensorFlow's remapper fails at."""
+    program = (
+        "import sys, tensorflow as tf\n"
+        "from deeplab2_kmax.config import load_config\n"
+        "from deeplab2_kmax.model import build_model, frozen\n"
+        "model = build_model(load_config(sys.argv[1], sys.argv[2:]))\n"
+        "for frozen.WORTHWHILE in (1000, 10**9):\n"
+        "    print(frozen.FrozenNetwork(model)(tf.zeros([1, 65, 65, 3])).keys())"
+    )
+    config = str(configs / "shapes" / "kmax_tiny.textproto")
+    # TensorFlow reads once what it may say, and is told to be silent in this process.
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"}
+    command = [sys.executable, "-c", program, config, *tiny_overrides]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.count("transformer_class_logits") == 2
+    assert "remapper failed" not in result.stderr
