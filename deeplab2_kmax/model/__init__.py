@@ -10,7 +10,9 @@ config.
 `frozen.py` makes weights constants, for networks that only predict, and `averaged_passes.py` runs such a network at
 several scales and on mirror images. `parameter_counts.py` counts the weights of a config's network, `multiply_adds.py`
 what it computes, and `summary.py` prints the weights of each part. Losses, post-processing and the reading of
-checkpoints live in other folders (`losses/`, `postprocessing/`, `checkpoints/`). Start reading at `mask_transformer.py`.
+checkpoints live in other folders (`losses/`, `postprocessing/`, `checkpoints/`).
+
+Start reading at `mask_transformer.py`.
 """
 
 from __future__ import annotations

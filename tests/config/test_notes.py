@@ -4,7 +4,6 @@ import pytest
 
 from deeplab2_kmax.config import load_with_notes
 from deeplab2_kmax.config.named import shipped_names
-from deeplab2_kmax.config.notes import _IGNORED
 from deeplab2_kmax.config.placeholders import placeholders
 
 
@@ -31,14 +30,6 @@ def test_what_is_guessed_is_told(tmp_path):
 
     (note,) = explicit_fields(config)
     assert note.told and note.text.startswith("inferred from the data set name 'coco_panoptic', as DeepLab2 does: num_")
-
-
-@pytest.mark.parametrize("field", sorted(_IGNORED))
-def test_fields_that_are_ignored_are_told_if_they_are_set(field):
-    value = {"conv_type": "standard_conv", "1x1_proj_conv": "true", "add_flipped_images": "true", "metrics": "true"}
-    chosen = next((text for ending, text in value.items() if field.endswith(ending)), "0.5")
-    (note,) = told("coco/kmax_r50", f"{field}={chosen}")
-    assert note.startswith(f"{field} is ignored: ")
 
 
 def test_no_shipped_config_has_placeholders():
