@@ -11,6 +11,8 @@ import pytest
 import deeplab2_kmax as dk
 from deeplab2_kmax import training
 from deeplab2_kmax.converters.shapes import convert_shapes
+from deeplab2_kmax.evaluation.per_image import ImageFigures
+from deeplab2_kmax.evaluation.scoring.score import Options, score_files
 from helpers.survival_runs import CONFIG, NAME, overrides
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -47,12 +49,19 @@ def evaluate(fields, **flags):
 
 def test_a_checkpoint_is_evaluated_into_a_folder(fields, checkpoint, records, tmp_path):
     before = sorted(os.listdir(os.path.dirname(checkpoint)))
-    done = evaluate(fields, checkpoint=checkpoint, output_dir=tmp_path, file_pattern=f"{records}/val-*")
+    raw = [*fields, "evaluator_options.save_raw_predictions=true"]
+    done = evaluate(raw, checkpoint=checkpoint, output_dir=tmp_path, file_pattern=f"{records}/val-*")
     assert done.returncode == 0, done.stderr
     assert "PQ" in done.stdout and "Traceback" not in done.stderr
     (metrics,) = (tmp_path / NAME).rglob("metrics-*.json")
     content = json.loads(metrics.read_text())
     assert content["images"] == 2 and 0 <= content["panoptic_quality"]["all"]["pq"] <= 1
+    # Its raw predictions, scored as files, have the same figures.
+    (metrics_folder,) = (tmp_path / NAME).rglob("raw_panoptic")
+    figures = score_files(f"{records}/val-*", str(metrics_folder), Options(dataset="shapes"), processes=1)
+    assert figures.result().as_dict() == content["panoptic_quality"] and content["panoptic_quality"]["per_class"]
+    (per_image,) = (tmp_path / NAME).rglob("images-*.npz")
+    assert ImageFigures.load(per_image).names == figures.names
     # The folder of the checkpoint is only read, and nothing is trained.
     assert sorted(os.listdir(os.path.dirname(checkpoint))) == before
     assert not list((tmp_path / NAME).glob("ckpt-*"))

@@ -5,14 +5,21 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab2_kmax.cli.predict import predict_files
+from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
 from deeplab2_kmax.evaluation.per_image import ImageFigures
+from deeplab2_kmax.evaluation.prediction_files import PredictionFiles
 from deeplab2_kmax.evaluation.scoring.score import Options, score_files
+from deeplab2_kmax.evaluation.submission.coco_panoptic import write_coco_zip
+from deeplab2_kmax.evaluation.submission.predicted_maps import PredictionFolder
 from deeplab2_kmax.files import write_bytes
 from deeplab2_kmax.names import image_key
 from helpers import scored_files
@@ -71,10 +78,12 @@ main(sys.argv[1:])
 def test_the_command_needs_no_tensorflow_and_no_model(written, truth, tmp_path):
     folder, of_truth, _ = written
     path, options = of_truth[truth]
+    # JSON on both sides is what hotcoco counts.
+    prediction = "pred.json" if truth == "coco" else "prediction_two_channel_png"
     results = []
     for processes in (1, 2):
         command = [sys.executable, "-W", "error", "-c", WITHOUT_TENSORFLOW, "score", f"--truth={folder / path}"]
-        command += [f"--prediction={folder / 'prediction_two_channel_png'}", f"--processes={processes}"]
+        command += [f"--prediction={folder / prediction}", f"--processes={processes}"]
         command += [f"--json={tmp_path / f'{processes}.json'}", *(f"--{name}={v}" for name, v in options.items())]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
         assert done.returncode == 0 and not done.stderr, done.stderr
@@ -198,3 +207,32 @@ def test_progress_is_told(written):
     arguments = (str(folder / "gt.json"), str(folder / "predict"), Options(), 1)
     score_files(*arguments, lambda images: told.append(("start", images)), lambda images: told.append(images))
     assert told[0] == ("start", 4) and sum(told[1:]) == 4
+
+
+def test_what_a_model_predicts_has_the_figures_of_its_maps(predictor, picture, tmp_path):
+    """From `predict` to a score and to a submission, with a real model."""
+    dataset = load_dataset("shapes")
+    pictures = [picture, picture[::-1].copy(), np.ascontiguousarray(picture[:, ::-1])]
+    metric, truths = PanopticQuality(dataset), tmp_path / "truth"
+    raw = PredictionFiles(str(truths), dataset, raw_format="two_channel_numpy_array")
+    raw.begin()
+    (tmp_path / "in").mkdir()
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+        predicted = predictor(pixels).panoptic_map
+        # What the model sees elsewhere, where it sees something: some segments match, others do not.
+        truth = np.where(np.arange(len(predicted))[:, np.newaxis] < 20, np.roll(predicted, 9, 1), predicted)
+        metric.update(truth, predicted)
+        raw.write(f"{number}.png", truth, None, None)
+    out = tmp_path / "out"
+    paths = [str(path) for path in sorted((tmp_path / "in").iterdir())]
+    assert predict_files(predictor, paths, out, lambda text: None, pytest.fail) == 0
+    figures = score_files(str(truths), str(out), Options(dataset="shapes"), processes=1)
+    np.testing.assert_allclose(figures.state(), metric.state, atol=1e-12)
+    assert metric.state[1].sum() > 0 and metric.state[3].sum() > 0
+    write_coco_zip(PredictionFolder(str(out)), str(tmp_path / "all.zip"))
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    options = Options(dataset="shapes")
+    again = score_files(str(truths), str(tmp_path / "unpacked/all.json"), options, processes=1)
+    np.testing.assert_array_equal(again.states(), figures.states())
