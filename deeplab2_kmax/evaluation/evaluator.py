@@ -191,30 +191,37 @@ class Evaluator(orbit.StandardEvaluator):
         maps = {name: image[name][np.newaxis] for name in self._maps}
         maps = undo_resize(maps, image["size_resized"], image["size_raw"])
         prediction = {name: np.asarray(values)[0] for name, values in maps.items()}
-        truth = None
+        truth = semantic_truth = None
         if self._has_labels:
             # Batches pad smaller images below and to the right.
-            truth = image["panoptic_raw"][:height, :width]
+            truth, semantic_truth = (image[name][:height, :width] for name in _LABELS)
             state = self._panoptic_quality.update(truth, prediction["panoptic_pred"])
             self._figures.add(_name(image), state)
-            self._mean_iou.update(image["semantic_raw"][:height, :width], prediction["semantic_pred"])
+            self._mean_iou.update(semantic_truth, prediction["semantic_pred"])
             instance_scores, semantic_scores = (prediction[name] for name in _SCORES)
             self._others.update(
                 ComparedMaps(truth, prediction["panoptic_pred"], instance_scores, semantic_scores, _name(image))
             )
-        self._write(image, truth, prediction["panoptic_pred"])
+        self._write(image, truth, semantic_truth, prediction)
         self._progress.images += 1
 
-    def _write(self, image: Mapping[str, Any], truth: np.ndarray | None, prediction: np.ndarray) -> None:
+    def _write(
+        self,
+        image: Mapping[str, Any],
+        truth: np.ndarray | None,
+        semantic_truth: np.ndarray | None,
+        prediction: Mapping[str, np.ndarray],
+    ) -> None:
         """Writes the files and the picture of one image, as far as they are wanted."""
         name = _name(image)
         # The rest of the network's input is padding.
         rows, columns = image["size_resized"]
         if self._files is not None:
             picture = image["image"][:rows, :columns] if self._files.wants_picture() else None
-            self._files.write(name, prediction, truth, picture)
+            panoptic, semantic = (prediction[name] for name in _PREDICTIONS)
+            self._files.write(name, panoptic, truth, picture, semantic, semantic_truth)
         if self._pictures is not None and self._pictures.wants_picture():
-            self._pictures.add(name, image["image"][:rows, :columns], truth, prediction)
+            self._pictures.add(name, image["image"][:rows, :columns], truth, prediction["panoptic_pred"])
 
     def eval_end(self) -> dict[str, float]:
         """Prints the results; writes them to `metrics-<step>.json`, and those of each image to `images-<step>.npz`.

@@ -29,8 +29,10 @@ class PredictionFiles:
     """Writes predictions below one folder, under DeepLab2's file names.
 
     `000000_image.png`, `000000_panoptic_prediction.png` and `000000_panoptic_label.png` show the first images (small
-    ones enlarged, so that class names can be read); `raw_panoptic/<image>` and `raw_semantic/<image>.png` hold the
-    label maps of all images.
+    ones enlarged, so that class names can be read), `000000_semantic_prediction.png` and `000000_semantic_label.png`
+    their classes by color, void black, and `000000_semantic_error.png` in white where a labelled pixel has another
+    class than predicted. The latter three are as large as the image. `raw_panoptic/<image>` and
+    `raw_semantic/<image>.png` hold the label maps of all images.
 
     Where several images have one name, or names that lead to one file ("a" and "a.png"), the later ones get a checksum
     of their name behind it, and a number if it is the very same name. Of several processes each sees only its own
@@ -82,7 +84,15 @@ class PredictionFiles:
         """Whether the next image is one to show."""
         return self._count < self.pictures
 
-    def write(self, name: str, prediction: np.ndarray, truth: np.ndarray | None, image: np.ndarray | None) -> None:
+    def write(
+        self,
+        name: str,
+        prediction: np.ndarray,
+        truth: np.ndarray | None,
+        image: np.ndarray | None,
+        semantic: np.ndarray | None = None,
+        semantic_truth: np.ndarray | None = None,
+    ) -> None:
         """Writes the files of one image.
 
         Args:
@@ -90,6 +100,8 @@ class PredictionFiles:
             prediction: [H, W] panoptic ids at the image's original size.
             truth: [H, W] panoptic ids of the labels, or None.
             image: [h, w, 3] RGB 0..255 of any size, needed if `wants_picture()`; else None.
+            semantic: [H, W] class ids that are predicted, or None: there are no pictures of them.
+            semantic_truth: [H, W] class ids of the labels, or None.
 
         Raises:
             DataError: an id does not fit the channels of the raw format.
@@ -97,6 +109,7 @@ class PredictionFiles:
         """
         if self.wants_picture() and image is not None:
             self._write_pictures(prediction, truth, image)
+            self._write_semantic_pictures(semantic, semantic_truth)
         if self.raw_format is not None:
             self._write_raw(self._free_name(name), prediction)
         self._count += 1
@@ -127,6 +140,18 @@ class PredictionFiles:
             if panoptic is not None:
                 drawn = overlay(picture, panoptic, self.descriptor, scale=display_scale(height, width))
                 self._save_png(f"{self._count:06d}_{kind}", drawn)
+
+    def _write_semantic_pictures(self, prediction: np.ndarray | None, truth: np.ndarray | None) -> None:
+        largest = max(self.descriptor.num_classes - 1, self.descriptor.ignore_label)
+        colors = np.zeros((largest + 1, 3), np.uint8)
+        for segment_class in self.descriptor.classes:
+            colors[segment_class.id] = segment_class.color
+        for kind, classes in (("prediction", prediction), ("label", truth)):
+            if classes is not None:
+                self._save_png(f"{self._count:06d}_semantic_{kind}", colors[classes])
+        if prediction is not None and truth is not None:
+            wrong = (prediction != truth) & (truth != self.descriptor.ignore_label)
+            self._save_png(f"{self._count:06d}_semantic_error", np.where(wrong, 255, 0).astype(np.uint8))
 
     def _write_raw(self, name: str, prediction: np.ndarray) -> None:
         classes, instances = np.divmod(prediction, self.descriptor.label_divisor)

@@ -295,7 +295,8 @@ def test_pictures_and_raw_maps(tmp_path):
     evaluator.evaluate(tf.constant(-1))
     vis = tmp_path / "vis"
     names = sorted(str(path.relative_to(vis)) for path in vis.rglob("*.*"))
-    kinds = ("image", "panoptic_label", "panoptic_prediction")
+    panoptic, semantic = ("panoptic_label", "panoptic_prediction"), ("semantic_label", "semantic_prediction")
+    kinds = ("image", *panoptic, *semantic, "semantic_error")
     pictures = [f"{index:06d}_{kind}.png" for index in range(2) for kind in kinds]
     raw = [f"{folder}/picture{index}.png" for folder in ("raw_panoptic", "raw_semantic") for index in range(3)]
     assert names == sorted(pictures + raw)
@@ -304,6 +305,7 @@ def test_pictures_and_raw_maps(tmp_path):
         assert picture.shape[:2] == SIZES[index]
         # Red tells the image from the padding of the crop, where it is 0; see `sample`.
         assert (picture[..., 0] == 255).all()
+        assert not np.asarray(Image.open(vis / f"{index:06d}_semantic_error.png")).any()
 
 
 def test_without_labels_predictions_are_written_and_nothing_is_measured(tmp_path):

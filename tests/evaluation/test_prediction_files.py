@@ -182,3 +182,28 @@ def test_changed_names_depend_on_the_images_that_share_them_only(tmp_path, raw):
     others = PredictionFiles(f"{tmp_path}/other", raw.descriptor, raw_format="two_channel_png")
     _evaluate(others, "a", "a.png")
     assert {*_written(tmp_path / "other")} <= {*_written(tmp_path)}
+
+
+def test_classes_and_wrong_ones_are_pictures_as_in_deeplab2(tmp_path):
+    descriptor = load_dataset("cityscapes_panoptic")
+    files = PredictionFiles(str(tmp_path), descriptor, pictures=1)
+    files.begin()
+    predicted, true = np.array([[0, 11, 255]]), np.array([[0, 255, 13]])
+    files.write("one.png", predicted * 1000, true * 1000, np.zeros((1, 3, 3)), predicted, true)
+    road, person, car = (descriptor.by_id[class_id].color for class_id in (0, 11, 13))
+
+    def shown(kind):
+        return np.asarray(Image.open(tmp_path / f"000000_semantic_{kind}.png")).tolist()
+
+    assert shown("prediction") == [[list(road), list(person), [0, 0, 0]]]
+    assert shown("label") == [[list(road), [0, 0, 0], list(car)]]
+    # Where there is a label and another prediction, void among them; one channel.
+    assert shown("error") == [[0, 0, 255]]
+    # The next image is not one to show; without labels there is nothing to be wrong about.
+    files.write("two.png", predicted * 1000, None, None, predicted, None)
+    assert len(list(tmp_path.iterdir())) == 6
+    other = PredictionFiles(str(tmp_path / "other"), descriptor, pictures=1)
+    other.begin()
+    other.write("one.png", predicted * 1000, None, np.zeros((1, 3, 3)), predicted, None)
+    names = sorted(path.name for path in (tmp_path / "other").iterdir())
+    assert names == ["000000_image.png", "000000_panoptic_prediction.png", "000000_semantic_prediction.png"]
