@@ -14,8 +14,10 @@ from PIL import Image
 
 from deeplab2_kmax.datasets.segment_colors import ids_to_colors
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation import coco_format
 from deeplab2_kmax.evaluation.coco_format import coco_panoptic_quality
 from deeplab2_kmax.evaluation.report import quality_json, quality_table
+from deeplab2_kmax.evaluation.scoring import rust_engine
 
 CAT, DOG, SKY = 1, 2, 3
 # A digit is the segment id of a pixel; 0 is void.
@@ -64,6 +66,14 @@ class Case:
             (folder / f"{name}.json").write_text(json.dumps(content))
             save(Image.fromarray(ids_to_colors(ids)), folder / name / "7.png")
         return coco_panoptic_quality(folder / "gt.json", folder / "pred.json")
+
+
+@pytest.fixture(params=["our own engine", "hotcoco"], autouse=True)
+def engine(request, monkeypatch):
+    """What is odd counts alike, and is refused alike, where hotcoco counts the rest."""
+    if request.param == "hotcoco":
+        pytest.importorskip("hotcoco")
+        monkeypatch.setattr(coco_format, "score_pairs", rust_engine.score_pairs)
 
 
 @pytest.fixture
@@ -326,6 +336,43 @@ def test_refuses_predictions_in_one_line(case, tmp_path, edit, message):
     with pytest.raises(DataError, match=message) as error:
         case.score(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def flipped(place):
+    def spoil(content):
+        content[place] ^= 1
+        return content
+
+    return spoil
+
+
+def huge(content):
+    """Says, with the right checksum, that it is 60,000 x 60,000 pixels large."""
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return content
+
+
+BROKEN = {
+    "no file at all": lambda content: b"",
+    "cut in its header": lambda content: content[:20],
+    "cut in its data": lambda content: content[:60],
+    "a wrong start": flipped(3),
+    "a wrong checksum of the header": flipped(30),
+    "wrong data": flipped(50),
+    "huge": huge,
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN)
+def test_refuses_broken_pngs(case, tmp_path, spoil):
+    def save(image, path):
+        image.save(path)
+        if path.parent.name == "pred":
+            path.write_bytes(bytes(spoil(bytearray(path.read_bytes()))))
+
+    with pytest.raises(DataError, match="pred/7.png: expected a "):
+        case.score(tmp_path, save)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "LA", "1"])

@@ -13,6 +13,8 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,13 +24,16 @@ from deeplab2_kmax import files
 from deeplab2_kmax.evaluation.coco_format import CocoPredictedImage, CocoTrueImage
 from deeplab2_kmax.evaluation.image_pairs import Pair, score_pair
 from deeplab2_kmax.evaluation.per_image import ImageFigures
-from deeplab2_kmax.pictures.opening import PNG_START
+from deeplab2_kmax.pictures.opening import MAX_PIXELS, PNG_START
 
 _PAIRS_AT_ONCE = 32
 # While one part is counted in Rust, the next one is made ready.
 _PARTS_AT_ONCE = 2
-# Where a PNG says how it stores pixels: bits of a channel and kind of color, of which 2 is RGB.
-_PNG_DEPTH_AND_COLOR, _EIGHT_BIT_RGB = slice(24, 26), bytes([8, 2])
+# The start of a PNG: its first chunk says width, height, and how pixels are stored. These are 8 bits of RGB (2), not
+# interlaced, in the only ways to compress and to filter that there are.
+_PNG_HEAD = struct.Struct(">8sI4sII5sI")
+_EIGHT_BIT_RGB = bytes([8, 2, 0, 0, 0])
+_HEADER_CHUNK = slice(12, 29)
 _LARGEST_INT = 2**31
 # Read by hotcoco when it first counts.
 _THREADS = "RAYON_NUM_THREADS"
@@ -142,10 +147,21 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_plain_png(path: str) -> bool:
-    """Whether a file is a PNG of RGB with 8 bits, which all decoders read alike."""
+    """Whether a file is a PNG of RGB with 8 bits, which all decoders read alike.
+
+    hotcoco takes the size of a picture at its word, and a broken one that claims to be huge would end the process.
+    """
     try:
         with files.open_to_read(path) as file:
-            head: bytes = file.read(_PNG_DEPTH_AND_COLOR.stop)
+            head: bytes = file.read(_PNG_HEAD.size)
     except OSError:
         return False
-    return head.startswith(PNG_START) and head[_PNG_DEPTH_AND_COLOR] == _EIGHT_BIT_RGB
+    if len(head) < _PNG_HEAD.size:
+        return False
+    start, _, _, width, height, storage, checksum = _PNG_HEAD.unpack(head)
+    return (
+        start == PNG_START
+        and storage == _EIGHT_BIT_RGB
+        and width * height <= MAX_PIXELS
+        and checksum == zlib.crc32(head[_HEADER_CHUNK])
+    )
