@@ -56,6 +56,7 @@ _EXPORT_FORMATS = ("saved_model", "openvino", "onnx", "litert")
 _TRUTH_FORMATS = ("coco", "cityscapes", "raw", "records")
 _RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array")
 _SUBMISSIONS = ("coco", "cityscapes-panoptic", "cityscapes-semantic", "cityscapes-instance")
+_LOGGERS = ("wandb", "mlflow")
 _LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
@@ -189,6 +190,13 @@ def _add_run(commands: _Commands, mode: str) -> None:
         "--num_gpus", metavar="N", type=int, default=0, help="number of GPUs; 0 runs on the CPU (default: 0)"
     )
     parser.add_argument("--master", metavar="ADDRESS", help="address of a TPU to run on")
+    parser.add_argument(
+        "--logger",
+        action="append",
+        choices=_LOGGERS,
+        default=[],
+        help="where figures go beside TensorBoard, as trainer_options.loggers of the config; repeatable",
+    )
     if mode == "train":
         parser.add_argument(
             "--print_variables", action="store_true", help="print how each variable is updated and exit"
@@ -558,6 +566,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> None:
     if getattr(options, "print_variables", False):
         _print(training.list_variables(config))
         return
+    config.trainer_options.loggers.extend(options.logger)
     training.run_experiment(config, options.mode, options.model_dir, num_gpus=options.num_gpus, master=options.master)
 
 

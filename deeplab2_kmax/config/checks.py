@@ -21,6 +21,7 @@ from deeplab2_kmax.protos import config_pb2, dataset_pb2, evaluator_pb2, model_p
 from deeplab2_kmax.wording import counted
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "radam", "lamb")
+LOGGERS = ("wandb", "mlflow")
 LEARNING_POLICIES = ("poly", "cosine")
 POST_PROCESSINGS = ("pixelwise", "maskwise")
 # DeepLab2 has others for other families; the remaining losses of mask transformers have one form each.
@@ -62,6 +63,7 @@ def trainer_problems(options: trainer_pb2.TrainerOptions) -> list[str]:
     return [
         *choice_problems(f"{where}.optimizer", solver.optimizer, OPTIMIZERS),
         *choice_problems(f"{where}.learning_policy", solver.learning_policy, LEARNING_POLICIES),
+        *(problem for name in options.loggers for problem in choice_problems("trainer_options.loggers", name, LOGGERS)),
     ]
 
 

@@ -1,8 +1,9 @@
 from deeplab2_kmax.protos import value_range_pb2 as _value_range_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -108,7 +109,7 @@ class LossOptions(_message.Message):
     def __init__(self, semantic_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., center_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., regression_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., motion_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., next_regression_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., pq_style_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., mask_id_cross_entropy_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., instance_discrimination_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., depth_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., unmatched_slot_weight: _Optional[_Union[LossOptions.UnmatchedSlotWeight, str]] = ..., mask_approximation_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., mask_approximation_things_only: bool = ...) -> None: ...
 
 class TrainerOptions(_message.Message):
-    __slots__ = ("num_checkpoints_to_keep", "save_checkpoints_steps", "save_summaries_steps", "steps_per_loop", "loss_options", "solver_options", "seed", "deterministic_ops", "num_summary_images", "xla", "gradient_accumulation_steps", "non_finite_policy", "max_skipped_in_a_row")
+    __slots__ = ("num_checkpoints_to_keep", "save_checkpoints_steps", "save_summaries_steps", "steps_per_loop", "loss_options", "solver_options", "seed", "deterministic_ops", "num_summary_images", "loggers", "xla", "gradient_accumulation_steps", "non_finite_policy", "max_skipped_in_a_row")
     class NonFinitePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STOP: _ClassVar[TrainerOptions.NonFinitePolicy]
@@ -124,6 +125,7 @@ class TrainerOptions(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     DETERMINISTIC_OPS_FIELD_NUMBER: _ClassVar[int]
     NUM_SUMMARY_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LOGGERS_FIELD_NUMBER: _ClassVar[int]
     XLA_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_ACCUMULATION_STEPS_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -137,8 +139,9 @@ class TrainerOptions(_message.Message):
     seed: int
     deterministic_ops: bool
     num_summary_images: int
+    loggers: _containers.RepeatedScalarFieldContainer[str]
     xla: bool
     gradient_accumulation_steps: int
     non_finite_policy: TrainerOptions.NonFinitePolicy
     max_skipped_in_a_row: int
-    def __init__(self, num_checkpoints_to_keep: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., steps_per_loop: _Optional[int] = ..., loss_options: _Optional[_Union[LossOptions, _Mapping]] = ..., solver_options: _Optional[_Union[SolverOptions, _Mapping]] = ..., seed: _Optional[int] = ..., deterministic_ops: bool = ..., num_summary_images: _Optional[int] = ..., xla: bool = ..., gradient_accumulation_steps: _Optional[int] = ..., non_finite_policy: _Optional[_Union[TrainerOptions.NonFinitePolicy, str]] = ..., max_skipped_in_a_row: _Optional[int] = ...) -> None: ...
+    def __init__(self, num_checkpoints_to_keep: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., steps_per_loop: _Optional[int] = ..., loss_options: _Optional[_Union[LossOptions, _Mapping]] = ..., solver_options: _Optional[_Union[SolverOptions, _Mapping]] = ..., seed: _Optional[int] = ..., deterministic_ops: bool = ..., num_summary_images: _Optional[int] = ..., loggers: _Optional[_Iterable[str]] = ..., xla: bool = ..., gradient_accumulation_steps: _Optional[int] = ..., non_finite_policy: _Optional[_Union[TrainerOptions.NonFinitePolicy, str]] = ..., max_skipped_in_a_row: _Optional[int] = ...) -> None: ...

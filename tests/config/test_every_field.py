@@ -56,6 +56,7 @@ READ_BY_RUNS = {
     "trainer_options.seed": "training/step/seeding.py",
     "trainer_options.deterministic_ops": "training/step/seeding.py",
     "trainer_options.num_summary_images": "training/run/run.py",
+    "trainer_options.loggers": "training/run/run.py",
     "trainer_options.xla": "training/run/run.py",
     "trainer_options.gradient_accumulation_steps": "training/run/run.py",
     "trainer_options.non_finite_policy": "training/step/non_finite.py",

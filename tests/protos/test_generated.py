@@ -83,6 +83,7 @@ def test_additions_are_numbered_from_1000():
         ("LossOptions", "mask_approximation_loss"),
         ("LossOptions", "mask_approximation_things_only"),
         ("TrainerOptions", "num_summary_images"),
+        ("TrainerOptions", "loggers"),
         ("EvaluatorOptions", "best_checkpoint_metric"),
         ("EvaluatorOptions", "cityscapes_ap"),
         ("EvaluatorOptions", "num_summary_images"),

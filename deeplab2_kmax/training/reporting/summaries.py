@@ -9,6 +9,7 @@ import orbit
 import tensorflow as tf
 
 from deeplab2_kmax.datasets import DatasetDescriptor
+from deeplab2_kmax.training.reporting.loggers.background import Loggers
 from deeplab2_kmax.training.reporting.step_clock import StepClock
 from deeplab2_kmax.visualization import comparison
 
@@ -77,15 +78,22 @@ class TrainingSummaries(orbit.utils.SummaryManager):
         global_step: int64 scalar variable; everything is filed under its value.
         clock: has the times of the loop that has just ended.
         pictures: None writes none.
+        loggers: get the same figures.
     """
 
     def __init__(
-        self, folder: str | None, global_step: tf.Variable, clock: StepClock, pictures: TrainingPictures | None = None
+        self,
+        folder: str | None,
+        global_step: tf.Variable,
+        clock: StepClock,
+        pictures: TrainingPictures | None = None,
+        loggers: Loggers | None = None,
     ):
         super().__init__(folder, tf.summary.scalar, global_step=global_step)
         self._step = global_step
         self._clock = clock
         self._pictures = pictures
+        self._loggers = loggers or Loggers()
 
     @property
     def fetch(self) -> Callable[[Iterator[Batch]], Batch]:
@@ -97,6 +105,8 @@ class TrainingSummaries(orbit.utils.SummaryManager):
         # The clock's `steps_per_second` replaces orbit's, which counts the time of evaluations as training.
         times = self._clock.last.as_scalars() if self._clock.last else {}
         super().write_summaries({**summary_dict, **times})
+        figures = {**summary_dict, **times}
+        self._loggers.scalars(int(self._step.numpy()), {f"train/{name}": figures[name] for name in figures})
         if self._pictures is not None:
             with self.summary_writer().as_default():
                 self._pictures.write(int(self._step.numpy()))

@@ -119,6 +119,7 @@ def evaluate(run: Run) -> Mapping[str, float]:
     try:
         with run.stop.instead_of_errors(), data_errors(run.config.eval_dataset_options, is_training=False):
             figures: Mapping[str, float] = run.controller.evaluate(run.config.evaluator_options.eval_steps)
+            run.loggers.scalars(int(run.global_step.numpy()), {f"eval/{name}": figures[name] for name in figures})
             return figures
     finally:
         _tell_bad_records(run, "eval")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax import files
 from deeplab2_kmax.checkpoints import load_checkpoint
 from deeplab2_kmax.checkpoints.integrity import last_whole_checkpoint
+from deeplab2_kmax.config import config_to_text
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.evaluation.evaluator import Evaluator
 from deeplab2_kmax.evaluation.metric_set import MetricSettings
@@ -43,6 +44,9 @@ from deeplab2_kmax.training.optimizers import (
     build_weight_averages,
     learning_rate_factor,
 )
+from deeplab2_kmax.training.reporting.loggers.background import Loggers
+from deeplab2_kmax.training.reporting.loggers.factory import build_loggers
+from deeplab2_kmax.training.reporting.loggers.run_logger import RunFacts
 from deeplab2_kmax.training.reporting.progress import Progress, duration
 from deeplab2_kmax.training.reporting.step_clock import StepClock
 from deeplab2_kmax.training.reporting.summaries import TrainingPictures, TrainingSummaries
@@ -89,6 +93,7 @@ class Run:
         model: the network.
         global_step: int64 scalar variable, the number of steps taken.
         bad_records: what has been left out of the data, by "train" and "eval".
+        loggers: take figures beside TensorBoard.
         training: what only a run that trains has; else None.
         checkpoints: where the weights come from, and what the run leaves behind.
         controller: orbit's outer loop, around the trainer and the evaluator that the mode needs.
@@ -120,6 +125,7 @@ class Run:
         if mode.trains:
             # Before the model is built: its first weights are drawn from this seed.
             Seeding.from_options(config.trainer_options).begin()
+        self.loggers = self._build_loggers()
         self.model = self._build_model()
         self.global_step: tf.Variable = orbit.utils.create_global_step()
         self.bad_records = {
@@ -144,6 +150,12 @@ class Run:
         """The averages that a run which trains evaluates in place of the weights; None: it evaluates the weights."""
         wanted = self.config.evaluator_options.use_averaged_weights
         return self.training.optimizers.averages if self.training and wanted else None
+
+    def _build_loggers(self) -> Loggers:
+        # Of several processes all have the same figures; one tells them.
+        names = self.config.trainer_options.loggers if is_chief(self.strategy) else ()
+        facts = RunFacts(self.config.experiment_name, self.shared_folder, config_to_text(self.config), self.mode.value)
+        return build_loggers(names, facts)
 
     def _build_model(self) -> tf.keras.Model:
         start = time.monotonic()
@@ -182,7 +194,7 @@ class Run:
                 interval=options.save_summaries_steps,
                 fetch=clock.fetch,
             )
-        return TrainingSummaries(files.join(self.folder, "train"), self.global_step, clock, pictures)
+        return TrainingSummaries(files.join(self.folder, "train"), self.global_step, clock, pictures, self.loggers)
 
     def _build_checkpoints(self) -> RunCheckpoints:
         options, training = self.config.trainer_options, self.training

@@ -20,6 +20,7 @@ from deeplab2_kmax.records.shards import find_whole_shards
 from deeplab2_kmax.training.checkpoints.initial_weights import pretrained_encoder, require_start
 from deeplab2_kmax.training.distribution.strategy import require_batch_size, require_compilable
 from deeplab2_kmax.training.mode import Mode
+from deeplab2_kmax.training.reporting.loggers.factory import require_loggers
 from deeplab2_kmax.training.step.accumulation import require_equal_parts
 from deeplab2_kmax.training.step.non_finite import NonFinitePolicy
 from deeplab2_kmax.wording import counted
@@ -52,6 +53,8 @@ def check_run(config: config_pb2.ExperimentOptions, mode: Mode, folder: str) -> 
                 _require_data(options, name, is_training)
     with problems.noted():
         _require_weights(config.model_options, mode, folder)
+    with problems.noted():
+        require_loggers(config.trainer_options.loggers)
     if mode is Mode.TRAIN_AND_EVAL:
         with problems.noted():
             _require_averages(config)

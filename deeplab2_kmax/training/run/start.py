@@ -63,15 +63,20 @@ def start(
             say_note(idle)
         stack.enter_context(strategy.scope())
         stack.enter_context(quiet_orbit())
-        run = None
+        run, complete = None, False
         try:
             with no_garbage_collection():
                 run = Run(config, mode, own, strategy, stop, shared_folder=folder)
-            return _WORK[mode](run)
+            figures = _WORK[mode](run)
+            complete = True
+            return figures
         except STOPPED as error:
             say(_stopped(name_of(error), run))
             mark_told(error)
             raise
+        finally:
+            if run is not None:
+                run.loggers.end(complete)
 
 
 def _stopped(signal: str, run: Run | None) -> str:
