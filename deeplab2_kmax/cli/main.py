@@ -21,6 +21,7 @@ from deeplab2_kmax.version import __version__
 from deeplab2_kmax.wording import did_you_mean, printable
 
 if TYPE_CHECKING:
+    from deeplab2_kmax.evaluation.scoring.score import Options
     from deeplab2_kmax.protos import config_pb2
     from deeplab2_kmax.serving import Predictor
     from deeplab2_kmax.serving.pre_labels import PreLabels
@@ -401,9 +402,19 @@ def _add_visualize(commands: _Commands) -> None:
 
 def _add_report(commands: _Commands) -> None:
     summary = "write a page about what a model gets right and wrong, with its best and worst pictures"
-    parser = _add(commands, "report", _report, summary)
-    _add_config_flags(parser, required=True)
-    parser.add_argument("--checkpoint", metavar="PATH", required=True, help=_CHECKPOINT_HELP)
+    parser = _add(
+        commands,
+        "report",
+        _report,
+        summary,
+        details=" Of a checkpoint (--config_file, --checkpoint), or of predictions of any model in files (--truth,"
+        " --prediction).",
+    )
+    _add_config_flags(parser, required=False)
+    parser.add_argument("--checkpoint", metavar="PATH", help=f"with --config_file: {_CHECKPOINT_HELP}")
+    parser.add_argument("--truth", metavar="PATH", help="as for score")
+    parser.add_argument("--prediction", metavar="PATH", help="with --truth: as for score")
+    _add_map_flags(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the page, HTML, local or remote")
     parser.add_argument(
         "--images", metavar="N", type=int, default=500, help="the first N images of the evaluation data (default: 500)"
@@ -419,6 +430,17 @@ def _add_report(commands: _Commands) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="measure PQ under other thresholds (default: yes)",
+    )
+
+
+def _add_map_flags(parser: argparse.ArgumentParser) -> None:
+    """How to read the label maps of --truth and --prediction, and the images themselves."""
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="data set of raw maps and records: a name or a descriptor file"
+    )
+    _add_raw_flags(parser)
+    parser.add_argument(
+        "--image_folder", metavar="DIR", help="the images, by name (default: those of records, if --truth is records)"
     )
 
 
@@ -440,6 +462,21 @@ def _add_compare(commands: _Commands) -> None:
         "--draws", metavar="N", type=int, default=2000, help="how often images are drawn anew (default: 2000)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write all figures to a JSON file, local or remote")
+    parser.add_argument("--html", metavar="FILE", help="also write a page, local or remote")
+    parser.add_argument(
+        "--truth",
+        metavar="PATH",
+        help="with --html: show images that one side gets right and the other not; as for score",
+    )
+    parser.add_argument(
+        "--prediction",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="with --truth: the label maps of each result, in their order, as for score",
+    )
+    _add_map_flags(parser)
+    parser.add_argument("--pictures", metavar="N", type=int, default=6, help="show N images of each kind (default: 6)")
 
 
 def _add_tune_postprocessing(commands: _Commands) -> None:
@@ -696,33 +733,71 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
     for flag in ("images", "pictures"):
         if (number := getattr(options, flag)) < 1:
             raise UserError(f"--{flag}: expected a number from 1, got {number}")
-    from deeplab2_kmax.cli.output_files import write_result
-    from deeplab2_kmax.results.from_checkpoint import checkpoint_report
-
-    page = checkpoint_report(
-        _loaded_config(options),
-        options.checkpoint,
-        shlex.join(["deeplab2-kmax", *sys.argv[1:]]),
-        outputs=options.outputs,
-        most_images=options.images,
-        pictures=options.pictures,
-        sweeps=options.thresholds,
-        say=_print,
+    of_checkpoint, of_files = (
+        bool(options.config_file and options.checkpoint),
+        bool(options.truth and options.prediction),
     )
+    others = (options.truth, options.prediction) if of_checkpoint else (options.config_file, options.checkpoint)
+    if of_checkpoint == of_files or any(others):
+        raise UserError(
+            "report: of what? expected either --config_file FILE with --checkpoint PATH, or --truth PATH with"
+            " --prediction PATH"
+        )
+    from deeplab2_kmax.cli.output_files import write_result
+
+    command = shlex.join(["deeplab2-kmax", *sys.argv[1:]])
+    if of_files:
+        from deeplab2_kmax.results.from_files import files_report
+
+        how = _map_options(options)
+        page = files_report(options.truth, options.prediction, how, command, options.image_folder, options.pictures)
+    else:
+        from deeplab2_kmax.results.from_checkpoint import checkpoint_report
+
+        page = checkpoint_report(
+            _loaded_config(options),
+            options.checkpoint,
+            command,
+            outputs=options.outputs,
+            most_images=options.images,
+            pictures=options.pictures,
+            sweeps=options.thresholds,
+            say=_print,
+        )
     write_result(options.output, page.encode())
     _print(f"page: {options.output}")
 
 
+def _map_options(options: argparse.Namespace) -> Options:
+    """How to read label maps, from the flags of `_add_map_flags`."""
+    from deeplab2_kmax.evaluation.scoring.score import Options
+
+    return Options(dataset=options.dataset, raw_format=options.raw_format, training_ids=options.training_ids)
+
+
 def _compare(options: argparse.Namespace, _: list[str]) -> None:
-    if options.draws < 1:
-        raise UserError(f"--draws: expected a number from 1, got {options.draws}")
+    for flag in ("draws", "pictures"):
+        if (number := getattr(options, flag)) < 1:
+            raise UserError(f"--{flag}: expected a number from 1, got {number}")
+    if (options.truth or options.prediction) and not (options.truth and options.prediction and options.html):
+        raise UserError("compare: expected --html, --truth and a --prediction for each result together; one is missing")
     from deeplab2_kmax.results.comparison import compare
 
     comparison = compare(options.results, options.draws)
     _print(comparison.report())
-    if options.json:
-        from deeplab2_kmax.cli.output_files import write_result
+    from deeplab2_kmax.cli.output_files import write_result
 
+    if options.html:
+        from deeplab2_kmax.results.comparison_page import Pictures, comparison_page
+
+        pictures = None
+        if options.truth:
+            pictures = Pictures(options.truth, options.prediction, _map_options(options), options.image_folder)
+        command = shlex.join(["deeplab2-kmax", *sys.argv[1:]])
+        page = comparison_page(comparison, command, pictures, options.pictures)
+        write_result(options.html, page.encode())
+        _print(f"page: {options.html}")
+    if options.json:
         write_result(options.json, (json.dumps(comparison.as_dict(), indent=2) + "\n").encode())
 
 

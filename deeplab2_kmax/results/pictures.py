@@ -29,6 +29,8 @@ COLORS = {
     Kind.INVENTED: (240, 228, 66),
 }
 _OPACITY = 0.72
+# What segments are drawn on where the image is not known.
+_PAPER = 228
 # Segments with a smaller share of the picture get no text.
 _SMALLEST_NAMED = 0.003
 
@@ -59,6 +61,32 @@ def panels(judged: Judged, categories: Categories, picture: np.ndarray | None) -
         categories: the classes.
         picture: the image itself, uint8 RGB [h, w, 3] of any size; None: it is not known, and not shown.
     """
+    return [panel for _, panel in _drawn(judged, categories, picture)]
+
+
+def compared_panels(
+    first: Judged, second: Judged, letters: tuple[str, str], categories: Categories, picture: np.ndarray | None
+) -> list[Panel]:
+    """The pictures of one image and two predictions: a row with those of the first, and one with those of the second.
+
+    Args:
+        first: the image with the first prediction.
+        second: with the second one.
+        letters: what they are called.
+        categories: the classes.
+        picture: see `panels`; where it is not known the truth stands in its place, too.
+    """
+    rows = []
+    for judged, letter in zip((first, second), letters):
+        drawn = dict(_drawn(judged, categories, picture))
+        named = [drawn[title]._replace(title=f"{title} of {letter}") for title in ("prediction", "errors")]
+        left = drawn.get("image", drawn["truth"]) if judged is first else drawn["truth"]
+        rows += [left, *named]
+    return rows
+
+
+def _drawn(judged: Judged, categories: Categories, picture: np.ndarray | None) -> list[tuple[str, Panel]]:
+    """Title and panel of each picture."""
     descriptor = drawing_descriptor(categories)
     truth, prediction = judged.image.truth, judged.image.prediction
     height, width = truth.ids.shape
@@ -68,7 +96,7 @@ def panels(judged: Judged, categories: Categories, picture: np.ndarray | None) -
     y = ((np.arange(rows) + 0.5) * height / rows).astype(int)
     x = ((np.arange(columns) + 0.5) * width / columns).astype(int)
     scale = display_scale(rows, columns, _SHORTER)
-    photo = np.full((rows, columns, 3), 255, np.uint8)
+    photo = np.full((rows, columns, 3), _PAPER, np.uint8)
     drawn = []
     if picture is not None:
         photo = np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BICUBIC))
@@ -81,7 +109,7 @@ def panels(judged: Judged, categories: Categories, picture: np.ndarray | None) -
     errors = _errors(judged, photo, y, x, scale)
     drawn.append(("errors", errors, f"errors: {errors_in_words(judged)}"))
     return [
-        Panel(title, jpeg_url(pixels), pixels.shape[1], pixels.shape[0], f"{judged.image.name}, {alt}")
+        (title, Panel(title, jpeg_url(pixels), pixels.shape[1], pixels.shape[0], f"{judged.image.name}, {alt}"))
         for title, pixels, alt in drawn
     ]
 

@@ -142,18 +142,9 @@ class ReportData:
         self._best: list[tuple[float, int, Judged]] = []
 
     def add(self, image: ReportImage) -> None:
-        """Adds an image.
-
-        Raises:
-            DataError: its maps differ in size.
-        """
-        true_ids, predicted_ids, overlaps = overlap_table(image.truth.ids, image.prediction.ids)
-        truth = image.truth.segments(true_ids, overlaps.sum(1))
-        prediction = image.prediction.segments(predicted_ids, overlaps.sum(0))
-        errors = segment_errors(truth, prediction, overlaps)
-        state = image.state
-        if state is None:
-            state = compare_segments(truth, prediction, overlaps, len(self.categories.classes))
+        """Adds an image, whose maps have one size."""
+        judged, state, truth, prediction, overlaps = _judge(image, self.images, len(self.categories.classes))
+        errors = judged.errors
         self._sums += state
         self._add_errors(truth, prediction, errors)
         rows, columns = (
@@ -161,11 +152,9 @@ class ReportData:
         )
         np.add.at(self.confusion, (rows[:, np.newaxis], columns), overlaps.astype(np.int64))
         self._add_groups(truth, prediction, errors)
-        self._add_found(image, prediction, predicted_ids, errors)
-        quality = float(image_qualities(state))
-        if np.isfinite(quality):
-            judged = Judged(self.images, image, quality, errors, true_ids, predicted_ids)
-            for heap, order in ((self._worst, -quality), (self._best, quality)):
+        self._add_found(image, prediction, judged.predicted_ids, errors)
+        if np.isfinite(judged.quality):
+            for heap, order in ((self._worst, -judged.quality), (self._best, judged.quality)):
                 # The number breaks ties, of which the earlier image wins.
                 heapq.heappush(heap, (order, -self.images, judged))
                 if len(heap) > self._kept:
@@ -260,6 +249,24 @@ class SlotUse:
 
     classes: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
     right: int = 0
+
+
+def judge(image: ReportImage, number: int, num_classes: int) -> Judged:
+    """One image by itself; `number` is its place in the data set."""
+    return _judge(image, number, num_classes)[0]
+
+
+def _judge(
+    image: ReportImage, number: int, num_classes: int
+) -> tuple[Judged, np.ndarray, Segments, Segments, np.ndarray]:
+    """The image, its state of panoptic quality, its segments in truth and prediction, and the pixels they share."""
+    true_ids, predicted_ids, overlaps = overlap_table(image.truth.ids, image.prediction.ids)
+    truth = image.truth.segments(true_ids, overlaps.sum(1))
+    prediction = image.prediction.segments(predicted_ids, overlaps.sum(0))
+    state = compare_segments(truth, prediction, overlaps, num_classes) if image.state is None else image.state
+    errors = segment_errors(truth, prediction, overlaps)
+    judged = Judged(number, image, float(image_qualities(state)), errors, true_ids, predicted_ids)
+    return judged, state, truth, prediction, overlaps
 
 
 def gather(images: Iterable[ReportImage], categories: Categories, pictures: int) -> ReportData:

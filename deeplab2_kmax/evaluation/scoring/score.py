@@ -96,6 +96,25 @@ class _Truth:
         return self.training_ids
 
 
+@dataclasses.dataclass(frozen=True)
+class FilePairs:
+    """Truth and prediction of all images.
+
+    Attributes:
+        categories: the classes.
+        pairs: in the order of the truth.
+    """
+
+    categories: Categories
+    pairs: Sequence[Pair]
+
+
+def read_pairs(truth: str, prediction: str, options: Options = Options()) -> FilePairs:  # noqa: B008, as it is frozen
+    """Finds the prediction of each image; arguments and errors are those of `score_files`."""
+    found = _read_truth(truth, options)
+    return FilePairs(found.categories, list(map(Pair, found.images, _predictions(prediction, found, options))))
+
+
 def score_files(
     truth: str,
     prediction: str,
@@ -120,8 +139,8 @@ def score_files(
         DataError: a file is missing or broken, or a prediction is not one of the truth's images; see docs/scoring.md.
         UserError: the options do not fit the files.
     """
-    found = _read_truth(truth, options)
-    pairs = list(map(Pair, found.images, _predictions(prediction, found, options)))
+    found = read_pairs(truth, prediction, options)
+    pairs = found.pairs
     figures = ImageFigures(found.categories.name, found.categories.classes)
     on_start(len(pairs))
     score = rust_engine.score_pairs if rust_engine.can_score(pairs) else image_pairs.score_pairs

@@ -1,0 +1,134 @@
+"""Reports and comparisons of files in COCO's format, from the command line."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab2_kmax.cli import main as command
+from deeplab2_kmax.evaluation.coco_format import coco_panoptic_quality
+
+CATEGORIES = [
+    {"id": 7, "name": "cat", "isthing": 1, "color": [255, 0, 0]},
+    {"id": 9, "name": "sky & <sea>", "isthing": 0, "color": [0, 0, 255]},
+]
+IMAGES = 6
+SIZE = (40, 60)
+
+
+def write_maps(folder, name, maps):
+    """Maps of {segment id: category} as annotations; segment 3 is a crowd."""
+    (folder / name).mkdir()
+    annotations = []
+    for number, (ids, categories) in enumerate(maps):
+        pixels = np.stack([ids % 256, ids // 256, np.zeros_like(ids)], -1).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name / f"{number:03d}.png")
+        segments = [
+            {"id": i, "category_id": c, "iscrowd": int(i == 3), "area": int((ids == i).sum())}
+            for i, c in categories.items()
+        ]
+        annotations.append({"image_id": number, "file_name": f"{number:03d}.png", "segments_info": segments})
+    content = {"annotations": annotations, "categories": CATEGORIES}
+    (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder / f"{name}.json"
+
+
+def drawn(cat_shift, with_crowd=False):
+    ids = np.full(SIZE, 2)
+    ids[10:30, 10 + cat_shift : 30 + cat_shift] = 300
+    categories = {2: 9, 300: 7}
+    if with_crowd:
+        ids[:5, :5] = 3
+        categories[3] = 7
+    return ids, categories
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Truth; predictions that are right in all images, and ones that are right in the first half."""
+    path = tmp_path_factory.mktemp("files")
+    write_maps(path, "truth", [drawn(0, with_crowd=True)] * IMAGES)
+    write_maps(path, "right", [drawn(1)] * IMAGES)
+    write_maps(path, "half", [drawn(1 if number < IMAGES // 2 else 25) for number in range(IMAGES)])
+    (path / "photos").mkdir()
+    for number in range(IMAGES):
+        Image.new("RGB", SIZE[::-1], (90, 120, 10 * number)).save(path / "photos" / f"{number:03d}.jpg")
+    return path
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        command.main([str(argument) for argument in arguments])
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_a_report_of_files_has_the_official_figures(folder, capsys, tmp_path):
+    flags = [f"--truth={folder / 'truth.json'}", f"--prediction={folder / 'half.json'}"]
+    page = tmp_path / "report.html"
+    status, _ = run(capsys, "report", *flags, f"--image_folder={folder / 'photos'}", f"--output={page}", "--pictures=2")
+    assert status == 0
+    content = page.read_text()
+    quality = coco_panoptic_quality(folder / "truth.json", folder / "half.json")
+    for averages in (quality.all, quality.things, quality.stuff):
+        assert f"<dd>{100 * averages.pq:.2f}" in content
+    assert content.count("<img ") == 16 and "sky &amp; &lt;sea&gt;" in content
+    # The worst are of the second half; what is in the wrong place is missed, and invented elsewhere.
+    worst = re.search(r"Worst images.*?<h3>(\d+)</h3>", content, re.S)[1]
+    assert int(worst) >= IMAGES // 2 and "1 missed, 1 invented" in content
+    assert "Mask slots" not in content
+    status, _ = run(capsys, "report", *flags, f"--output={page}", "--pictures=2")
+    assert status == 0 and page.read_text().count("<img ") == 12
+
+
+def test_images_that_one_side_gets_right_are_shown(folder, capsys, tmp_path):
+    results = []
+    for name in ("right", "half"):
+        results.append(tmp_path / f"{name}.json")
+        flags = [f"--truth={folder / 'truth.json'}", f"--prediction={folder / name}.json", f"--json={results[-1]}"]
+        assert run(capsys, "score", *flags)[0] == 0
+    page = tmp_path / "page.html"
+    maps = [f"--truth={folder / 'truth.json'}", *(f"--prediction={folder / name}.json" for name in ("right", "half"))]
+    flags = [f"--html={page}", f"--image_folder={folder / 'photos'}", "--pictures=2", *maps]
+    status, printed = run(capsys, "compare", *results, *flags)
+    assert status == 0 and f"page: {page}" in printed
+    content = page.read_text()
+    assert "B is worse than A on these images" in content
+    assert content.count("<img ") == 2 * 6
+    assert "A is right where B is wrong" in content and "B is right where A is wrong" not in content
+    assert re.findall(r"<h3>(\d+)</h3>", content) == ["003", "004"]
+    assert "errors of B" in content and "1 missed, 1 invented" in content
+    assert not re.search(r"url\(|@import|https?://", content)
+    # Without maps, the page has the figures alone.
+    status, _ = run(capsys, "compare", *results, f"--html={page}")
+    assert status == 0 and "<img" not in page.read_text() and "worse" in page.read_text()
+
+    status, _ = run(capsys, "compare", *results, *flags[:-1])
+    assert "expected one for each of the 2 results, in their order; got 1" in status
+    status, _ = run(capsys, "compare", *results, "--truth=truth.json")
+    assert "expected --html, --truth and a --prediction for each result together" in status
+    status, _ = run(capsys, "compare", *results, *flags, f"--image_folder={folder / 'nowhere'}")
+    assert "cannot read the folder of images" in status
+
+
+def test_an_equal_result_is_not_shown_to_differ(folder, capsys, tmp_path):
+    result = tmp_path / "right.json"
+    flags = [f"--truth={folder / 'truth.json'}", f"--prediction={folder / 'right.json'}", f"--json={result}"]
+    run(capsys, "score", *flags)
+    run(capsys, "compare", result, result, f"--html={tmp_path / 'page.html'}")
+    assert "no difference that this set can show" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--truth=a.json"],
+        ["--config_file=shapes/kmax_tiny", "--truth=a.json", "--prediction=b.json"],
+        ["--config_file=shapes/kmax_tiny", "--checkpoint=a", "--truth=a.json", "--prediction=b.json"],
+    ],
+)
+def test_a_report_is_of_one_thing(capsys, flags):
+    status, _ = run(capsys, "report", "--output=page.html", *flags)
+    assert "report: of what? expected either --config_file FILE with --checkpoint PATH" in status
