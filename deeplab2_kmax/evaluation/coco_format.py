@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from absl import logging
@@ -20,6 +21,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.datasets import SegmentClass
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.evaluation.annotation_file import read_annotation_file
 from deeplab2_kmax.evaluation.image_pairs import Pair, score_pairs
 from deeplab2_kmax.evaluation.panoptic_quality import VOID, Categories, PanopticQualityResult, Segments
 from deeplab2_kmax.evaluation.per_image import ImageFigures
@@ -27,6 +29,7 @@ from deeplab2_kmax.names import image_key, without_ending
 from deeplab2_kmax.pictures.opening import open_whole
 from deeplab2_kmax.wording import counted, quoted
 
+_Kept = TypeVar("_Kept")
 _PNG_VOID = 0
 _LARGEST_ID = 2**24 - 1
 # How Pillow gives away all four bytes of a pixel, by mode.
@@ -57,20 +60,24 @@ class CocoTrueImage:
     Attributes:
         name: that of the PNG without ending, and without what Cityscapes adds to it.
         path: of the PNG.
-        listed: `segments_info`.
+        text: the annotation in JSON.
         index: the index of each category id among the classes.
     """
 
     name: str
     path: str
-    listed: list[Any]
+    text: str
     index: dict[Any, int]
+
+    def listed(self) -> list[Any]:
+        """`segments_info`."""
+        return _segments_info(self.text)
 
     def read(self) -> np.ndarray:
         return read_panoptic_png(self.path)
 
     def segments(self, ids: np.ndarray, overlaps: np.ndarray) -> tuple[Segments, np.ndarray]:
-        return _true_segments(ids, overlaps, self.listed, self.index, self.path)
+        return _true_segments(ids, overlaps, self.listed(), self.index, self.path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +85,18 @@ class CocoPredictedImage:
     """A prediction, see `PredictedImage`; attributes as in `CocoTrueImage`."""
 
     path: str
-    listed: list[Any]
+    text: str
     index: dict[Any, int]
+
+    def listed(self) -> list[Any]:
+        """`segments_info`."""
+        return _segments_info(self.text)
 
     def read(self) -> np.ndarray:
         return read_panoptic_png(self.path)
 
     def segments(self, ids: np.ndarray, areas: np.ndarray) -> Segments:
-        return _predicted_segments(ids, areas, self.listed, self.index, self.path)
+        return _predicted_segments(ids, areas, self.listed(), self.index, self.path)
 
 
 def read_coco_truth(json_path: files.StrPath, folder: files.StrPath | None = None) -> CocoTruth:
@@ -98,22 +109,24 @@ def read_coco_truth(json_path: files.StrPath, folder: files.StrPath | None = Non
     Raises:
         DataError: the file is missing or broken, or has no image.
     """
-    truth = _read_json(json_path)
-    if not truth["annotations"]:
+    folder = folder or os.path.splitext(json_path)[0]
+
+    def keep(number: int, annotation: Any, text: str) -> tuple[Any, str, str]:
+        _require_keys(annotation, f"{json_path}: annotation {number}")
+        return annotation["image_id"], annotation["file_name"], text
+
+    annotations, others = _read_json(json_path, keep)
+    if not annotations:
         raise DataError(
             f"{json_path}: expected annotations of at least one image, got none; export the truth again, with images"
         )
-    folder = folder or os.path.splitext(json_path)[0]
-    categories = _categories(truth.get("categories"), str(json_path))
+    categories = _categories(others.get("categories"), str(json_path))
     index: dict[Any, int] = {c.id: number for number, c in enumerate(categories.classes)}
-    images = []
-    for number, annotation in enumerate(truth["annotations"]):
-        _require_keys(annotation, f"{json_path}: annotation {number}")
-        name = annotation["file_name"]
-        images.append(
-            CocoTrueImage(image_key(without_ending(name)), files.join(folder, name), annotation["segments_info"], index)
-        )
-    return CocoTruth(categories, tuple(images), tuple(a["image_id"] for a in truth["annotations"]))
+    images = [
+        CocoTrueImage(image_key(without_ending(name)), files.join(folder, name), text, index)
+        for _, name, text in annotations
+    ]
+    return CocoTruth(categories, tuple(images), tuple(image_id for image_id, _, _ in annotations))
 
 
 def read_coco_prediction(
@@ -133,10 +146,15 @@ def read_coco_prediction(
     Raises:
         DataError: the file is missing or broken, or lacks an image.
     """
-    prediction = _read_json(json_path)
     folder = folder or os.path.splitext(json_path)[0]
-    _warn_of_other_names(truth.categories, prediction.get("categories"), str(json_path))
-    predicted = _by_field(prediction["annotations"], "image_id", f"{json_path}: annotation")
+
+    def keep(number: int, annotation: Any, text: str) -> tuple[Any, str]:
+        return _plain_value(annotation, "image_id", f"{json_path}: annotation {number}"), text
+
+    annotations, others = _read_json(json_path, keep)
+    _warn_of_other_names(truth.categories, others.get("categories"), str(json_path))
+    # Of several of one image the last counts, as in the official script.
+    predicted = dict(annotations)
     index: dict[Any, int] = {c.id: number for number, c in enumerate(truth.categories.classes)}
     images = []
     for image_id in truth.image_ids:
@@ -145,19 +163,21 @@ def read_coco_prediction(
                 f"{json_path}: expected a prediction for each image of {truth.categories.name} (add it, or take the"
                 f" image out of the truth), got none for image {quoted(image_id)}"
             )
-        annotation = predicted[image_id]
+        annotation = json.loads(predicted[image_id])
         _require_keys(annotation, f"{json_path}: annotation of image {quoted(image_id)}")
         path = files.join(folder, annotation["file_name"])
-        images.append(CocoPredictedImage(path, annotation["segments_info"], index))
+        images.append(CocoPredictedImage(path, predicted[image_id], index))
     return images
 
 
-def read_coco_annotations(json_path: files.StrPath) -> list[dict[str, Any]]:
-    """The annotations of a file, each with file_name, image_id and segments_info; raises DataError."""
-    annotations: list[dict[str, Any]] = _read_json(json_path)["annotations"]
-    for number, annotation in enumerate(annotations):
+def read_coco_annotations(json_path: files.StrPath) -> list[tuple[str, str]]:
+    """The name of the PNG and the text of each annotation of a file; raises DataError."""
+
+    def keep(number: int, annotation: Any, text: str) -> tuple[str, str]:
         _require_keys(annotation, f"{json_path}: annotation {number}")
-    return annotations
+        return annotation["file_name"], text
+
+    return _read_json(json_path, keep)[0]
 
 
 def coco_panoptic_quality(
@@ -218,17 +238,24 @@ def read_panoptic_png(path: files.StrPath) -> np.ndarray:
     return colors_to_ids(pixels[..., :3])
 
 
-def _read_json(path: files.StrPath) -> dict[str, Any]:
-    """The content of an annotation file with a list "annotations"."""
+def _read_json(path: files.StrPath, keep: Callable[[int, Any, str], _Kept]) -> tuple[list[_Kept], dict[str, Any]]:
+    """What is kept of each annotation of a file, see `read_annotation_file`, and its other fields."""
     try:
-        content = files.read_json(path)
+        annotations, others = read_annotation_file(path, keep)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path}: expected COCO panoptic annotations in JSON, but {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+    if annotations is None:
         raise DataError(f'{path}: expected COCO panoptic annotations, got JSON without a list "annotations"')
-    return content
+    return annotations, others
+
+
+def _segments_info(annotation: str) -> list[Any]:
+    segments: list[Any] = json.loads(annotation)["segments_info"]
+    return segments
 
 
 def _require_keys(annotation: Any, where: str) -> None:

@@ -15,8 +15,8 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ _PNG_HEAD = struct.Struct(">8sI4sII5sI")
 _EIGHT_BIT_RGB = bytes([8, 2, 0, 0, 0])
 _HEADER_CHUNK = slice(12, 29)
 _LARGEST_INT = 2**31
+_FLAGS = {0: 0, 1: 1}
 # Read by hotcoco when it first counts.
 _THREADS = "RAYON_NUM_THREADS"
 
@@ -78,72 +79,87 @@ def score_pairs(
             raise
 
 
+class _Plain(NamedTuple):
+    """A pair that hotcoco takes as panopticapi does, unless it refuses it: annotations, and the classes in them.
+
+    The classes are numbered anew, so that those of one image are told from those of others.
+    """
+
+    truth: dict[str, Any]
+    prediction: dict[str, Any]
+    categories: set[int]
+
+
 def _score_part(part: Sequence[Pair], num_classes: int) -> list[np.ndarray]:
     """The state of each pair."""
+    found = {number: _plain(number, *pair, num_classes) for number, pair in enumerate(part)}
+    plain = {number: each for number, each in found.items() if each is not None}
     states: dict[int, np.ndarray] = {}
-    plain = [number for number, pair in enumerate(part) if _is_plain(*pair)]
     # `score_pair` says which file is at fault, and why; or it takes what hotcoco does not.
     with contextlib.suppress(ValueError, OSError):
-        states.update(_states([part[number] for number in plain], plain, num_classes))
+        states = _states(plain, num_classes)
     return [states[number] if number in states else score_pair(pair, num_classes) for number, pair in enumerate(part)]
 
 
-def _states(pairs: Sequence[Any], numbers: Sequence[int], num_classes: int) -> dict[int, np.ndarray]:
+def _states(plain: Mapping[int, _Plain], num_classes: int) -> dict[int, np.ndarray]:
     """The state of each pair by its number."""
     from hotcoco import panoptic
 
-    categories, truths, predictions = set(), [], []
-    for number, (truth, prediction) in zip(numbers, pairs):
-        # The classes of this image are told from those of others. A class of 0 is that of none.
-        first = number * num_classes + 1
-        sides = []
-        for image, is_truth in ((truth, True), (prediction, False)):
-            segments = []
-            for segment in image.listed:
-                index = image.index.get(segment["category_id"])
-                if index is None and is_truth:
-                    continue
-                category = 0 if index is None else first + index
-                categories.add(category)
-                area, crowd = (segment["area"], segment["iscrowd"]) if is_truth else (0, 0)
-                segments.append({"id": segment["id"], "category_id": category, "area": area, "iscrowd": int(crowd)})
-            sides.append({"image_id": number, "file_name": os.path.abspath(image.path), "segments_info": segments})
-        truths.append(sides[0])
-        predictions.append(sides[1])
-    categories.discard(0)
+    categories = sorted(set().union(*(each.categories for each in plain.values())))
     evaluation = panoptic.PanopticEval(
         {
             "images": [],
-            "annotations": truths,
-            "categories": [{"id": c, "name": str(c), "isthing": 1} for c in sorted(categories)],
+            "annotations": [each.truth for each in plain.values()],
+            "categories": [{"id": c, "name": "", "isthing": 1} for c in categories],
         },
-        {"annotations": predictions},
+        {"annotations": [each.prediction for each in plain.values()]},
         gt_folder=os.sep,
         pred_folder=os.sep,
     )
     evaluation.evaluate()
-    states = {number: np.zeros((4, num_classes)) for number in numbers}
+    states = {number: np.zeros((4, num_classes)) for number in plain}
     for category, row in evaluation.results()["per_class"].items():
         number, index = divmod(category - 1, num_classes)
         states[number][:, index] = row["iou"], row["tp"], row["fp"], row["fn"]
     return states
 
 
-def _is_plain(truth: Any, prediction: Any) -> bool:
-    """Whether hotcoco takes a CocoTrueImage and a CocoPredictedImage as panopticapi does, unless it refuses them."""
+def _plain(number: int, truth: Any, prediction: Any, num_classes: int) -> _Plain | None:
+    """A CocoTrueImage and a CocoPredictedImage for hotcoco, or None where it might take them in another way."""
+    first = number * num_classes + 1
     try:
-        of_truth = all(
-            _is_count(s["id"]) and _is_count(s["category_id"]) and _is_count(s["area"]) and s["iscrowd"] in (0, 1)
-            for s in truth.listed
-        )
-        of_prediction = all(_is_count(s["id"]) and _is_count(s["category_id"]) for s in prediction.listed)
+        true_segments = [
+            {
+                "id": _count(segment["id"]),
+                "category_id": first + truth.index[segment["category_id"]],
+                "area": _count(segment["area"]),
+                "iscrowd": _FLAGS[segment["iscrowd"]],
+            }
+            for segment in truth.listed()
+            # The others are no segments, though not void either.
+            if _count(segment["category_id"]) in truth.index
+        ]
+        predicted_segments = [
+            {"id": _count(segment["id"]), "category_id": first + prediction.index[_count(segment["category_id"])]}
+            for segment in prediction.listed()
+        ]
     except (KeyError, TypeError):
-        return False
-    return of_truth and of_prediction and _is_plain_png(truth.path) and _is_plain_png(prediction.path)
+        return None
+    if not (_is_plain_png(truth.path) and _is_plain_png(prediction.path)):
+        return None
+    of_truth, of_prediction = (
+        {"image_id": number, "file_name": os.path.abspath(image.path), "segments_info": segments}
+        for image, segments in ((truth, true_segments), (prediction, predicted_segments))
+    )
+    categories = {segment["category_id"] for segment in (*true_segments, *predicted_segments)}
+    return _Plain(of_truth, of_prediction, categories)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _LARGEST_INT
+def _count(value: Any) -> int:
+    """A whole number as hotcoco reads it; raises TypeError for others."""
+    if type(value) is not int or not 0 <= value < _LARGEST_INT:
+        raise TypeError
+    return value
 
 
 def _is_plain_png(path: str) -> bool:

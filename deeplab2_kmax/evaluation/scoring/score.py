@@ -244,8 +244,8 @@ def _coco_by_name(path: str, folder: str | None, truth: _Truth) -> list[CocoPred
     folder = folder or os.path.splitext(path)[0]
     index = {class_id: number for class_id, number in truth.source_ids.index.items() if number != VOID}
     by_name = {}
-    for annotation in read_coco_annotations(path):
-        by_name[image_key(without_ending(annotation["file_name"]))] = annotation
+    for name, text in read_coco_annotations(path):
+        by_name[image_key(without_ending(name))] = name, text
     found = []
     for image in truth.images:
         key = image_key(image.name)
@@ -255,7 +255,5 @@ def _coco_by_name(path: str, folder: str | None, truth: _Truth) -> list[CocoPred
                 f"{path}: expected a prediction for each image of the truth, got none whose file_name is"
                 f" {quoted(image.name + '.png')} ({image.path}); add it, or take the image out of the truth"
             )
-        found.append(
-            CocoPredictedImage(files.join(folder, found_entry["file_name"]), found_entry["segments_info"], index)
-        )
+        found.append(CocoPredictedImage(files.join(folder, found_entry[0]), found_entry[1], index))
     return found
