@@ -19,7 +19,9 @@ def render(template: str, **values: Any) -> str:
     Returns:
         The page, HTML.
     """
-    return _environment().get_template(f"{template}.html.j2").render(**values) + "\n"
+    page = _environment().get_template(f"{template}.html.j2").render(**values) + "\n"
+    # Names of files and of images may hold bytes that are no UTF-8, and halves of characters.
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
 @functools.lru_cache(maxsize=1)

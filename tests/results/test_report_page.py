@@ -218,6 +218,14 @@ def test_many_classes_are_listed_in_place_of_a_matrix():
     assert re.search(r"<td>class 1</td><td>class 5</td><td[^>]*>25.0</td><td[^>]*>100.0</td>", page)
 
 
+def test_a_report_of_nothing_but_void_and_of_nothing_predicted():
+    void, sky = np.zeros((8, 8), int), np.full((8, 8), 3 * 256)
+    for truth, prediction, shown in ((void, void, 0), (void, sky, 0), (sky, void, 3)):
+        data = gather([ReportImage("a", labelled(truth), labelled(prediction))], CATEGORIES, 2)
+        page = report_page(data, About("empty", "", COMMAND), lambda judged: None)
+        assert page.count("<img ") == shown and "<dd>0.00" in page
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser")
 def test_a_browser_sorts_a_table_by_its_buttons(page, tmp_path):
     press = """<script>

@@ -1,4 +1,4 @@
-"""Where the points and ticks of a chart lie."""
+"""Pages and their charts: where points and ticks lie, and text of any kind."""
 
 import pytest
 
@@ -32,6 +32,11 @@ def test_the_unit_square_has_a_diagonal():
     chart = line_chart("t", "x", "s", [(0.2, 0.5), (0.9, 1.0)], unit_square=True)
     assert chart.diagonal == (chart.left, chart.bottom, chart.right, chart.top)
     assert chart.points[1][1] == chart.top
+
+
+def test_halves_of_characters_and_bytes_of_old_encodings_can_be_written():
+    page = render("check", title="\udcfc & \ud800", good=True, verdict="", splits=[])
+    assert "\\udcfc &amp; \\ud800" in page and page.encode()
 
 
 def test_a_name_without_a_value_is_an_error():
