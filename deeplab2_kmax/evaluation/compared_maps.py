@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deeplab2_kmax.datasets import DatasetDescriptor
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.evaluation.panoptic_quality import overlap_table
+from deeplab2_kmax.evaluation.panoptic_quality import Segments, overlap_table, segments_of
 
 
 class Overlaps(NamedTuple):
@@ -51,6 +52,8 @@ class ComparedMaps:
         instance_scores: float [H, W], 0..1, the largest mask probability of each pixel; None where there are no scores.
         semantic_scores: float [H, W], 0..1, the class probability of the mask that owns the pixel; or None.
         name: of the image.
+        semantic_truth: class ids, integer [H, W]; None: those of `truth`.
+        semantic_prediction: class ids that are predicted, where semantic maps are made otherwise; or None.
 
     Raises:
         DataError: the shapes differ, or there is no pixel.
@@ -61,9 +64,12 @@ class ComparedMaps:
     instance_scores: np.ndarray | None = None
     semantic_scores: np.ndarray | None = None
     name: str = ""
+    semantic_truth: np.ndarray | None = None
+    semantic_prediction: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        maps = (self.truth, self.prediction, self.instance_scores, self.semantic_scores)
+        scores = (self.instance_scores, self.semantic_scores)
+        maps = (self.truth, self.prediction, *scores, self.semantic_truth, self.semantic_prediction)
         shapes = [values.shape for values in maps if values is not None]
         if len({*shapes}) > 1 or self.truth.ndim != 2 or not self.truth.size:
             found = ", ".join(str(list(shape)) for shape in shapes)
@@ -73,6 +79,14 @@ class ComparedMaps:
     def overlaps(self) -> Overlaps:
         """What the segments of both maps share."""
         return Overlaps(*overlap_table(self.truth, self.prediction))
+
+    def segments(self, descriptor: DatasetDescriptor) -> tuple[Segments, Segments]:
+        """The true and the predicted segments, in the order of `overlaps`; raises DataError for unknown classes."""
+        true_ids, predicted_ids, pixels = self.overlaps
+        return (
+            segments_of(true_ids, pixels.sum(1), descriptor, "truth"),
+            segments_of(predicted_ids, pixels.sum(0), descriptor, "prediction"),
+        )
 
     @functools.cached_property
     def scored_segments(self) -> ScoredSegments:

@@ -195,13 +195,20 @@ class Evaluator(orbit.StandardEvaluator):
         if self._has_labels:
             # Batches pad smaller images below and to the right.
             truth, semantic_truth = (image[name][:height, :width] for name in _LABELS)
-            state = self._panoptic_quality.update(truth, prediction["panoptic_pred"])
+            instance_scores, semantic_scores = (prediction[name] for name in _SCORES)
+            compared = ComparedMaps(
+                truth,
+                prediction["panoptic_pred"],
+                instance_scores,
+                semantic_scores,
+                _name(image),
+                semantic_truth,
+                prediction["semantic_pred"],
+            )
+            state = self._panoptic_quality.add(*compared.segments(self._descriptor), compared.overlaps.pixels)
             self._figures.add(_name(image), state)
             self._mean_iou.update(semantic_truth, prediction["semantic_pred"])
-            instance_scores, semantic_scores = (prediction[name] for name in _SCORES)
-            self._others.update(
-                ComparedMaps(truth, prediction["panoptic_pred"], instance_scores, semantic_scores, _name(image))
-            )
+            self._others.update(compared)
         self._write(image, truth, semantic_truth, prediction)
         self._progress.images += 1
 

@@ -20,27 +20,35 @@ class MeanIoUResult:
         iou: float64 [C], intersection over union of each class, 0..1; 0 where the class does not
             occur.
         occurs: bool [C], whether the class occurs in truth or prediction.
+        pixels: float64 [C], labelled pixels of each class.
     """
 
     descriptor: DatasetDescriptor
     iou: np.ndarray
     occurs: np.ndarray
+    pixels: np.ndarray
 
     @property
     def mean(self) -> float:
         """Mean over the classes that occur, 0..1; 0 if none does."""
         return float(self.iou[self.occurs].mean()) if self.occurs.any() else 0.0
 
+    @property
+    def frequency_weighted(self) -> float:
+        """Mean over classes, each weighted by the share of its pixels among all that are labelled; 0 if none is."""
+        return float(self.iou @ self.pixels / max(self.pixels.sum(), 1.0))
+
     def as_scalars(self) -> dict[str, float]:
-        """DeepLab2's TensorBoard scalar `evaluation/iou/IoU`."""
-        return {"evaluation/iou/IoU": self.mean}
+        """Scalars for TensorBoard: DeepLab2's `evaluation/iou/IoU`, and `fwIoU`, the frequency-weighted mean."""
+        return {"evaluation/iou/IoU": self.mean, "evaluation/iou/fwIoU": self.frequency_weighted}
 
     def as_dict(self) -> dict[str, Any]:
-        """The result for a JSON file: "mean", "classes" (how many occur) and "per_class" by class name, 0..1."""
+        """The result for a JSON file: "mean", "frequency_weighted", "classes" (that occur) and "per_class", 0..1."""
         per_class = {
             c.name: float(iou) for c, iou, occurs in zip(self.descriptor.classes, self.iou, self.occurs) if occurs
         }
-        return {"mean": self.mean, "classes": int(self.occurs.sum()), "per_class": per_class}
+        means = {"mean": self.mean, "frequency_weighted": self.frequency_weighted}
+        return {**means, "classes": int(self.occurs.sum()), "per_class": per_class}
 
 
 class MeanIoU:
@@ -102,7 +110,8 @@ class MeanIoU:
         confusion = self._confusion[:-1].astype(np.float64)
         intersection = np.diagonal(confusion)
         union = confusion.sum(1) + confusion.sum(0)[:-1] - intersection
-        return MeanIoUResult(self.descriptor, intersection / np.maximum(union, 1), union > 0)
+        iou = intersection / np.maximum(union, 1)
+        return MeanIoUResult(self.descriptor, iou, union > 0, confusion.sum(1))
 
     def _indices(self, labels: np.ndarray, where: str) -> np.ndarray:
         """Row or column of each label, int64 [pixels]; `where` is what messages call the map."""

@@ -8,7 +8,7 @@ where a predicted and a true segment of one class match if their IoU exceeds 1/2
 count in the union. Predictions of which more than half lies in void or in a crowd region of their class are not
 counted. Crowd regions themselves are never matched and never missed.
 
-Where to start reading: `PanopticQuality.update`, then `compare_segments`, which holds the rules above.
+Where to start reading: `PanopticQuality.update`, then `match_segments`, which holds the rules above.
 """
 
 from __future__ import annotations
@@ -189,8 +189,6 @@ class PanopticQuality:
 
     def __init__(self, descriptor: DatasetDescriptor):
         self.descriptor = descriptor
-        self._class_index = {c.id: index for index, c in enumerate(descriptor.classes)}
-        self._is_thing = np.array([c.is_thing for c in descriptor.classes])
         self.reset()
 
     def reset(self) -> None:
@@ -228,9 +226,19 @@ class PanopticQuality:
         size = truth.shape[-2:]
         for true_map, predicted_map in zip(truth.reshape(-1, *size), prediction.reshape(-1, *size)):
             true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
-            true_segments = self._segments(true_ids, overlaps.sum(1), "truth")
-            predicted_segments = self._segments(predicted_ids, overlaps.sum(0), "prediction")
-            sums += compare_segments(true_segments, predicted_segments, overlaps, len(self._is_thing))
+            true_segments = segments_of(true_ids, overlaps.sum(1), self.descriptor, "truth")
+            predicted_segments = segments_of(predicted_ids, overlaps.sum(0), self.descriptor, "prediction")
+            sums += compare_segments(true_segments, predicted_segments, overlaps, len(self.descriptor.classes))
+        self._sums += sums
+        return sums
+
+    def add(self, truth: Segments, prediction: Segments, overlaps: np.ndarray) -> np.ndarray:
+        """Adds one image whose segments are known already; the arguments are those of `compare_segments`.
+
+        Returns:
+            What has been added to `state`, float64 [4, C].
+        """
+        sums = compare_segments(truth, prediction, overlaps, len(self.descriptor.classes))
         self._sums += sums
         return sums
 
@@ -239,20 +247,31 @@ class PanopticQuality:
         iou, tp, fp, fn = self.state
         return PanopticQualityResult(self.descriptor, iou, tp, fp, fn)
 
-    def _segments(self, ids: np.ndarray, areas: np.ndarray, where: str) -> Segments:
-        """The segments of panoptic ids int64 [S]; `where` is what messages call the map."""
-        class_ids, instances = np.divmod(ids, self.descriptor.label_divisor)
-        indices = {self.descriptor.ignore_label: VOID, **self._class_index}
-        for panoptic_id, class_id in zip(ids.tolist(), class_ids.tolist()):
-            if class_id not in indices:
-                raise DataError(
-                    f"{where}: panoptic id {panoptic_id} has class {class_id}, which data set "
-                    f"{self.descriptor.name!r} does not have (label divisor {self.descriptor.label_divisor}, "
-                    f"ignore label {self.descriptor.ignore_label})"
-                )
-        classes = np.array([indices[class_id] for class_id in class_ids.tolist()], np.int64)
-        # `VOID` is -1 and picks some class's entry of `_is_thing`, so it has to be left out by itself.
-        return Segments(classes, (classes != VOID) & self._is_thing[classes] & (instances == 0), areas)
+
+def segments_of(ids: np.ndarray, areas: np.ndarray, descriptor: DatasetDescriptor, where: str) -> Segments:
+    """The segments of a map.
+
+    Args:
+        ids: panoptic ids, int64 [S].
+        areas: float64 [S], in pixels.
+        descriptor: the data set that the ids belong to.
+        where: what messages call the map.
+
+    Raises:
+        DataError: an id's class is not in the data set.
+    """
+    class_ids, instances = np.divmod(ids, descriptor.label_divisor)
+    indices = {descriptor.ignore_label: VOID, **{c.id: index for index, c in enumerate(descriptor.classes)}}
+    for panoptic_id, class_id in zip(ids.tolist(), class_ids.tolist()):
+        if class_id not in indices:
+            raise DataError(
+                f"{where}: panoptic id {panoptic_id} has class {class_id}, which data set {descriptor.name!r} does not"
+                f" have (label divisor {descriptor.label_divisor}, ignore label {descriptor.ignore_label})"
+            )
+    classes = np.array([indices[class_id] for class_id in class_ids.tolist()], np.int64)
+    is_thing = np.array([c.is_thing for c in descriptor.classes])
+    # `VOID` is -1 and picks some class's entry of `is_thing`, so it has to be left out by itself.
+    return Segments(classes, (classes != VOID) & is_thing[classes] & (instances == 0), areas)
 
 
 def _check_maps(truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -315,13 +334,16 @@ class Matches(NamedTuple):
     false_positive: np.ndarray
 
 
-def match_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray) -> Matches:
+def match_segments(
+    truth: Segments, prediction: Segments, overlaps: np.ndarray, at_most: np.ndarray | None = None
+) -> Matches:
     """Matches the segments of one image.
 
     Args:
         truth: true segments.
         prediction: predicted segments; their `crowd` is not used.
         overlaps: float64 [T, P], pixels that a true and a predicted segment share.
+        at_most: float64 [T, P], for each pair the highest value that counts as its IoU; None: no limits.
     """
     void_overlap = overlaps[truth.classes == VOID].sum(0)
     same_class = truth.classes[:, np.newaxis] == prediction.classes
@@ -333,6 +355,8 @@ def match_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray) 
     # Areas that are wrong can make a union of 0, whose IoU is infinite in the official script, too.
     with np.errstate(divide="ignore", invalid="ignore"):
         iou = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=matchable)
+    if at_most is not None:
+        iou = np.minimum(iou, at_most)
     # Strictly more than half: then a segment can match at most one other, since two that both cover more than half of
     # it would overlap each other, and segments of one map do not. No assignment has to be solved. (Where areas are
     # wrong there can be more, and each pair counts, as in the official script.)
@@ -359,15 +383,32 @@ def compare_segments(truth: Segments, prediction: Segments, overlaps: np.ndarray
     Returns:
         float64 [4, C]; rows as in `PanopticQuality.state`.
     """
-    iou, matched, missed, false_positive = match_segments(truth, prediction, overlaps)
+    matches = match_segments(truth, prediction, overlaps)
+    return sums_of_matches(truth.classes, prediction.classes, matches, num_classes)
 
-    def per_class(classes: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        return np.bincount(classes, weights=weights, minlength=num_classes)
 
-    rows, columns = np.nonzero(matched)
-    sums = np.zeros((4, num_classes))
-    sums[_IOU] = per_class(truth.classes[rows], iou[rows, columns])
-    sums[_TP] = per_class(truth.classes[rows])
-    sums[_FP] = per_class(prediction.classes[false_positive])
-    sums[_FN] = per_class(truth.classes[missed])
+def sums_of_matches(
+    true_groups: np.ndarray, predicted_groups: np.ndarray, matches: Matches, num_groups: int
+) -> np.ndarray:
+    """Sum of IoU, TP, FP and FN of each group of segments, such as a class.
+
+    Args:
+        true_groups: int64 [T], the group of each true segment; pairs count in that of the true one.
+        predicted_groups: int64 [P], the group of each predicted segment.
+        matches: what is right and wrong.
+        num_groups: G.
+
+    Returns:
+        float64 [4, G]; rows as in `PanopticQuality.state`.
+    """
+
+    def per_group(groups: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(groups, weights=weights, minlength=num_groups)
+
+    rows, columns = np.nonzero(matches.matched)
+    sums = np.zeros((4, num_groups))
+    sums[_IOU] = per_group(true_groups[rows], matches.iou[rows, columns])
+    sums[_TP] = per_group(true_groups[rows])
+    sums[_FP] = per_group(predicted_groups[matches.false_positive])
+    sums[_FN] = per_group(true_groups[matches.missed])
     return sums

@@ -42,6 +42,7 @@ def quality_table(
     if mean_iou is not None:
         of_pixels = int(mean_iou.occurs.sum())
         lines += ["", _row("mean IoU", percent(mean_iou.mean), "", "", str(of_pixels))]
+        lines += [_row("frequency-weighted IoU", percent(mean_iou.frequency_weighted), "", "", str(of_pixels))]
     for result in (others or {}).values():
         headings, rows = result.as_block()
         lines += ["", *_heading(*headings), *(_row(*cells) for cells in rows)]

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EvaluatorOptions(_message.Message):
-    __slots__ = ("eval_steps", "eval_interval", "continuous_eval_timeout", "use_tf_function", "stuff_area_limit", "thing_area_limit", "transformer_class_confidence_threshold", "pixel_confidence_threshold", "transformer_post_processing", "maskwise_postprocessing", "center_score_threshold", "nms_kernel", "keep_k_centers", "save_predictions", "override_save_dir", "num_vis_samples", "save_raw_predictions", "raw_panoptic_format", "convert_raw_to_eval_ids", "add_flipped_images", "eval_scales", "merge_semantic_and_instance_with_tf_op", "detailed_ap_metrics", "best_checkpoint_metric", "num_summary_images", "per_class_summaries", "use_averaged_weights", "cityscapes_ap")
+    __slots__ = ("eval_steps", "eval_interval", "continuous_eval_timeout", "use_tf_function", "stuff_area_limit", "thing_area_limit", "transformer_class_confidence_threshold", "pixel_confidence_threshold", "transformer_post_processing", "maskwise_postprocessing", "center_score_threshold", "nms_kernel", "keep_k_centers", "save_predictions", "override_save_dir", "num_vis_samples", "save_raw_predictions", "raw_panoptic_format", "convert_raw_to_eval_ids", "add_flipped_images", "eval_scales", "merge_semantic_and_instance_with_tf_op", "detailed_ap_metrics", "best_checkpoint_metric", "num_summary_images", "per_class_summaries", "use_averaged_weights", "cityscapes_ap", "boundary_ratio", "calibration")
     class MaskwisePostProcessingOptions(_message.Message):
         __slots__ = ("transformer_class_confidence_threshold_thing", "transformer_class_confidence_threshold_stuff", "overlapping_threshold", "reorder_class_weight", "reorder_mask_weight")
         TRANSFORMER_CLASS_CONFIDENCE_THRESHOLD_THING_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,8 @@ class EvaluatorOptions(_message.Message):
     PER_CLASS_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     USE_AVERAGED_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     CITYSCAPES_AP_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_RATIO_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     eval_steps: int
     eval_interval: int
     continuous_eval_timeout: int
@@ -77,4 +79,6 @@ class EvaluatorOptions(_message.Message):
     per_class_summaries: bool
     use_averaged_weights: bool
     cityscapes_ap: bool
-    def __init__(self, eval_steps: _Optional[int] = ..., eval_interval: _Optional[int] = ..., continuous_eval_timeout: _Optional[int] = ..., use_tf_function: bool = ..., stuff_area_limit: _Optional[int] = ..., thing_area_limit: _Optional[int] = ..., transformer_class_confidence_threshold: _Optional[float] = ..., pixel_confidence_threshold: _Optional[float] = ..., transformer_post_processing: _Optional[str] = ..., maskwise_postprocessing: _Optional[_Union[EvaluatorOptions.MaskwisePostProcessingOptions, _Mapping]] = ..., center_score_threshold: _Optional[float] = ..., nms_kernel: _Optional[int] = ..., keep_k_centers: _Optional[int] = ..., save_predictions: bool = ..., override_save_dir: _Optional[str] = ..., num_vis_samples: _Optional[int] = ..., save_raw_predictions: bool = ..., raw_panoptic_format: _Optional[str] = ..., convert_raw_to_eval_ids: bool = ..., add_flipped_images: bool = ..., eval_scales: _Optional[_Iterable[float]] = ..., merge_semantic_and_instance_with_tf_op: bool = ..., detailed_ap_metrics: bool = ..., best_checkpoint_metric: _Optional[str] = ..., num_summary_images: _Optional[int] = ..., per_class_summaries: bool = ..., use_averaged_weights: bool = ..., cityscapes_ap: bool = ...) -> None: ...
+    boundary_ratio: float
+    calibration: bool
+    def __init__(self, eval_steps: _Optional[int] = ..., eval_interval: _Optional[int] = ..., continuous_eval_timeout: _Optional[int] = ..., use_tf_function: bool = ..., stuff_area_limit: _Optional[int] = ..., thing_area_limit: _Optional[int] = ..., transformer_class_confidence_threshold: _Optional[float] = ..., pixel_confidence_threshold: _Optional[float] = ..., transformer_post_processing: _Optional[str] = ..., maskwise_postprocessing: _Optional[_Union[EvaluatorOptions.MaskwisePostProcessingOptions, _Mapping]] = ..., center_score_threshold: _Optional[float] = ..., nms_kernel: _Optional[int] = ..., keep_k_centers: _Optional[int] = ..., save_predictions: bool = ..., override_save_dir: _Optional[str] = ..., num_vis_samples: _Optional[int] = ..., save_raw_predictions: bool = ..., raw_panoptic_format: _Optional[str] = ..., convert_raw_to_eval_ids: bool = ..., add_flipped_images: bool = ..., eval_scales: _Optional[_Iterable[float]] = ..., merge_semantic_and_instance_with_tf_op: bool = ..., detailed_ap_metrics: bool = ..., best_checkpoint_metric: _Optional[str] = ..., num_summary_images: _Optional[int] = ..., per_class_summaries: bool = ..., use_averaged_weights: bool = ..., cityscapes_ap: bool = ..., boundary_ratio: _Optional[float] = ..., calibration: bool = ...) -> None: ...

@@ -75,6 +75,8 @@ READ_BY_RUNS = {
     "evaluator_options.eval_scales": "model/averaged_passes.py",
     "evaluator_options.detailed_ap_metrics": "evaluation/metric_set.py",
     "evaluator_options.cityscapes_ap": "evaluation/metric_set.py",
+    "evaluator_options.boundary_ratio": "evaluation/metric_set.py",
+    "evaluator_options.calibration": "evaluation/metric_set.py",
     "evaluator_options.best_checkpoint_metric": "training/run/modes.py",
     "evaluator_options.num_summary_images": "training/run/run.py",
     "evaluator_options.per_class_summaries": "training/run/run.py",

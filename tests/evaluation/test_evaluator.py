@@ -183,7 +183,9 @@ def test_figures_of_each_image_lie_beside_the_results(tmp_path):
 
 
 def test_further_metrics_are_options(tmp_path):
-    evaluator, said = make_evaluator(tmp_path, metrics=MetricSettings(detailed_ap=True, cityscapes_ap=True))
+    evaluator, said = make_evaluator(
+        tmp_path, metrics=MetricSettings(True, True, True, boundary_ratio=0.02, calibration=True)
+    )
     results = evaluator.evaluate(tf.constant(-1))
     assert results["evaluation/ap/AR_Mask_maxdets=10"] == pytest.approx(1.0)
     # No object has 100 pixels.
@@ -192,6 +194,11 @@ def test_further_metrics_are_options(tmp_path):
     content = json.loads((tmp_path / "metrics-120.json").read_text())
     assert content["instance_ap"]["ap_small"] == pytest.approx(1.0) and content["instance_ap"]["ap_large"] is None
     assert content["cityscapes_ap"]["classes"] == 0
+    # Semantic maps and scores get there, too: answers that are sure and right have no calibration error.
+    assert content["boundary"]["iou"]["mean"] == content["boundary"]["panoptic_quality"]["all"]["pq"] == 1.0
+    assert content["calibration"]["pixels"]["ece"] == 0.0
+    assert content["panoptic_quality_by_size"]["small"]["all"]["pq"] == 1.0
+    assert content["mean_iou"]["frequency_weighted"] == pytest.approx(1.0)
     table = said[-1].split("\n")
     assert max(map(len, table[:-1])) <= 80 and any(line.startswith("AR by size") for line in table)
 

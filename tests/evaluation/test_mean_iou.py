@@ -17,7 +17,10 @@ def test_definition():
     assert result.iou[1] == pytest.approx(1 / 3)
     assert result.mean == pytest.approx(1 / 2)
     assert list(np.flatnonzero(result.occurs)) == [0, 1]  # 5 is predicted on void only
-    assert result.as_scalars() == {"evaluation/iou/IoU": result.mean}
+    # Three labelled pixels of the one class, two of the other.
+    weighted = (3 * 2 / 3 + 2 * 1 / 3) / 5
+    assert result.as_scalars() == {"evaluation/iou/IoU": result.mean, "evaluation/iou/fwIoU": pytest.approx(weighted)}
+    assert MeanIoU(load_dataset("cityscapes_panoptic")).result().frequency_weighted == 0.0
     assert result.as_dict()["per_class"].keys() == {"road", "sidewalk"}
 
 

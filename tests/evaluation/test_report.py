@@ -31,7 +31,7 @@ def test_table(results):
     assert rows["Things"][-1] == "80" and rows["Stuff"][-1] == "53"
     assert rows["mean"] == ["mean", "IoU", "100.00", "133"]
     assert rows["person"] == ["person", "70.00", "70.00", "100.00", "1", "0", "0", "100.00"]
-    assert len(report.quality_table(*results).split("\n")) == 7
+    assert len(report.quality_table(*results).split("\n")) == 8
 
 
 def test_the_foot_says_why_the_numbers_of_classes_differ():

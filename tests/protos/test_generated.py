@@ -85,6 +85,8 @@ def test_additions_are_numbered_from_1000():
         ("TrainerOptions", "num_summary_images"),
         ("TrainerOptions", "loggers"),
         ("EvaluatorOptions", "best_checkpoint_metric"),
+        ("EvaluatorOptions", "boundary_ratio"),
+        ("EvaluatorOptions", "calibration"),
         ("EvaluatorOptions", "cityscapes_ap"),
         ("EvaluatorOptions", "num_summary_images"),
         ("EvaluatorOptions", "per_class_summaries"),

@@ -26,6 +26,8 @@ _KEYS = {"step", "checkpoint", "fingerprint", "settings", "figures"}
 # Fields of evaluator_options that do not change the figures: when to evaluate, and what else to compute or write.
 _WITHOUT_EFFECT = (
     "best_checkpoint_metric",
+    "boundary_ratio",
+    "calibration",
     "cityscapes_ap",
     "continuous_eval_timeout",
     "convert_raw_to_eval_ids",
