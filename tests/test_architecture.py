@@ -107,6 +107,8 @@ NOT_OURS = (
     "export/",
     "evaluation/ap",
     "evaluation/pq",
+    "evaluation/boundary/",
+    "evaluation/calibration/",
     "evaluation/iou",
 )
 

@@ -7,13 +7,16 @@ larger of those along rows and columns.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
 def boundary_width(shape: tuple[int, ...], ratio: float) -> int:
     """The distance d in pixels, at least 1, for an image of `shape` (height, width)."""
+    height, columns = shape
     # Python's rounding, to the even one of two neighbors that are equally near, is the authors'.
-    return max(1, round(ratio * float(np.hypot(*shape))))
+    return max(1, round(ratio * math.sqrt(height**2 + columns**2)))
 
 
 def near_boundaries(labels: np.ndarray, width: int) -> np.ndarray:

@@ -70,7 +70,9 @@ class BoundaryQualityResult:
     def as_block(self) -> TableBlock:
         """The part of the table."""
         groups = (("All", self.quality.all), ("Things", self.quality.things), ("Stuff", self.quality.stuff))
-        rows = [(name, *map(percent, averages[:3]), str(averages.classes)) for name, averages in groups]
+        rows: list[tuple[str, ...]] = [
+            (name, *map(percent, averages[:3]), str(averages.classes)) for name, averages in groups
+        ]
         rows.append(("mean boundary IoU", percent(self.mean_iou), "", "", str(int(self.occurs.sum()))))
         return TableBlock(("at boundaries", "PQ", "SQ", "RQ", "classes"), rows)
 

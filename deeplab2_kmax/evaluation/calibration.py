@@ -88,7 +88,7 @@ class CalibrationResult:
 
     def as_block(self) -> TableBlock:
         """The part of the table."""
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (name, percent(each.error), percent(each.mean_confidence), percent(each.accuracy))
             for name, each in (("pixels", self.pixels), ("segments", self.segments))
         ]

@@ -45,9 +45,8 @@ class SizeQualityResult:
 
     def as_block(self) -> TableBlock:
         """The part of the table."""
-        rows = [
-            (f"{size} segments", *map(percent, result.all[:3]), str(result.all.classes))
-            for size, result in self.of_sizes.items()
+        rows: list[tuple[str, ...]] = [
+            (size, *map(percent, result.all[:3]), str(result.all.classes)) for size, result in self.of_sizes.items()
         ]
         return TableBlock(("by size", "PQ", "SQ", "RQ", "classes"), rows)
 
@@ -68,10 +67,10 @@ class SizeQuality:
         truth, prediction = maps.segments(self.descriptor)
         matches = match_segments(truth, prediction, maps.overlaps.pixels)
         classes = len(self.descriptor.classes)
-        groups = [
+        true_groups, predicted_groups = (
             np.searchsorted(_BOUNDS, segments.areas) * classes + segments.classes for segments in (truth, prediction)
-        ]
-        sums = sums_of_matches(*groups, matches, len(SIZES) * classes)
+        )
+        sums = sums_of_matches(true_groups, predicted_groups, matches, len(SIZES) * classes)
         self._sums += sums.reshape(self._sums.shape)
 
     def merge(self, content: bytes) -> None:
