@@ -110,7 +110,8 @@ def export_deeplab2(config_path: str, size: int, folder: pathlib.Path) -> None:
 
     config = read_deeplab2_config(config_path)
     options = config.eval_dataset_options
-    options.crop_size[:] = [size, size]
+    # DeepLab2 builds axial attention for the size of training.
+    options.crop_size[:] = config.train_dataset_options.crop_size[:] = [size, size]
     options.min_resize_value[:] = options.max_resize_value[:] = [size]
     module = export_model.DeepLabModule(config, str(folder / "weights"))
     compile_grouped_convolutions(module._model)

@@ -23,8 +23,8 @@ def gelu(x: tf.Tensor, training: bool = False) -> tf.Tensor:
     Returns:
         A tensor like `x`.
     """
-    # In inference, the operations of tf.nn.gelu, which runtimes that look for a GELU recognize (TensorFlow 2.15 does not).
-    # In training, our own gradient needs less memory.
+    # In inference, the operations of tf.nn.gelu, which runtimes that look for a GELU recognize (TensorFlow 2.15 does
+    # not). In training, our own gradient needs less memory.
     return _gelu_with_gradient(x) if training else tf.nn.gelu(x, approximate=False)
 
 
