@@ -50,6 +50,7 @@ def of_cityscapes(folder):
             [sys.executable, "-m", f"cityscapesscripts.evaluation.{script}", *map(str, arguments)],
             env={**environment, "CITYSCAPES_RESULTS": str(folder / results)},
             check=True,
+            cwd=folder,  # One of them leaves a file where it runs.
             stdout=subprocess.DEVNULL,
         )
 

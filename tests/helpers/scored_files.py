@@ -101,7 +101,8 @@ def write_raw(folder, panoptic_maps, raw_format, source_ids=True):
 
 
 def score_of(segment_id):
-    return round(0.5 + segment_id * 7919 % 499 / 1000, 3)
+    """A confidence that means and six decimals do not change."""
+    return (32 + segment_id * 7919 % 31) / 64
 
 
 def write_predict_output(folder, panoptic_maps):

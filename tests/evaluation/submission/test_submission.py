@@ -10,6 +10,8 @@ from PIL import Image
 
 from deeplab2_kmax.cli import main as command
 from deeplab2_kmax.errors import DataError, UserError
+from deeplab2_kmax.evaluation.cityscapes_ap import CityscapesAP
+from deeplab2_kmax.evaluation.compared_maps import ComparedMaps
 from deeplab2_kmax.evaluation.mean_iou import MeanIoU
 from deeplab2_kmax.evaluation.scoring.score import score_files
 from deeplab2_kmax.evaluation.submission.cityscapes import write_instances
@@ -88,6 +90,21 @@ def test_instance_results_are_the_things_with_their_confidence(written):
             things[panoptic_id] = float(confidence)
         expected = [i for i in np.unique(prediction).tolist() if i // DIVISOR in DATASET.thing_class_ids]
         assert things == {i: scored_files.score_of(i) for i in expected} and things
+
+
+def test_instance_results_have_their_score(written):
+    folder, truths, _ = written
+    training_id = {source: class_id for class_id, source in SOURCE.items()}
+    metric = CityscapesAP(DATASET)
+    for name, truth in zip(NAMES, truths):
+        panoptic, scores = np.full(truth.shape, VOID * DIVISOR), np.zeros(truth.shape)
+        for number, line in enumerate((folder / "instance" / f"{name}.txt").read_text().splitlines(), start=1):
+            mask, class_id, confidence = line.split(" ")
+            pixels = np.asarray(Image.open(folder / "instance" / mask)) > 0
+            panoptic[pixels], scores[pixels] = training_id[int(class_id)] * DIVISOR + number, float(confidence)
+        metric.update(ComparedMaps(truth, panoptic, scores, np.ones(truth.shape)))
+    result, official = metric.result(), OFFICIAL["instance"]
+    assert (result.mean, result.mean_50) == pytest.approx((official["allAp"], official["allAp50%"]))
 
 
 @pytest.mark.parametrize("raw_format", ["two_channel_png", "three_channel_png", "two_channel_numpy_array"])
