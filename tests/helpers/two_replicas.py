@@ -34,6 +34,7 @@ from test_non_finite import make_trainer as make_normalized  # noqa: E402
 from test_radam_lookahead_and_lamb import KINDS, gradients, settings, toy_variables, train_anew  # noqa: E402
 
 from deeplab2_kmax.evaluation.evaluator import Evaluator  # noqa: E402
+from deeplab2_kmax.evaluation.metric_set import MetricSettings  # noqa: E402
 from deeplab2_kmax.training.optimizers import (  # noqa: E402
     Schedule,
     SolverSettings,
@@ -121,7 +122,15 @@ def postprocess(outputs):
     return {"panoptic_pred": answer, "semantic_pred": answer // 256, **sure_of(answer)}
 
 
+def own_samples(input_context):
+    """The images of one process: of three, the second worker has one."""
+    images = samples().shard(input_context.num_input_pipelines, input_context.input_pipeline_id)
+    return images.padded_batch(1)
+
+
 def evaluate(strategy):
+    """The figures, and the file that holds them, with all metrics that there are."""
+    folder = tempfile.mkdtemp()
     with strategy.scope():
         evaluator = Evaluator(
             model=Answers(),
@@ -129,12 +138,14 @@ def evaluate(strategy):
             loss_names=("total_loss",),
             postprocess=postprocess,
             descriptor=DESCRIPTOR,
-            dataset=strategy.distribute_datasets_from_function(lambda context: samples().padded_batch(1)),
+            dataset=strategy.distribute_datasets_from_function(own_samples),
             global_step=tf.Variable(0, dtype=tf.int64),
-            output_folder=tempfile.mkdtemp(),
+            output_folder=folder,
+            metrics=MetricSettings(cityscapes_ap=True, boundary_ratio=0.02, calibration=True),
             say=lambda text: None,
         )
-        return evaluator.evaluate(tf.constant(-1))
+        figures = evaluator.evaluate(tf.constant(-1))
+    return {"figures": figures, "file": json.loads(pathlib.Path(folder, "metrics-0.json").read_text())}
 
 
 def optimize(strategy, kind, period, aggregated):
@@ -250,9 +261,9 @@ def main():
         },
         "accumulation": accumulate(STRATEGY),
         "loss_scale": scale_losses(STRATEGY),
+        "eval": evaluate(STRATEGY),
     }
     if not _IS_WORKER:
-        found["eval"] = evaluate(STRATEGY)
         # Every kind with gradients to be summed, and around it Lookahead with gradients that are.
         found["optimizers"] = {
             f"{kind} {period}": optimize(STRATEGY, kind, period, period > 0) for kind, period in KINDS

@@ -73,11 +73,26 @@ def test_a_gradient_that_overflows_on_one_replica_halves_the_scale_of_both(resul
     assert third["skipped"] == 0 and third["weights"][0] == pytest.approx(0.4 + 0.9 * 0.4 + 0.1 * 3.2, rel=1e-6)
 
 
-def test_evaluation_counts_each_image_once(of_replicas):
+def test_evaluation_counts_each_image_once(results):
     # Three images: the second replica has none in the last round.
-    assert of_replicas["eval"]["evaluation/pq/PQ"] == pytest.approx(1.0)
-    assert of_replicas["eval"]["evaluation/pq/TP"] == pytest.approx(3.0)
-    assert of_replicas["eval"]["losses/eval_total_loss"] == pytest.approx((17 + 9 + 9) / 3)
+    figures = results["eval"]["figures"]
+    assert figures["evaluation/pq/PQ"] == pytest.approx(1.0)
+    assert figures["evaluation/pq/TP"] == pytest.approx(3.0)
+    assert figures["losses/eval_total_loss"] == pytest.approx((17 + 9 + 9) / 3)
+
+
+def test_all_metrics_count_each_image_once(results):
+    content = results["eval"]["file"]
+    assert content["panoptic_quality"]["all"]["pq"] == pytest.approx(1.0)
+    assert content["instance_ap"]["ap"] == pytest.approx(1.0)
+    # Cityscapes ignores instances of less than 100 pixels.
+    assert content["cityscapes_ap"]["ap"] == 0.0
+    assert content["boundary"]["panoptic_quality"]["all"]["pq"] == pytest.approx(1.0)
+    counted = {of: sum(each["count"] for each in content["calibration"][of]["bins"]) for of in ("pixels", "segments")}
+    # Each image has a thing and stuff.
+    assert counted == {"pixels": 17 * 9 + 9 * 17 + 9 * 9, "segments": 2 * 3}
+    by_size = content["panoptic_quality_by_size"]
+    assert sum(of_size["all"]["pq"] > 0 for of_size in by_size.values()) > 0
 
 
 def test_optimizers_keep_replicas_alike(of_replicas):
