@@ -459,14 +459,14 @@ def _add_compare(commands: _Commands) -> None:
         help="folder of a run, or a file of an evaluation or of score: metrics-<step>.json, images-<step>.npz",
     )
     parser.add_argument(
-        "--draws", metavar="N", type=int, default=2000, help="how often images are drawn anew (default: 2000)"
+        "--draws", metavar="N", type=int, default=2000, help="how often images are drawn, from 200 (default: 2000)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write all figures to a JSON file, local or remote")
     parser.add_argument("--html", metavar="FILE", help="also write a page, local or remote")
     parser.add_argument(
         "--truth",
         metavar="PATH",
-        help="with --html: show images that one side gets right and the other not; as for score",
+        help="with --html: show images that one side segments better than the other; as for score",
     )
     parser.add_argument(
         "--prediction",
@@ -776,9 +776,8 @@ def _map_options(options: argparse.Namespace) -> Options:
 
 
 def _compare(options: argparse.Namespace, _: list[str]) -> None:
-    for flag in ("draws", "pictures"):
-        if (number := getattr(options, flag)) < 1:
-            raise UserError(f"--{flag}: expected a number from 1, got {number}")
+    if options.pictures < 1:
+        raise UserError(f"--pictures: expected a number from 1, got {options.pictures}")
     if (options.truth or options.prediction) and not (options.truth and options.prediction and options.html):
         raise UserError("compare: expected --html, --truth and a --prediction for each result together; one is missing")
     from deeplab2_kmax.results.comparison import compare

@@ -19,6 +19,11 @@ from deeplab2_kmax.evaluation.panoptic_quality import PanopticQualityResult
 QUALITIES = ("pq", "sq", "rq")
 # Draws that are summed at once; the numbers of 5,000 images are 10 MB.
 _TOGETHER = 256
+# Of fewer images the draws are so alike that an interval would say nothing; of one image all draws are the same, and
+# any difference would seem certain.
+LEAST_IMAGES = 10
+# The ends of an interval of 95 % are the 2.5 % of draws on either side; of fewer draws these are less than five.
+LEAST_DRAWS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Difference:
 
     Attributes:
         value: second side minus first, on all images; NaN where one of them has no such figure.
-        low: lower end of the interval of resampled differences; NaN if there are none.
+        low: lower end of the interval of resampled differences; NaN if there are none, or of fewer than `LEAST_IMAGES`.
         high: upper end.
     """
 
@@ -47,7 +52,7 @@ class PairedBootstrap:
     Args:
         first: float64 [N, 4, C], the state of each image, see `PanopticQuality.state`.
         second: the states of the same images, in the same order, of the other side.
-        draws: how often images are drawn.
+        draws: how often images are drawn; see `LEAST_DRAWS`.
         level: the share of draws within the intervals, 0..1.
         seed: of the draws; the same seed gives the same intervals.
 
@@ -64,6 +69,8 @@ class PairedBootstrap:
                 f" {list(first.shape)} and {list(second.shape)}"
             )
         self.level = level
+        # Which classes each image has segments of, on either side; images without any say nothing about a class.
+        self._present = (first[:, 1:] + second[:, 1:]).any(1)
         both = np.stack([first, second], 1)
         images, sides, rows, classes = both.shape
         flat = both.reshape(images, -1)
@@ -90,13 +97,13 @@ class PairedBootstrap:
             counted = occurs & chosen
             # 0 where no class occurs, as in `PanopticQualityResult`.
             means.append((values * counted).sum(-1) / np.maximum(counted.sum(-1), 1))
-        return self._difference(means[1] - means[0])
+        return self._difference(means[1] - means[0], self._present[:, chosen].any(-1).sum())
 
     def of_classes(self, quality: str = "pq") -> list[Difference]:
         """The difference for each class, C; NaN where a side has no segment of the class."""
         (first, of_first), (second, of_second) = self._qualities(quality)
         differences = np.where(of_first & of_second, second - first, np.nan)
-        return [self._difference(column) for column in differences.T]
+        return [self._difference(*each) for each in zip(differences.T, self._present.sum(0))]
 
     def _qualities(self, quality: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each side the qualities of each draw, float64 [draws + 1, C], and whether there are such."""
@@ -108,10 +115,15 @@ class PairedBootstrap:
         ]
         return [(getattr(result, quality), result.occurs) for result in results]
 
-    def _difference(self, values: np.ndarray) -> Difference:
-        """The difference on all images, and the interval of the draws, from float64 [draws + 1]."""
+    def _difference(self, values: np.ndarray, images: int) -> Difference:
+        """The difference on all images, and the interval of the draws, from float64 [draws + 1].
+
+        Args:
+            values: of the images as they are, and of each draw.
+            images: how many have segments that the values are of.
+        """
         drawn = values[1:][np.isfinite(values[1:])]
-        if not np.isfinite(values[0]) or not len(drawn):
+        if not np.isfinite(values[0]) or not len(drawn) or images < LEAST_IMAGES:
             return Difference(float(values[0]), float("nan"), float("nan"))
         outside = (1 - self.level) / 2
         low, high = np.quantile(drawn, [outside, 1 - outside])

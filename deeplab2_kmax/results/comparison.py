@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplab2_kmax.errors import UserError
-from deeplab2_kmax.evaluation.bootstrap import Difference, PairedBootstrap
+from deeplab2_kmax.evaluation.bootstrap import LEAST_DRAWS, LEAST_IMAGES, Difference, PairedBootstrap
 from deeplab2_kmax.evaluation.panoptic_quality import Categories, PanopticQualityResult
 from deeplab2_kmax.evaluation.per_image import ImageFigures
 from deeplab2_kmax.results.result_files import aligned_states, find_figures
@@ -19,6 +19,8 @@ from deeplab2_kmax.wording import counted, shortened, wrapped
 
 NOT_SHOWN = "no difference that this set can show"
 _NAME_WIDTH = 20
+# "+100.00 to +100.00", and two blanks before it.
+_INTERVAL_WIDTH = 20
 _LEVEL = 0.95
 
 
@@ -80,7 +82,7 @@ class Comparison:
         lines = [*(line.rstrip() for line in lines), f"   {counted(len(self.names), 'image')}"]
         for pairing in self.pairings:
             lines += ["", *_heading("PQ", pairing.letter), *map(_line, pairing.averages)]
-            if not pairing.averages[0].difference.is_shown:
+            if pairing.averages and not pairing.averages[0].difference.is_shown:
                 lines.append(f"{pairing.letter} and A: {NOT_SHOWN}")
             lines += ["", *_heading("class", pairing.letter), *map(_line, pairing.classes)]
         lines += ["", wrapped(self.foot())]
@@ -89,14 +91,16 @@ class Comparison:
     def foot(self) -> str:
         """What the intervals mean."""
         classes = max(len(pairing.classes) for pairing in self.pairings)
+        expected = classes * (1 - _LEVEL)
         text = (
             f"interval: {100 * _LEVEL:.0f} % of {self.draws:,} times that the images were drawn anew, the same ones for"
             f" both sides; where it holds zero there is {NOT_SHOWN}."
+            f" What fewer than {LEAST_IMAGES} images have has no interval, and cannot be shown."
         )
         if classes > 1:
             text += (
-                f" Of {counted(classes, 'class', 'classes')} whose quality is equal, about"
-                f" {max(1, round(classes * (1 - _LEVEL)))} would show a difference by chance."
+                f" Of {counted(classes, 'class', 'classes')} whose quality is equal, {expected:.2g} would show a"
+                " difference by chance, on average."
             )
         return f"{text} What is shown is true of these checkpoints: another seed of the same training differs, too."
 
@@ -123,13 +127,15 @@ def compare(paths: Sequence[str], draws: int = 2000, seed: int = 0) -> Compariso
 
     Args:
         paths: at least two, see `find_figures`.
-        draws: how often the images are drawn for the intervals.
+        draws: how often the images are drawn for the intervals; at least `LEAST_DRAWS`.
         seed: of the draws.
 
     Raises:
-        UserError: fewer than two results.
-        DataError: there are no figures of images, or they are of different images or classes.
+        UserError: fewer than two results, or too few draws.
+        DataError: there are no figures of images, or they are of different images, classes or truths.
     """
+    if draws < LEAST_DRAWS:
+        raise UserError(f"--draws: expected a number from {LEAST_DRAWS}, or intervals mean nothing; got {draws}")
     if len(paths) < 2:
         raise UserError(f"compare: expected at least two results, got {len(paths)}; name the second one, too")
     found = [find_figures(os.fspath(path)) for path in paths]
@@ -184,7 +190,7 @@ def _pairing(
 
 
 def _heading(name: str, letter: str) -> list[str]:
-    line = f"{name:<{_NAME_WIDTH}}{'A':>8}{letter:>8}{f'{letter} - A':>9}{'interval':>18}"
+    line = f"{name:<{_NAME_WIDTH}}{'A':>8}{letter:>8}{f'{letter} - A':>9}{'interval':>{_INTERVAL_WIDTH}}"
     return [line, "-" * 80]
 
 
@@ -195,9 +201,17 @@ def _line(row: Row) -> str:
     difference = row.difference
     if not math.isfinite(difference.value):
         return f"{name:<{_NAME_WIDTH}}{first:>8}{second:>8}{'-':>9}"
-    interval = f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+    interval = interval_text(difference) or "-"
     verdict = ("better" if difference.value > 0 else "worse") if difference.is_shown else "not shown"
-    return f"{name:<{_NAME_WIDTH}}{first:>8}{second:>8}{100 * difference.value:>+9.2f}{interval:>18}  {verdict}"
+    figures = f"{first:>8}{second:>8}{100 * difference.value:>+9.2f}"
+    return f"{name:<{_NAME_WIDTH}}{figures}{interval:>{_INTERVAL_WIDTH}}  {verdict}"
+
+
+def interval_text(difference: Difference) -> str:
+    """Such as "+0.34 to +2.51", in percent; nothing where there is no interval."""
+    if not math.isfinite(difference.low):
+        return ""
+    return f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
 
 
 def _row_dict(row: Row) -> dict[str, Any]:

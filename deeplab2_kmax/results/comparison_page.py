@@ -1,4 +1,4 @@
-"""The page of a comparison: the figures with their intervals, and images that one side gets right and the other not."""
+"""The page of a comparison: the figures with their intervals, and images that one side segments better."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ import numpy as np
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.evaluation.scoring.score import FilePairs, Options, read_pairs
 from deeplab2_kmax.pages.rendering import render
-from deeplab2_kmax.results.comparison import NOT_SHOWN, Comparison, Pairing, Row, image_qualities, letter_of
+from deeplab2_kmax.results.comparison import (
+    NOT_SHOWN,
+    Comparison,
+    Pairing,
+    Row,
+    image_qualities,
+    interval_text,
+    letter_of,
+)
 from deeplab2_kmax.results.from_files import Photos, by_image_key, key_of, report_image
 from deeplab2_kmax.results.pictures import COLORS, compared_panels, errors_in_words
 from deeplab2_kmax.results.report_data import judge
 from deeplab2_kmax.results.segment_errors import Kind
+from deeplab2_kmax.wording import one_line
+
+# Figures and maps are of the same pixels, so more than rounding is another map.
+_ALIKE = 5e-4
 
 
 class Pictures:
@@ -36,11 +48,16 @@ class Pictures:
         self.places = by_image_key(self.results[0])
         self.photos = Photos(image_folder)
 
-    def of(self, name: str, second: int) -> dict[str, Any]:
+    def of(self, name: str, second: int, qualities: Sequence[float]) -> dict[str, Any]:
         """The pictures of an image, of the first result and of another one.
 
+        Args:
+            name: of the image.
+            second: the number of the other result.
+            qualities: of the image in each result, see `image_qualities`.
+
         Raises:
-            DataError: the truth has no such image, or a map cannot be read.
+            DataError: the truth has no such image, a map cannot be read, or it is not the one that was measured.
         """
         if key_of(name) not in self.places:
             raise DataError(
@@ -56,6 +73,8 @@ class Pictures:
             for side in (0, second)
         ]
         letters = (letter_of(0), letter_of(second))
+        for letter, each, result in zip(letters, judged, (qualities[0], qualities[second])):
+            _require_same_quality(letter, name, each.quality, result)
         texts = [
             f"{letter}: PQ {100 * each.quality:.1f}, errors: {errors_in_words(each)}"
             for letter, each in zip(letters, judged)
@@ -89,8 +108,8 @@ def comparison_page(comparison: Comparison, command: str, pictures: Pictures | N
         difference = qualities[number] - qualities[0]
         shown = [
             (
-                f"{first} is right where {second} is wrong",
-                _largest(comparison, sign * difference, number, pictures, count),
+                f"Images on which {first} is better than {second}",
+                _largest(comparison, sign * difference, number, pictures, count, qualities),
             )
             for first, second, sign in ((letter_of(0), pairing.letter, -1), (pairing.letter, letter_of(0), 1))
         ]
@@ -109,22 +128,42 @@ def comparison_page(comparison: Comparison, command: str, pictures: Pictures | N
 
 
 def _largest(
-    comparison: Comparison, difference: np.ndarray, second: int, pictures: Pictures | None, count: int
+    comparison: Comparison,
+    difference: np.ndarray,
+    second: int,
+    pictures: Pictures | None,
+    count: int,
+    qualities: np.ndarray,
 ) -> list[dict[str, Any]]:
     """The images with the largest positive difference."""
     if pictures is None:
         return []
     order = np.argsort(-np.nan_to_num(difference, nan=-np.inf), kind="stable")[:count]
-    return [pictures.of(comparison.names[place], second) for place in order.tolist() if difference[place] > 0]
+    return [
+        pictures.of(comparison.names[place], second, qualities[:, place].tolist())
+        for place in order.tolist()
+        if difference[place] > 0
+    ]
+
+
+def _require_same_quality(letter: str, name: str, of_map: float, of_result: float) -> None:
+    """Raises DataError unless a map has the quality that its result gives for this image."""
+    if math.isclose(of_map, of_result, abs_tol=_ALIKE) or (math.isnan(of_map) and math.isnan(of_result)):
+        return
+    raise DataError(
+        f"--prediction: the maps of {letter} give PQ {100 * of_map:.2f} on image {one_line(name)}, its result says"
+        f" {100 * of_result:.2f}; give one --prediction for each result, in their order, and the --truth that they"
+        " were measured on"
+    )
 
 
 def _pairing(pairing: Pairing, shown: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, Any]:
     rows = [*pairing.averages, *pairing.classes]
     ends = [abs(end) for row in rows for end in (row.difference.low, row.difference.high) if math.isfinite(end)]
     widest = max([*ends, 1e-9])
-    overall = pairing.averages[0].difference
+    overall = pairing.averages[0].difference if pairing.averages else None
     verdict, look = NOT_SHOWN, "plain"
-    if overall.is_shown:
+    if overall is not None and overall.is_shown:
         verdict = f"{pairing.letter} is {'better' if overall.value > 0 else 'worse'} than A on these images"
         look = "good" if overall.value > 0 else "bad"
     return {
@@ -152,7 +191,7 @@ def _row(row: Row, widest: float) -> dict[str, Any]:
         "first": row.first,
         "second": row.second,
         "difference": difference.value if math.isfinite(difference.value) else None,
-        "interval": f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}" if has_interval else "",
+        "interval": interval_text(difference),
         "verdict": ("better" if difference.value > 0 else "worse") if difference.is_shown else "not shown",
         "left": place(difference.low) if has_interval else None,
         "width": max(0.5, place(difference.high) - place(difference.low)) if has_interval else None,

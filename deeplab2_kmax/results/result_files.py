@@ -10,7 +10,7 @@ import numpy as np
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.per_image import ImageFigures, figures_path
-from deeplab2_kmax.wording import counted, some_of
+from deeplab2_kmax.wording import counted, one_line, some_of
 
 # Written by evaluation under the usual name; results under other settings have a longer one.
 _USUAL = re.compile(r"images-(\d+)\.npz")
@@ -57,7 +57,7 @@ def aligned_states(results: Sequence[ImageFigures], names: Sequence[str]) -> np.
         float64 [R, N, 4, C].
 
     Raises:
-        DataError: the results are of different images or classes.
+        DataError: the results are of different images or classes, or were measured on different truths.
     """
     first = results[0]
     if not len(first):
@@ -71,6 +71,7 @@ def aligned_states(results: Sequence[ImageFigures], names: Sequence[str]) -> np.
         # The k-th image by name here is the k-th one there; images that share a name are in the order of the data set.
         matching[order] = _order(result)
         states.append(result.states()[matching])
+        _require_same_truth(first, states[0], states[-1], names[0], name)
     return np.stack(states)
 
 
@@ -103,3 +104,20 @@ def _require_same_classes(first: ImageFigures, other: ImageFigures, name: str, o
         f"only {which} has {some_of(each, _NAMED)}" for which, each in ((name, missing), (other_name, added)) if each
     ] or ["their order differs"]
     raise DataError(f"{other_name}: expected the classes of {name}, got others: {'; '.join(parts)}")
+
+
+def _require_same_truth(
+    figures: ImageFigures, first: np.ndarray, other: np.ndarray, name: str, other_name: str
+) -> None:
+    """Compares the numbers of true segments, TP + FN, of states [N, 4, C]: they come from the truth alone."""
+    expected, found = (states[:, 1] + states[:, 3] for states in (first, other))
+    images, classes = np.nonzero(expected != found)
+    if not len(images):
+        return
+    image, class_index = int(images[0]), int(classes[0])
+    raise DataError(
+        f"{other_name}: expected a result measured on the truth of {name}, got one on another truth: image"
+        f" {one_line(figures.names[image])} has {counted(int(expected[image, class_index]), 'true segment')} of class"
+        f" {figures.classes[class_index].name} there and {int(found[image, class_index]):,} here,"
+        f" {counted(len(np.unique(images)), 'image')} of {len(expected):,} differ. Evaluate both on the same truth"
+    )

@@ -91,16 +91,20 @@ def test_three_results_are_compared_with_the_first(tmp_path, capsys):
     assert cat["is_shown"] and cat["low"] < cat["difference"] < cat["high"]
 
 
+def with_sky(found, sky):
+    """The same results with other figures of skies: sum of IoU, TP, FP, FN."""
+    changed = ImageFigures("pets", CLASSES)
+    for name, state in zip(found.names, found.states()):
+        changed.add(name, np.stack([state[:, 0], sky], 1))
+    return changed
+
+
 def test_a_class_that_only_one_side_has_is_shown_without_a_difference(tmp_path, capsys):
-    first, second = figures(0.5), figures(0.5)
-    states = second.states()
-    states[:, :, 1] = 0
-    second = ImageFigures("pets", CLASSES)
-    for name, state in zip(first.names, states):
-        second.add(name, state)
+    """No truth has a sky; one side has invented some."""
+    first, second = with_sky(figures(0.5), [0, 0, 1, 0]), with_sky(figures(0.5), [0, 0, 0, 0])
     status, printed, _ = run(capsys, *saved(tmp_path, a=first, b=second), f"--json={tmp_path / 'out.json'}")
     assert status == 0
-    assert next(line for line in printed.splitlines() if line.startswith("sky")).split() == ["sky", "90.00", "-", "-"]
+    assert next(line for line in printed.splitlines() if line.startswith("sky")).split() == ["sky", "0.00", "-", "-"]
     assert (
         json.loads((tmp_path / "out.json").read_text())["differences_to_the_first"][0]["per_class"]["sky"]["pq"] is None
     )
@@ -149,8 +153,53 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path, capsys):
     (tmp_path / "broken.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match="broken.npz"):
         compare([paths[0], str(tmp_path / "broken.npz")])
-    status, _, _ = run(capsys, *paths[:2], "--draws=0")
-    assert "--draws: expected a number from 1, got 0" in status
+    status, _, _ = run(capsys, *paths[:2], "--draws=1")
+    assert "--draws: expected a number from 200, or intervals mean nothing; got 1" in status
+
+
+def test_results_on_different_truths_are_refused_by_image_and_class(tmp_path):
+    one, other = with_sky(figures(0.5), [0.9, 1, 0, 0]), with_sky(figures(0.5), [0.9, 1, 0, 1])
+    with pytest.raises(DataError, match=r"image image 0 has 1 true segment of class sky there and 2 here, 40 images"):
+        compare(saved(tmp_path, a=one, b=other))
+    # What was found, and what was invented, may differ.
+    missed = with_sky(figures(0.5), [0, 0, 3, 1])
+    assert compare(saved(tmp_path, a=one, c=missed)).pairings[0].classes[1].second == 0
+
+
+def test_few_images_show_nothing_and_have_no_interval(tmp_path):
+    """All draws of one image are the same: what differs on it would seem certain."""
+    for number in (1, 9):
+        names = [f"image {index}" for index in range(number)]
+        found = compare(saved(tmp_path, a=figures(0.0, names=names), b=figures(1.0, names=names)))
+        assert not any(row.difference.is_shown for row in (*found.pairings[0].averages, *found.pairings[0].classes))
+        report = " ".join(found.report().split())
+        assert "better" not in report and "+80.00 - not shown" in report and f"B and A: {NOT_SHOWN}" in report
+        assert "What fewer than 10 images have has no interval" in report
+        assert found.as_dict()["differences_to_the_first"][0]["all"]["low"] is None
+    names = [f"image {index}" for index in range(10)]
+    found = compare(saved(tmp_path, a=figures(0.0, names=names), b=figures(1.0, names=names)))
+    assert found.pairings[0].averages[0].difference.is_shown
+    # A class of one image among many is no better known than one image alone.
+    one, other = figures(0.5), figures(0.5)
+    rare = [ImageFigures("pets", CLASSES) for _ in range(2)]
+    for side, hit in zip(rare, (0, 1)):
+        for index, (name, state) in enumerate(zip(one.names, (one, other)[hit].states())):
+            sky = [0.9 * hit, hit, 0, 1 - hit] if index == 0 else [0, 0, 0, 0]
+            side.add(name, np.stack([state[:, 0], sky], 1))
+    sky = compare(saved(tmp_path, a=rare[0], b=rare[1])).pairings[0].classes[1]
+    assert sky.difference.value == pytest.approx(0.9) and not sky.difference.is_shown
+
+
+def test_columns_stay_apart_and_chance_is_told_as_it_is(tmp_path):
+    names = [f"image {index}" for index in range(12)]
+    worst, best = (ImageFigures("pets", CLASSES) for _ in range(2))
+    for name in names:
+        worst.add(name, np.array([[0, 0], [0, 0], [0, 0], [1, 1]], float))
+        best.add(name, np.array([[1, 1], [1, 1], [0, 0], [0, 0]], float))
+    report = compare(saved(tmp_path, a=worst, b=best)).report()
+    row = next(line for line in report.splitlines() if line.startswith("cat"))
+    assert row.split() == ["cat", "0.00", "100.00", "+100.00", "+100.00", "to", "+100.00", "better"] and len(row) <= 80
+    assert "Of 2 classes whose quality is equal, 0.1 would show a difference by chance" in " ".join(report.split())
 
 
 def test_the_quality_of_an_image_takes_all_its_segments_together():
