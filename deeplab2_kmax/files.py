@@ -21,6 +21,7 @@ import functools
 import glob as local_glob
 import hashlib
 import json
+import math
 import os
 import posixpath
 import re
@@ -147,8 +148,20 @@ def write_text(path: StrPath, content: str) -> None:
 
 
 def write_json(path: StrPath, content: Any, indent: int | None = 2) -> None:
-    """Writes `content` as a JSON file, as `write_bytes` does; content that JSON cannot hold leaves no file."""
-    write_text(path, json.dumps(content, indent=indent) + "\n")
+    """Writes `content` as a JSON file, as `write_bytes` does; content that JSON cannot hold leaves no file.
+
+    JSON has no NaN and no infinity, and other programs refuse a file with them: null stands in their place.
+    """
+    write_text(path, json.dumps(_without_nan(content), indent=indent, allow_nan=False) + "\n")
+
+
+def _without_nan(content: Any) -> Any:
+    """The same with None in place of numbers that are not finite."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @contextlib.contextmanager

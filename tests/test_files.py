@@ -372,3 +372,9 @@ def test_a_bare_name_is_written_to_the_working_directory(tmp_path, monkeypatch):
     files.write_text("file", "text")
     files.append_line("file", "line")
     assert (tmp_path / "file").read_text() == "text\nline\n"
+
+
+def test_json_files_are_strict(tmp_path):
+    files.write_json(tmp_path / "a.json", {"a": [float("nan"), (1.5, float("-inf"))], "b": 1})
+    assert (tmp_path / "a.json").read_text().count("null") == 2
+    assert files.read_json(tmp_path / "a.json") == {"a": [None, [1.5, None]], "b": 1}

@@ -803,9 +803,10 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
 def _tune_postprocessing(options: argparse.Namespace, _: list[str]) -> None:
     if options.images < 2:
         raise UserError(f"--images: expected a number from 2, as one half is held out; got {options.images}")
-    from deeplab2_kmax.tuning.tuning import require_optuna, tune
+    from deeplab2_kmax.tuning.tuning import require_optuna, require_search, tune
 
-    # The network may take long, so what is missing is told before.
+    # The network may take long, so what is missing or wrong is told before.
+    require_search(options.trials, options.seed)
     require_optuna()
     from deeplab2_kmax.tuning.network_outputs import network_outputs
 

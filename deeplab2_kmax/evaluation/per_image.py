@@ -24,6 +24,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.datasets import SegmentClass
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import Categories, PanopticQualityResult
+from deeplab2_kmax.wording import one_line
 
 _VERSION = 1
 _ROWS = 4
@@ -145,6 +146,7 @@ class ImageFigures:
             figures._columns.frombytes(columns.astype(np.int32).tobytes())
             figures._figures.frombytes(values.astype(np.float64).tobytes())
             figures._require_consistency()
+            figures._require_figures(name)
         except DataError:
             raise
         except _BROKEN as error:
@@ -180,6 +182,17 @@ class ImageFigures:
         )
         if not fit:
             raise ValueError("the parts of the file do not fit each other")
+
+    def _require_figures(self, path: files.StrPath) -> None:
+        """Raises DataError where a figure is no finite number from 0."""
+        entries = self._entries()
+        wrong = np.flatnonzero(~((entries >= 0) & np.isfinite(entries)).all(1))
+        if len(wrong):
+            image = int(np.searchsorted(np.array(self._ends, np.int64), wrong[0], side="right"))
+            raise DataError(
+                f"{path}: expected figures that are finite and not negative, got {entries[wrong[0]].tolist()} (IoU, TP,"
+                f" FP, FN) of image {one_line(self.names[image])}; evaluate or score again"
+            )
 
 
 def figures_path(metrics_path: str) -> str:

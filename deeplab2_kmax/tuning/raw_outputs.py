@@ -101,7 +101,7 @@ def read_outputs(folder: str, about: dict[str, Any]) -> list[RawOutputs] | None:
 
     Args:
         folder: local or remote.
-        about: what the outputs should be of.
+        about: what the outputs should be of; of kept images the first "most_images" are taken.
 
     Raises:
         UserError: they are of something else.
@@ -118,13 +118,19 @@ def read_outputs(folder: str, about: dict[str, Any]) -> list[RawOutputs] | None:
             f"{path}: expected the description of raw outputs, got a file that is broken or of another kind; choose"
             " another folder for --outputs"
         ) from error
-    for key, expected in {"version": _VERSION, **about}.items():
-        if found.get(key) != expected:
+    most, kept_most = about.get("most_images", number), found.get("most_images", number)
+    if kept_most == number < most:
+        raise UserError(
+            f"--images: expected at most {number:,}, as many as {folder} keeps; got {most:,}. Delete it, or choose"
+            " another folder for --outputs"
+        )
+    for key, expected in {"version": _VERSION, **about, "most_images": kept_most}.items():
+        if found.get(key, expected if key == "most_images" else None) != expected:
             raise UserError(
                 f"{folder}: expected raw outputs with {key} {expected!r}, got those with {found.get(key)!r}; delete the"
                 " folder, or choose another one for --outputs"
             )
-    return [_read(_image_path(folder, index)) for index in range(number)]
+    return [_read(_image_path(folder, index)) for index in range(min(number, most))]
 
 
 def _image_path(folder: str, number: int) -> str:
@@ -140,4 +146,10 @@ def _read(path: str) -> RawOutputs:
             f"{path}: expected the raw outputs of an image, got a file that is missing or broken; delete"
             f" {os.path.dirname(path)} to have the network run again"
         ) from error
+    for key in ("mask_logits", "class_logits"):
+        if not np.isfinite(values[key]).all():
+            raise DataError(
+                f"{path}: expected finite numbers in {key}, got NaN or infinity; the network of this checkpoint says no"
+                " more than that of this image, or the file is damaged"
+            )
     return RawOutputs(**{**values, "name": str(values["name"])})

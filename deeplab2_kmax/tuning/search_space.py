@@ -86,7 +86,7 @@ def with_values(config: config_pb2.ExperimentOptions, values: dict[str, Any]) ->
 
 
 def config_lines(config: config_pb2.ExperimentOptions, values: dict[str, float]) -> str:
-    """The lines to paste into a config, a textproto.
+    """The lines to merge into a config, a textproto.
 
     Args:
         config: the experiment.
@@ -97,3 +97,8 @@ def config_lines(config: config_pb2.ExperimentOptions, values: dict[str, float])
         if dimension.path in values:
             dimension.set_in(tuned, values[dimension.path])
     return str(tuned).rstrip("\n")
+
+
+def override_flags(values: dict[str, Any]) -> str:
+    """The same as flags of a command, a line each; they also work with a config that is not to be changed."""
+    return "\n".join(f"--override=evaluator_options.{path}={value}" for path, value in values.items())

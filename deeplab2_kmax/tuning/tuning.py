@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from deeplab2_kmax.errors import DataError, UserError
-from deeplab2_kmax.evaluation.bootstrap import Difference, PairedBootstrap
+from deeplab2_kmax.evaluation.bootstrap import LEAST_IMAGES, Difference, PairedBootstrap
 from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.stop_signals import StopSignals
 from deeplab2_kmax.tuning.raw_outputs import RawOutputs
 from deeplab2_kmax.tuning.scoring import image_states, result_of
-from deeplab2_kmax.tuning.search_space import Dimension, config_lines, search_space, with_values
+from deeplab2_kmax.tuning.search_space import Dimension, config_lines, override_flags, search_space, with_values
 from deeplab2_kmax.wording import counted, wrapped
+
+# Optuna's generator takes no larger seed.
+_LARGEST_SEED = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +55,23 @@ class Tuned:
             cells = "".join(f"{100 * quality:>8.2f}" for quality in qualities)
             lines.append(f"{f'{name}, ' + counted(number, 'image'):<26}{cells}")
         lines.append("")
+        has_interval = math.isfinite(self.gain.low)
         interval = f"95 % interval {100 * self.gain.low:+.2f} to {100 * self.gain.high:+.2f}"
+        if not has_interval:
+            interval = f"no interval, as fewer than {LEAST_IMAGES} images can show nothing; tune on more"
         if not self.is_gain:
             lines.append(wrapped(f"no gain on the images that were held out ({interval}): leave the config as it is"))
         else:
-            shown = "" if self.gain.is_shown else "; it holds zero, so more images are needed to be sure"
+            shown = (
+                ""
+                if self.gain.is_shown or not has_interval
+                else "; it holds zero, so more images are needed to be sure"
+            )
             lines += [
                 wrapped(f"gain on the images that were held out: {100 * self.gain.value:+.2f} PQ ({interval}{shown})"),
-                "\nfor the config:\n",
+                "\nas flags:\n",
+                override_flags(self.values),
+                "\nor merged into evaluator_options of the config:\n",
                 config_lines(self.config, self.values),
             ]
         return "\n".join(lines)
@@ -80,12 +94,12 @@ def tune(
         say: prints a line for each better set.
 
     Raises:
-        UserError: Optuna is not installed, or there are no trials.
+        UserError: Optuna is not installed, there are no trials, or the seed is out of range.
+        KeyboardInterrupt, Terminated: a signal came; what is best until then has been measured and told.
         DataError: there are fewer than two images.
     """
     optuna = require_optuna()
-    if trials < 1:
-        raise UserError(f"--trials: expected a number from 1, got {trials}")
+    require_search(trials, seed)
     if len(images) < 2:
         raise DataError(
             f"expected at least two images, one to tune on and one to hold out; got {len(images)}. Tune on more"
@@ -105,22 +119,39 @@ def tune(
             say(f"trial {trial.number + 1} of {trials}: PQ {100 * pq:.2f} ({time.monotonic() - start:.0f} s)")
         return pq
 
+    def measured() -> Tuned:
+        values = {each.path: study.best_params[each.path] for each in space}
+        before_states, after_states = (image_states(each, held_out) for each in (config, with_values(config, values)))
+        return Tuned(
+            config,
+            values,
+            (len(tuned_on), len(held_out)),
+            (result_of(config, image_states(config, tuned_on)).all.pq, study.best_value),
+            (result_of(config, before_states).all.pq, result_of(config, after_states).all.pq),
+            PairedBootstrap(before_states, after_states, seed=seed).of_mean(),
+        )
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     # What is to be beaten.
     study.enqueue_trial({each.path: _nearest(each, each.value_in(config)) for each in space})
-    study.optimize(quality, n_trials=trials)
-    values = {each.path: study.best_params[each.path] for each in space}
-    after = with_values(config, values)
-    before_states, after_states = image_states(config, held_out), image_states(after, held_out)
-    return Tuned(
-        config,
-        values,
-        (len(tuned_on), len(held_out)),
-        (result_of(config, image_states(config, tuned_on)).all.pq, study.best_value),
-        (result_of(config, before_states).all.pq, result_of(config, after_states).all.pq),
-        PairedBootstrap(before_states, after_states, seed=seed).of_mean(),
-    )
+    # A signal waits for the end of a trial, so that what has been found is not lost; it is raised at the end.
+    with StopSignals() as stop, stop.held():
+        study.optimize(quality, n_trials=trials, callbacks=[lambda *_: study.stop() if stop.has_come else None])
+        found = measured()
+        if stop.has_come:
+            say(
+                f"\nthe best of {counted(len(study.trials), 'trial')}, when the search was stopped:\n\n{found.report()}"
+            )
+    return found
+
+
+def require_search(trials: int, seed: int) -> None:
+    """Raises UserError where the number of trials or the seed is none that `tune` takes."""
+    if trials < 1:
+        raise UserError(f"--trials: expected a number from 1, got {trials}")
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise UserError(f"--seed: expected a number from 0 to {_LARGEST_SEED}, got {seed}")
 
 
 def require_optuna() -> Any:

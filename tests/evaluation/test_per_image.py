@@ -6,7 +6,7 @@ import uuid
 import numpy as np
 import pytest
 
-from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.datasets import SegmentClass, load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
 from deeplab2_kmax.evaluation.per_image import ImageFigures, figures_path
@@ -135,3 +135,13 @@ def test_refuses_other_versions_and_missing_files(counted, tmp_path):
 )
 def test_lies_beside_the_metrics(metrics, expected):
     assert figures_path(metrics) == expected
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_figures_that_are_none_are_refused_by_image(wrong):
+    found = ImageFigures("pets", [SegmentClass(1, "cat", True, (255, 0, 0), 17)])
+    found.add("good", np.array([[0.8], [1], [0], [0]], float))
+    found.add("nothing", np.zeros((4, 1)))
+    found.add("bad", np.array([[wrong], [1], [0], [0]], float))
+    with pytest.raises(DataError, match="a.npz: expected figures that are finite and not negative.* of image bad"):
+        ImageFigures.from_bytes(found.to_bytes(), "a.npz")

@@ -1,5 +1,8 @@
 """Tuning on made-up outputs of a network, of which it is known which thresholds are good."""
 
+import dataclasses
+import os
+import signal
 import sys
 
 import numpy as np
@@ -21,6 +24,8 @@ from helpers import pipeline_records
 
 SIZE, GRID, SLOTS, CLASSES = 33, 17, 6, 8
 SKY, CIRCLE = 5, 1
+# Of which each half is as many as an interval needs.
+IMAGES = 24
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def outputs(number, circle_probability, ghost_probability):
 @pytest.fixture(scope="module")
 def timid():
     """Things are found with a probability of 0.4, below the config's threshold of 0.5; ghosts with 0.2."""
-    return [outputs(number, 0.4, 0.2) for number in range(12)]
+    return [outputs(number, 0.4, 0.2) for number in range(IMAGES)]
 
 
 def test_kept_outputs_lead_to_the_same_maps(shapes):
@@ -79,20 +84,23 @@ def test_kept_outputs_lead_to_the_same_maps(shapes):
 def test_a_threshold_that_loses_all_things_is_found_and_its_gain_is_that_of_other_images(shapes, timid):
     said = []
     found = tuning.tune(shapes, timid, trials=12, say=said.append)
-    assert found.images == (6, 6) and found.is_gain and found.gain.is_shown
+    assert found.images == (12, 12) and found.is_gain and found.gain.is_shown
     path = "maskwise_postprocessing.transformer_class_confidence_threshold_thing"
     assert found.values[path] <= 0.4
     tuned = config_pb2.ExperimentOptions()
     tuned.CopyFrom(shapes)
     tuned.MergeFrom(text_format.Parse(config_lines(shapes, found.values), config_pb2.ExperimentOptions()))
     # What is printed is what was measured.
-    order = np.random.default_rng(0).permutation(12).tolist()
-    held_out = [timid[i] for i in sorted(order[6:])]
+    order = np.random.default_rng(0).permutation(IMAGES).tolist()
+    held_out = [timid[i] for i in sorted(order[IMAGES // 2 :])]
     for which, quality in zip((shapes, tuned), found.held_out):
         assert result_of(which, image_states(which, held_out)).all.pq == pytest.approx(quality, abs=1e-12)
     report = found.report()
-    assert "held out, 6 images" in report and f"{100 * found.held_out[1]:.2f}" in report
+    assert "held out, 12 images" in report and f"{100 * found.held_out[1]:.2f}" in report
     assert report.endswith(config_lines(shapes, found.values))
+    flags = [line.split("=", 1)[1] for line in report.splitlines() if line.startswith("--override=")]
+    by_flags = load_config("shapes/kmax_tiny", ["eval_dataset_options.crop_size=33,33", *flags])
+    assert by_flags.evaluator_options == tuned.evaluator_options
     assert said[0].startswith("trial 1 of 12: PQ ")
 
 
@@ -118,7 +126,7 @@ def test_no_gain_is_said_where_there_is_none(shapes, timid, monkeypatch):
 
 
 def test_a_gain_on_the_tuned_half_alone_is_no_gain(shapes, timid, monkeypatch):
-    on = {timid[i].name for i in np.random.default_rng(0).permutation(12)[:6]}
+    on = {timid[i].name for i in np.random.default_rng(0).permutation(IMAGES)[: IMAGES // 2]}
     stand_in(monkeypatch, lambda name, threshold: 0.9 - threshold / 2 if name in on else threshold)
     found = tuning.tune(shapes, timid, trials=20, say=lambda line: None)
     assert found.tuned[1] > found.tuned[0] + 0.1
@@ -127,11 +135,36 @@ def test_a_gain_on_the_tuned_half_alone_is_no_gain(shapes, timid, monkeypatch):
 
 
 def test_a_gain_that_few_images_cannot_show_is_told_as_such(shapes, timid, monkeypatch):
-    lucky = {timid[i].name for i in np.random.default_rng(0).permutation(12)[:7]}
+    lucky = {timid[i].name for i in np.random.default_rng(0).permutation(IMAGES)[: IMAGES // 2 + 1]}
     stand_in(monkeypatch, lambda name, threshold: 0.9 - threshold / 2 if name in lucky else 0.5)
     found = tuning.tune(shapes, timid, trials=20, say=lambda line: None)
     assert found.is_gain and not found.gain.is_shown
     assert "it holds zero, so more images are" in " ".join(found.report().split())
+
+
+def test_few_images_that_are_held_out_have_no_interval(shapes, timid, monkeypatch):
+    stand_in(monkeypatch, lambda name, threshold: 0.9 - threshold / 2)
+    found = tuning.tune(shapes, timid[:2], trials=20, say=lambda line: None)
+    report = " ".join(found.report().split())
+    assert found.is_gain and not found.gain.is_shown and "no interval, as fewer than 10 images" in report
+    assert "nan" not in report
+
+
+def test_a_stopped_search_tells_the_best_until_then_without_a_traceback(shapes, timid, monkeypatch, capfd):
+    calls = []
+
+    def quality(name, threshold):
+        calls.append(name)
+        if len(calls) == 5 * IMAGES // 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return 0.9 - threshold / 2
+
+    stand_in(monkeypatch, quality)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(shapes, timid, trials=1000, say=said.append)
+    assert "the best of 5 trials, when the search was stopped" in said[-1] and "held out, 12 images" in said[-1]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_pixel_wise_post_processing_has_its_own_fields(shapes):
@@ -160,6 +193,16 @@ def test_outputs_in_a_folder(tmp_path, timid, remote):
         np.testing.assert_array_equal(before.truth, after.truth)
     with pytest.raises(UserError, match="checkpoint 'other', got those with 'abc'"):
         read_outputs(folder, {**about, "checkpoint": "other"})
+    # Fewer than are kept are the first of them; more cannot be had where as many were kept as were asked for.
+    assert len(read_outputs(folder, {**about, "most_images": 1})) == 1
+    cut = files.join(folder, "cut")
+    write_outputs(cut, timid[:2], {**about, "most_images": 2})
+    with pytest.raises(UserError, match="--images: expected at most 2, as many as .*cut keeps; got 500"):
+        read_outputs(cut, about)
+    broken = dataclasses.replace(timid[0], class_logits=np.full_like(timid[0].class_logits, np.nan))
+    write_outputs(cut, [timid[1], broken], about)
+    with pytest.raises(DataError, match="000001.npz: expected finite numbers in class_logits"):
+        read_outputs(cut, about)
     files.write_bytes(files.join(folder, "000001.npz"), b"PK no more")
     with pytest.raises(DataError, match="000001.npz: expected the raw outputs"):
         read_outputs(folder, about)
@@ -173,6 +216,9 @@ def test_what_cannot_be_tuned_is_refused(shapes, timid, monkeypatch):
         tuning.tune(shapes, timid[:1])
     with pytest.raises(UserError, match="--trials: expected a number from 1, got 0"):
         tuning.tune(shapes, timid, trials=0)
+    for seed in (-1, 2**32):
+        with pytest.raises(UserError, match=f"--seed: expected a number from 0 to 4294967295, got {seed}"):
+            tuning.tune(shapes, timid, seed=seed)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"pip install 'deeplab2_kmax\[tune\]'"):
         tuning.tune(shapes, timid)
@@ -212,7 +258,11 @@ def test_from_checkpoint_to_config_lines(capsys, monkeypatch, tmp_path, config, 
 
 @pytest.mark.parametrize(
     "flags, message",
-    [(["--images=1"], "--images: expected a number from 2, as one half is held out; got 1"), ([], "no such file")],
+    [
+        (["--seed=-1"], "--seed: expected a number from 0"),
+        (["--images=1"], "--images: expected a number from 2, as one half is held out; got 1"),
+        ([], "no such file"),
+    ],
 )
 def test_mistakes_end_in_one_line(capsys, flags, message):
     from deeplab2_kmax.cli import main as command
