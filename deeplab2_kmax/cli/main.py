@@ -58,6 +58,10 @@ _TRUTH_FORMATS = ("coco", "cityscapes", "raw", "records")
 _RAW_FORMATS = ("two_channel_png", "three_channel_png", "two_channel_numpy_array")
 _SUBMISSIONS = ("coco", "cityscapes-panoptic", "cityscapes-semantic", "cityscapes-instance")
 _LOGGERS = ("wandb", "mlflow")
+_REPORT_IMAGES = 500
+# What has an effect on a report of a checkpoint only, and on one of files only.
+_OF_CHECKPOINT = ("images", "outputs", "thresholds", "override")
+_OF_FILES = ("truth_folder", "prediction_folder", "format", "dataset", "raw_format", "training_ids", "image_folder")
 _LABELLING_TOOLS = ("coco", "cvat", "label_studio")
 _CONFIG_HELP = "config of the experiment: a textproto file, or the name of a shipped config such as coco/kmax_r50"
 _CHECKPOINT_HELP = "prefix of a checkpoint, or a folder, of which the last whole checkpoint is taken"
@@ -253,15 +257,7 @@ def _add_score(commands: _Commands) -> None:
         help="annotations in COCO's panoptic format (.json), a folder that `predict` has written, or a folder of raw"
         " maps as evaluation writes them",
     )
-    for side in ("truth", "prediction"):
-        parser.add_argument(
-            f"--{side}_folder", metavar="DIR", help=f"with --{side}=NAME.json: its PNGs (default: the folder NAME)"
-        )
-    parser.add_argument("--format", choices=_TRUTH_FORMATS, help="format of the truth (default: recognized)")
-    parser.add_argument(
-        "--dataset", metavar="NAME", help="data set of raw maps and records: a name or a descriptor file"
-    )
-    _add_raw_flags(parser)
+    _add_map_flags(parser)
     parser.add_argument("--processes", metavar="N", type=int, help="number of processes (default: one for each core)")
     parser.add_argument(
         "--json",
@@ -415,30 +411,45 @@ def _add_report(commands: _Commands) -> None:
     parser.add_argument("--truth", metavar="PATH", help="as for score")
     parser.add_argument("--prediction", metavar="PATH", help="with --truth: as for score")
     _add_map_flags(parser)
+    _add_image_folder(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the page, HTML, local or remote")
+    # Without a default here, so that one is told from what a user gave for a report that it has no effect on.
     parser.add_argument(
-        "--images", metavar="N", type=int, default=500, help="the first N images of the evaluation data (default: 500)"
+        "--images",
+        metavar="N",
+        type=int,
+        help=f"of a checkpoint: the first N images of the evaluation data (default: {_REPORT_IMAGES})",
     )
     parser.add_argument(
         "--pictures", metavar="N", type=int, default=6, help="show the N best and the N worst images (default: 6)"
     )
     parser.add_argument(
-        "--outputs", metavar="DIR", help="folder for what the network says, so that the next report need not run it"
+        "--outputs",
+        metavar="DIR",
+        help="of a checkpoint: folder for what the network says, so that the next report need not run it",
     )
     parser.add_argument(
         "--thresholds",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="measure PQ under other thresholds (default: yes)",
+        help="of a checkpoint: measure PQ under other thresholds (default: yes)",
     )
 
 
-def _add_map_flags(parser: argparse.ArgumentParser) -> None:
-    """How to read the label maps of --truth and --prediction, and the images themselves."""
+def _add_map_flags(parser: argparse.ArgumentParser, sides: Sequence[str] = ("truth", "prediction")) -> None:
+    """How to read the label maps of --truth and --prediction; `sides` are those whose PNGs may lie elsewhere."""
+    parser.set_defaults(truth_folder=None, prediction_folder=None)
+    for side in sides:
+        parser.add_argument(
+            f"--{side}_folder", metavar="DIR", help=f"with --{side}=NAME.json: its PNGs (default: the folder NAME)"
+        )
+    parser.add_argument("--format", choices=_TRUTH_FORMATS, help="format of the truth (default: recognized)")
     parser.add_argument(
         "--dataset", metavar="NAME", help="data set of raw maps and records: a name or a descriptor file"
     )
     _add_raw_flags(parser)
+
+
+def _add_image_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image_folder", metavar="DIR", help="the images, by name (default: those of records, if --truth is records)"
     )
@@ -475,7 +486,9 @@ def _add_compare(commands: _Commands) -> None:
         default=[],
         help="with --truth: the label maps of each result, in their order, as for score",
     )
-    _add_map_flags(parser)
+    # One folder for the PNGs of all predictions would be wrong.
+    _add_map_flags(parser, sides=("truth",))
+    _add_image_folder(parser)
     parser.add_argument("--pictures", metavar="N", type=int, default=6, help="show N images of each kind (default: 6)")
 
 
@@ -628,17 +641,8 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
 def _score(options: argparse.Namespace, _: list[str]) -> None:
     from deeplab2_kmax.cli.score import score
-    from deeplab2_kmax.evaluation.scoring.score import Options
 
-    how = Options(
-        options.format,
-        options.truth_folder,
-        options.prediction_folder,
-        options.dataset,
-        options.raw_format,
-        options.training_ids,
-    )
-    score(options.truth, options.prediction, how, options.processes, options.json, _print)
+    score(options.truth, options.prediction, _map_options(options), options.processes, options.json, _print)
 
 
 def _submission(options: argparse.Namespace, _: list[str]) -> None:
@@ -731,7 +735,7 @@ def _visualize_clusters(options: argparse.Namespace, _: list[str]) -> int:
 
 def _report(options: argparse.Namespace, _: list[str]) -> None:
     for flag in ("images", "pictures"):
-        if (number := getattr(options, flag)) < 1:
+        if (number := getattr(options, flag)) is not None and number < 1:
             raise UserError(f"--{flag}: expected a number from 1, got {number}")
     of_checkpoint, of_files = (
         bool(options.config_file and options.checkpoint),
@@ -743,6 +747,10 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
             "report: of what? expected either --config_file FILE with --checkpoint PATH, or --truth PATH with"
             " --prediction PATH"
         )
+    if of_files:
+        _refuse_unused(options, "report", _OF_CHECKPOINT, "--config_file")
+    else:
+        _refuse_unused(options, "report", _OF_FILES, "--truth")
     from deeplab2_kmax.cli.output_files import write_result
 
     command = shlex.join(["deeplab2-kmax", *sys.argv[1:]])
@@ -759,20 +767,38 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
             options.checkpoint,
             command,
             outputs=options.outputs,
-            most_images=options.images,
+            most_images=options.images or _REPORT_IMAGES,
             pictures=options.pictures,
-            sweeps=options.thresholds,
+            sweeps=options.thresholds is not False,
             say=_print,
         )
     write_result(options.output, page.encode())
     _print(f"page: {options.output}")
 
 
+def _refuse_unused(options: argparse.Namespace, command: str, flags: Sequence[str], beside: str) -> None:
+    """Raises UserError for the first flag that was given though it has an effect only with the flag `beside`.
+
+    Flags that were not given are None, False, or an empty list; `--no-thresholds` is False, and given.
+    """
+    for flag in flags:
+        value = getattr(options, flag)
+        if value or (value is False and flag == "thresholds"):
+            raise UserError(f"{command}: expected --{flag} with {beside} only; leave it out")
+
+
 def _map_options(options: argparse.Namespace) -> Options:
     """How to read label maps, from the flags of `_add_map_flags`."""
     from deeplab2_kmax.evaluation.scoring.score import Options
 
-    return Options(dataset=options.dataset, raw_format=options.raw_format, training_ids=options.training_ids)
+    return Options(
+        options.format,
+        options.truth_folder,
+        options.prediction_folder,
+        options.dataset,
+        options.raw_format,
+        options.training_ids,
+    )
 
 
 def _compare(options: argparse.Namespace, _: list[str]) -> None:
@@ -780,6 +806,8 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
         raise UserError(f"--pictures: expected a number from 1, got {options.pictures}")
     if (options.truth or options.prediction) and not (options.truth and options.prediction and options.html):
         raise UserError("compare: expected --html, --truth and a --prediction for each result together; one is missing")
+    if not options.truth:
+        _refuse_unused(options, "compare", _OF_FILES, "--truth")
     from deeplab2_kmax.results.comparison import compare
 
     comparison = compare(options.results, options.draws)

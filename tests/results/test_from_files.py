@@ -112,6 +112,8 @@ def test_images_that_one_side_gets_right_are_shown(folder, capsys, tmp_path):
     assert "expected one for each of the 2 results, in their order; got 1" in status
     status, _ = run(capsys, "compare", *results, "--truth=truth.json")
     assert "expected --html, --truth and a --prediction for each result together" in status
+    status, _ = run(capsys, "compare", *results, f"--html={page}", "--image_folder=x")
+    assert "compare: expected --image_folder with --truth only; leave it out" in status
     status, _ = run(capsys, "compare", *results, *flags, f"--image_folder={folder / 'nowhere'}")
     assert "cannot read the folder of images" in status
 
@@ -136,3 +138,32 @@ def test_an_equal_result_is_not_shown_to_differ(folder, capsys, tmp_path):
 def test_a_report_is_of_one_thing(capsys, flags):
     status, _ = run(capsys, "report", "--output=page.html", *flags)
     assert "report: of what? expected either --config_file FILE with --checkpoint PATH" in status
+
+
+@pytest.mark.parametrize(
+    "flag", ["--images=3", "--outputs=kept", "--no-thresholds", "--thresholds", "--override=a.b=1"]
+)
+def test_what_only_a_checkpoint_has_is_refused_beside_files(folder, capsys, flag):
+    files = [f"--truth={folder / 'truth.json'}", f"--prediction={folder / 'half.json'}"]
+    status, _ = run(capsys, "report", "--output=page.html", *files, flag)
+    name = flag.replace("no-", "").split("=")[0]
+    assert f"report: expected {name} with --config_file only; leave it out" in status
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--image_folder=x", "--dataset=shapes", "--raw_format=two_channel_png", "--training_ids", "--format=coco"],
+)
+def test_what_only_files_have_is_refused_beside_a_checkpoint(capsys, flag):
+    status, _ = run(capsys, "report", "--output=page.html", "--config_file=shapes/kmax_tiny", "--checkpoint=none", flag)
+    assert f"report: expected {flag.split('=')[0]} with --truth only; leave it out" in status
+
+
+def test_a_report_takes_the_pngs_from_elsewhere(folder, capsys, tmp_path):
+    (tmp_path / "truth.json").write_text((folder / "truth.json").read_text())
+    (tmp_path / "half.json").write_text((folder / "half.json").read_text())
+    folders = [f"--truth_folder={folder / 'truth'}", f"--prediction_folder={folder / 'half'}", "--format=coco"]
+    flags = [f"--truth={tmp_path / 'truth.json'}", f"--prediction={tmp_path / 'half.json'}", *folders]
+    page = tmp_path / "page.html"
+    assert run(capsys, "report", *flags, f"--output={page}", "--pictures=1")[0] == 0
+    assert page.read_text().count("<img ") == 6
