@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 
 import tqdm
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import UserError
-from deeplab2_kmax.evaluation.submission.cityscapes import write_instances, write_semantic
+from deeplab2_kmax.evaluation.submission.cityscapes import require_cityscapes, write_instances, write_semantic
 from deeplab2_kmax.evaluation.submission.coco_panoptic import write_cityscapes_panoptic, write_coco_zip
 from deeplab2_kmax.evaluation.submission.predicted_maps import PredictionFolder
 from deeplab2_kmax.wording import counted
@@ -44,6 +45,10 @@ def submission(
         raise UserError(f"--output: expected a ZIP file, such as panoptic_test-dev2017_kmax_results.zip, got {output}")
     if form != "coco" and images_json:
         raise UserError(f"--images: expected it with coco only, got {form}, whose images have no ids; leave it out")
+    if form != "coco":
+        require_cityscapes(predictions)
+    elif files.exists(output) and not _is_zip(output):
+        raise UserError(f"{output}: expected a new file or a ZIP file to replace, got another; choose another --output")
     try:
         if form != "coco" and files.is_folder(output) and files.list_folder(output):
             # The scripts of Cityscapes take whatever they find in a folder.
@@ -56,3 +61,11 @@ def submission(
     except OSError as error:
         raise UserError(f"{error.filename or output}: cannot write this file: {error.strerror}") from error
     report(f"{counted(len(predictions.names), 'image')} of {predictions.dataset.name} -> {output}")
+
+
+def _is_zip(path: str) -> bool:
+    try:
+        with files.open_to_read(path) as file:
+            return zipfile.is_zipfile(file)
+    except OSError:
+        return False

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from deeplab2_kmax import files
-from deeplab2_kmax.datasets import load_dataset
+from deeplab2_kmax.datasets import DatasetDescriptor, load_dataset
 from deeplab2_kmax.datasets.segment_colors import colors_to_ids
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import VOID, Segments
@@ -155,6 +155,7 @@ class SegmentTable:
         void: the id of void.
         classes: the class of each segment, by training ids.
         scores: the confidence of each segment, 0..1.
+        names: the name of each class that occurs, by training ids; empty where the JSON does not say them.
     """
 
     path: str
@@ -162,6 +163,7 @@ class SegmentTable:
     void: int
     classes: Mapping[int, int]
     scores: Mapping[int, float]
+    names: Mapping[int, str]
 
     @classmethod
     def beside(cls, png_path: str) -> SegmentTable:
@@ -171,7 +173,8 @@ class SegmentTable:
             table = files.read_json(path)
             classes = {int(segment["id"]): int(segment["class_id"]) for segment in table["segments"]}
             scores = {int(segment["id"]): float(segment.get("score", 1)) for segment in table["segments"]}
-            return cls(path, str(table["dataset"]), int(table["void_id"]), classes, scores)
+            names = {int(s["class_id"]): str(s["class_name"]) for s in table["segments"] if "class_name" in s}
+            return cls(path, str(table["dataset"]), int(table["void_id"]), classes, scores, names)
         except OSError as error:
             raise DataError(f"{path}: cannot read the segments of {png_path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -186,7 +189,9 @@ class SegmentTable:
         Args:
             dataset: name or descriptor file of the data set; None: that of the JSON.
         """
-        of_class = {c.id: c.source_id for c in load_dataset(dataset or self.dataset).classes}
+        descriptor = load_dataset(dataset or self.dataset)
+        self._require_classes_of(descriptor)
+        of_class = {c.id: c.source_id for c in descriptor.classes}
         found: dict[int, int | None] = {self.void: None}
         for segment_id, class_id in self.classes.items():
             if class_id not in of_class:
@@ -196,6 +201,25 @@ class SegmentTable:
                 )
             found[segment_id] = of_class[class_id]
         return found
+
+    def _require_classes_of(self, descriptor: DatasetDescriptor) -> None:
+        """Refuses another data set than that of the prediction, whose numbers would be taken for other classes.
+
+        A data set of another name that calls these classes the same is as good.
+        """
+        known = {c.id: c.name for c in descriptor.classes}
+        for class_id, name in self.names.items():
+            if known.get(class_id, name) != name:
+                raise DataError(
+                    f"{self.path}: expected classes of {descriptor.name}, where class {class_id} is"
+                    f" {quoted(known[class_id])}; got {quoted(name)} of {self.dataset}. Name the data set of the"
+                    " prediction by --dataset, or its descriptor file"
+                )
+        if self.dataset != descriptor.name and self.classes.keys() and not self.names:
+            raise DataError(
+                f"{self.path}: expected a prediction with the classes of {descriptor.name}, got one of {self.dataset};"
+                " name its data set by --dataset"
+            )
 
 
 def read_file(path: str) -> bytes:
@@ -287,7 +311,13 @@ class MapFolder:
         for name in names:
             for ending in endings:
                 if name.endswith(ending):
-                    self.paths[image_key(name[: -len(ending)])] = files.join(self.folder, name)
+                    key, path = image_key(name[: -len(ending)]), files.join(self.folder, name)
+                    if key in self.paths:
+                        raise DataError(
+                            f"{folder}: expected one label map of image {quoted(key)}, got {self.paths[key]} and"
+                            f" {path}; take one of them out"
+                        )
+                    self.paths[key] = path
                     break
         if not self.paths:
             raise DataError(f"{folder}: expected files that end in {' or '.join(endings)}, got none; name their folder")

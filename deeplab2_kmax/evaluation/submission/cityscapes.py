@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -11,15 +12,36 @@ from absl import logging
 from PIL import Image
 
 from deeplab2_kmax import files
+from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.scoring.label_maps import DIVISOR
 from deeplab2_kmax.evaluation.submission.predicted_maps import PredictionFolder
 from deeplab2_kmax.names import image_key
+from deeplab2_kmax.wording import quoted
 
 # The class of pixels without a label.
 _UNLABELED = 0
 _LARGEST_BYTE = 255
 _MASKS = "masks"
+_DATASET = "cityscapes_panoptic"
+_NAME = re.compile(r"[A-Za-z-]+_[0-9]{6}_[0-9]{6}")
+
+
+def require_cityscapes(predictions: PredictionFolder) -> None:
+    """Raises DataError for classes or names of images that Cityscapes' scripts would take for something else."""
+    known = {c.source_id: c.name for c in load_dataset(_DATASET).classes}
+    for c in predictions.dataset.classes:
+        if known.get(c.source_id) != c.name:
+            raise DataError(
+                f"{predictions.dataset.name}: expected the classes of Cityscapes, such as 24 person, got {c.source_id}"
+                f" {quoted(c.name)}; results for Cityscapes can be written of a model for {_DATASET} only"
+            )
+    for name in predictions.names:
+        if not _NAME.fullmatch(_base(name)):
+            raise DataError(
+                f"image {quoted(name)}: expected a name <city>_<sequence>_<frame> as Cityscapes' images have, such as"
+                " berlin_000000_000019_leftImg8bit, got another; predict the images of Cityscapes"
+            )
 
 
 def write_semantic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import json
 import os
@@ -43,10 +44,14 @@ def write_coco_zip(
         on_progress: called with 1 after each image.
 
     Raises:
-        DataError: an image has no id, or no prediction.
+        DataError: an image has no id of its own, no prediction, or one of another size; or its classes are others.
         OSError: the file cannot be written.
     """
-    ids = _image_ids(predictions, images_json)
+    ids, sizes = (
+        ({n: _number_of(n) for n in predictions.names}, {})
+        if images_json is None
+        else _listed_images(predictions, images_json)
+    )
     stem = os.path.splitext(posixpath.basename(path.replace(os.sep, "/")))[0]
     with files.atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         # PNGs do not get smaller; the JSON does.
@@ -54,7 +59,16 @@ def write_coco_zip(
             is_json = name.endswith(".json")
             archive.writestr(name, content, zipfile.ZIP_DEFLATED if is_json else zipfile.ZIP_STORED)
 
-        _write(predictions, ids, stem, ".png", write, on_progress)
+        def require_size(prediction: PredictedMap) -> None:
+            size = sizes.get(prediction.name)
+            if size is not None and size != prediction.ids.shape:
+                raise DataError(
+                    f"image {quoted(prediction.name)}: expected a prediction of height x width {size[0]} x {size[1]},"
+                    f" as {images_json} says, got {prediction.ids.shape[0]} x {prediction.ids.shape[1]}; predict the"
+                    " images of the test set"
+                )
+
+        _write(predictions, ids, stem, ".png", write, on_progress, require_size)
 
 
 def write_cityscapes_panoptic(
@@ -86,9 +100,11 @@ def _write(
     ending: str,
     write: _Write,
     on_progress: Callable[[int], object],
+    require: Callable[[PredictedMap], object] = lambda prediction: None,
 ) -> None:
     annotations = []
     for prediction in predictions:
+        require(prediction)
         file_name = f"{posixpath.basename(prediction.name)}{ending}"
         png, segments = _encoded(prediction)
         write(f"{stem}/{file_name}", png)
@@ -117,22 +133,44 @@ def _encoded(prediction: PredictedMap) -> tuple[bytes, list[dict[str, int]]]:
     return encoded.getvalue(), segments
 
 
-def _image_ids(predictions: PredictionFolder, images_json: str | None) -> dict[str, Any]:
-    """The id of each image."""
-    if images_json is None:
-        return {name: _number_of(name) for name in predictions.names}
+def _listed_images(
+    predictions: PredictionFolder, images_json: str
+) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """The id of each image, and height and width of those for which the file says them."""
     try:
         content = files.read_json(images_json)
-        known = {without_ending(image["file_name"]): image["id"] for image in content["images"]}
+        images = {without_ending(image["file_name"]): image for image in content["images"]}
+        ids = {name: image["id"] for name, image in images.items()}
+        names = collections.defaultdict(list)
+        for name, image_id in ids.items():
+            names[image_id].append(name)
+        sizes = {n: (int(i["height"]), int(i["width"])) for n, i in images.items() if "height" in i and "width" in i}
+        categories = {c["id"]: c["name"] for c in content.get("categories", ())}
     except OSError as error:
         raise DataError(f"{images_json}: cannot read the images: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f'{images_json}: expected JSON with "images", each with id and file_name, such as COCO\'s'
             " image_info_test-dev2017.json; got another or a broken JSON"
         ) from error
-    _require_same(known, predictions.names, images_json)
-    return {name: known[name] for name in predictions.names}
+    for image_id, shared in names.items():
+        if len(shared) > 1:
+            raise DataError(
+                f"{images_json}: expected an id for each image, got id {quoted(image_id)} for {quoted(shared[0])} and"
+                f" {quoted(shared[1])}; number them in the JSON"
+            )
+    # COCO's list has the classes of things only.
+    known = {c.source_id: c.name for c in predictions.dataset.classes}
+    for category_id, category in categories.items():
+        if known.get(category_id) != category:
+            got = quoted(known[category_id]) if category_id in known else "no such class"
+            raise DataError(
+                f"{images_json}: expected the classes of the test set, where {quoted(category_id)} is"
+                f" {quoted(category)}; got {got} of {predictions.dataset.name}. Name the data set of the predictions by"
+                " --dataset, and the list of images of that data set by --images"
+            )
+    _require_same(ids, predictions.names, images_json)
+    return {name: ids[name] for name in predictions.names}, sizes
 
 
 def _require_same(known: Iterable[str], predicted: Iterable[str], where: str) -> None:

@@ -236,3 +236,13 @@ def test_what_a_model_predicts_has_the_figures_of_its_maps(predictor, picture, t
     options = Options(dataset="shapes")
     again = score_files(str(truths), str(tmp_path / "unpacked/all.json"), options, processes=1)
     np.testing.assert_array_equal(again.states(), figures.states())
+
+
+@pytest.mark.parametrize("prediction", ["predict", "prediction_two_channel_png"])
+def test_names_two_maps_of_one_image_in_one_folder(own_copy, prediction):
+    path = next((own_copy / prediction).rglob(f"{scored_files.NAMES[1]}*.png"))
+    addition = "_leftImg8bit"
+    twin = path.name.replace(addition, "") if addition in path.name else path.name.replace("_pan", f"{addition}_pan")
+    shutil.copy(path, path.parent / twin)
+    with pytest.raises(DataError, match="expected one label map of image 'frankfurt_000001_000019', got .* and .*png"):
+        score(own_copy, "gt.json", prediction)

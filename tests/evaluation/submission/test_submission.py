@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -211,3 +212,92 @@ def test_says_what_does_not_fit(written, tmp_path, capsys):
     ):
         status, text = run(capsys, *arguments)
         assert message in f"{status}{text}", (arguments, status, text)
+
+
+@pytest.fixture
+def own_copy(written, tmp_path):
+    shutil.copytree(written[0] / "predict", tmp_path / "predict")
+    return tmp_path
+
+
+def edited(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("form", ["cityscapes-panoptic", "cityscapes-semantic", "cityscapes-instance"])
+def test_other_classes_are_no_results_for_cityscapes(own_copy, capsys, form):
+    for path in (own_copy / "predict").glob("*.json"):
+        edited(path, lambda table: table.update(dataset="coco_panoptic"))
+    status, text = run(capsys, form, own_copy / "predict", "-o", own_copy / "out")
+    assert "coco_panoptic: expected the classes of Cityscapes, such as 24 person, got 1 'person'" in f"{status}{text}"
+    assert not (own_copy / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["cityscapes-panoptic", "cityscapes-semantic", "cityscapes-instance"])
+def test_other_names_are_no_results_for_cityscapes(own_copy, capsys, form):
+    for ending in ("_panoptic.png", "_segments.json"):
+        (own_copy / "predict" / f"{NAMES[0]}{ending}").rename(own_copy / "predict" / f"holiday{ending}")
+    status, text = run(capsys, form, own_copy / "predict", "-o", own_copy / "out")
+    assert "image 'holiday': expected a name <city>_<sequence>_<frame>" in f"{status}{text}"
+    assert not (own_copy / "out").exists()
+
+
+def test_the_data_set_of_a_prediction_is_not_taken_for_another(own_copy):
+    path = own_copy / "predict" / f"{NAMES[0]}_segments.json"
+
+    def name_classes(table):
+        for segment in table["segments"]:
+            segment["class_name"] = DATASET.classes[segment["class_id"]].name
+
+    with pytest.raises(DataError, match="with the classes of coco_panoptic, got one of cityscapes_panoptic"):
+        list(PredictionFolder(str(own_copy / "predict"), "coco_panoptic"))
+    edited(path, name_classes)
+    list(PredictionFolder(str(own_copy / "predict"), "cityscapes_panoptic"))
+    with pytest.raises(DataError, match=r"classes of coco_panoptic, where class \d+ is '.*'; got '.*' of cityscapes"):
+        list(PredictionFolder(str(own_copy / "predict"), "coco_panoptic"))
+    # Another name for the same classes is as good.
+    edited(path, lambda table: table.update(dataset="streets"))
+    assert next(iter(PredictionFolder(str(own_copy / "predict"), "cityscapes_panoptic"))).segment_ids()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda content: content.update(categories=[{"id": 24, "name": "cat"}]),
+            "expected the classes of the test set, where 24 is 'cat'; got 'person' of cityscapes_panoptic",
+        ),
+        (
+            lambda content: content.update(categories=[{"id": 1, "name": "person"}]),
+            "where 1 is 'person'; got no such class of cityscapes_panoptic",
+        ),
+        (lambda content: content["images"][1].update(id=NAMES[0]), "expected an id for each image, got id 'frankfurt_"),
+        (
+            lambda content: content["images"][1].update(height=97, width=160),
+            "image 'frankfurt_000001_000019': expected a prediction of height x width 97 x 160, as .*, got 96 x 160",
+        ),
+    ],
+)
+def test_the_images_of_the_test_set_are_those_predicted(written, tmp_path, edit, message):
+    content = json.loads((written[0] / "images.json").read_text())
+    edit(content)
+    (tmp_path / "images.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        write_coco_zip(
+            PredictionFolder(str(written[0] / "predict")), str(tmp_path / "out.zip"), str(tmp_path / "images.json")
+        )
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_replaces_no_file_but_a_zip(written, tmp_path, capsys):
+    output = tmp_path / "out.zip"
+    arguments = ["coco", written[0] / "predict", "-o", output, f"--images={written[0] / 'images.json'}"]
+    output.write_text("a thesis")
+    status, text = run(capsys, *arguments)
+    assert "expected a new file or a ZIP file to replace, got another" in f"{status}{text}"
+    assert output.read_text() == "a thesis"
+    output.unlink()
+    for _ in range(2):
+        assert run(capsys, *arguments)[0] == 0
