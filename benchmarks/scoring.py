@@ -70,7 +70,7 @@ def without_hotcoco(truth: str, prediction: str) -> None:
     """Our own counting, which is what runs where hotcoco is not installed."""
     read = read_coco_truth(truth)
     figures = ImageFigures("", read.categories.classes)
-    predictions = read_coco_prediction(prediction, None, read)
+    predictions = read_coco_prediction(prediction, None, read).images
     image_pairs.score_pairs(figures, list(map(image_pairs.Pair, read.images, predictions)), None)
     figures.result().as_dict()
 

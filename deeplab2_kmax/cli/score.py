@@ -11,7 +11,7 @@ from deeplab2_kmax import files
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.evaluation.per_image import figures_path
 from deeplab2_kmax.evaluation.report import quality_json, quality_table
-from deeplab2_kmax.evaluation.scoring.score import Options, score_files
+from deeplab2_kmax.evaluation.scoring.score import Options, read_pairs, score_pairs
 from deeplab2_kmax.wording import counted
 
 
@@ -26,7 +26,7 @@ def score(
     """Scores files, reports a table, and writes the results as JSON if asked to.
 
     Args:
-        truth: see `score_files`.
+        truth: see `scoring.score.score_files`.
         prediction: see there.
         options: see there.
         processes: how many processes to use; None: one for each core.
@@ -39,6 +39,7 @@ def score(
     """
     if processes is not None and processes < 1:
         raise UserError(f"--processes: expected at least 1, got {processes}")
+    found = read_pairs(truth, prediction, options)
     # On a terminal only: a log would get a line for each step of the bar.
     with tqdm.tqdm(unit="image", desc="scoring", disable=None) as bar:
 
@@ -46,9 +47,12 @@ def score(
             bar.total = images
             bar.refresh()
 
-        figures = score_files(truth, prediction, options, processes, start, bar.update)
+        figures = score_pairs(found, processes, start, bar.update)
     quality = figures.result()
-    lines = [quality_table(quality, per_class=True), f"\n{counted(len(figures), 'image')} of {prediction}"]
+    line = f"{counted(len(figures), 'image')} of {prediction}"
+    if found.left_out:
+        line += f"; {counted(found.left_out, 'prediction')} without truth left out"
+    lines = [quality_table(quality, per_class=True), f"\n{line}"]
     if json_path:
         facts: dict[str, Any] = {
             "images": len(figures),

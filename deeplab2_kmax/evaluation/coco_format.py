@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -37,6 +37,13 @@ _FOUR_BYTES = {"RGB": "RGBX", "RGBA": "RGBA"}
 # More than any picture has, and still a float64; JSON may hold whole numbers that are none.
 _HUGE_AREA = 1e300
 _ANNOTATION_KEYS = ("file_name", "image_id", "segments_info")
+
+
+class NamedClass(NamedTuple):
+    """What a prediction says of a class; None for what it does not say."""
+
+    name: str | None
+    is_thing: bool | None
 
 
 class CocoTruth(NamedTuple):
@@ -99,6 +106,18 @@ class CocoPredictedImage:
         return _predicted_segments(ids, areas, self.listed(), self.index, self.path)
 
 
+class CocoPrediction(NamedTuple):
+    """Predictions in COCO's format.
+
+    Attributes:
+        images: the prediction of each image of the truth.
+        left_out: how many images have a prediction and no truth.
+    """
+
+    images: list[CocoPredictedImage]
+    left_out: int
+
+
 def read_coco_truth(json_path: files.StrPath, folder: files.StrPath | None = None) -> CocoTruth:
     """Reads the annotations of a truth.
 
@@ -129,9 +148,7 @@ def read_coco_truth(json_path: files.StrPath, folder: files.StrPath | None = Non
     return CocoTruth(categories, tuple(images), tuple(image_id for image_id, _, _ in annotations))
 
 
-def read_coco_prediction(
-    json_path: files.StrPath, folder: files.StrPath | None, truth: CocoTruth
-) -> list[CocoPredictedImage]:
+def read_coco_prediction(json_path: files.StrPath, folder: files.StrPath | None, truth: CocoTruth) -> CocoPrediction:
     """Reads the annotations of a prediction.
 
     Args:
@@ -139,9 +156,6 @@ def read_coco_prediction(
             may be remote.
         folder: its PNGs; None: the folder beside the JSON file, of the same name without ".json".
         truth: what is predicted.
-
-    Returns:
-        The prediction of each image of the truth.
 
     Raises:
         DataError: the file is missing or broken, or lacks an image.
@@ -152,7 +166,7 @@ def read_coco_prediction(
         return _plain_value(annotation, "image_id", f"{json_path}: annotation {number}"), text
 
     annotations, others = _read_json(json_path, keep)
-    _warn_of_other_names(truth.categories, others.get("categories"), str(json_path))
+    warn_of_other_classes(truth.categories, named_classes(others.get("categories")), str(json_path))
     # Of several of one image the last counts, as in the official script.
     predicted = dict(annotations)
     index: dict[Any, int] = {c.id: number for number, c in enumerate(truth.categories.classes)}
@@ -167,17 +181,57 @@ def read_coco_prediction(
         _require_keys(annotation, f"{json_path}: annotation of image {quoted(image_id)}")
         path = files.join(folder, annotation["file_name"])
         images.append(CocoPredictedImage(path, predicted[image_id], index))
-    return images
+    return CocoPrediction(images, len(predicted.keys() - set(truth.image_ids)))
 
 
-def read_coco_annotations(json_path: files.StrPath) -> list[tuple[str, str]]:
-    """The name of the PNG and the text of each annotation of a file; raises DataError."""
+def read_coco_annotations(json_path: files.StrPath) -> tuple[list[tuple[str, str]], dict[Any, NamedClass]]:
+    """The name of the PNG and the text of each annotation of a file, and its classes; raises DataError."""
 
     def keep(number: int, annotation: Any, text: str) -> tuple[str, str]:
         _require_keys(annotation, f"{json_path}: annotation {number}")
         return annotation["file_name"], text
 
-    return _read_json(json_path, keep)[0]
+    annotations, others = _read_json(json_path, keep)
+    return annotations, named_classes(others.get("categories"))
+
+
+def named_classes(entries: Any) -> dict[Any, NamedClass]:
+    """{id: what a file says of it} of "categories" in JSON, as far as they can be read; a prediction may lack them."""
+    found = {}
+    for category in entries if isinstance(entries, list) else ():
+        if isinstance(category, dict) and not isinstance(category.get("id"), (list, dict)):
+            is_thing = category["isthing"] == 1 if "isthing" in category else None
+            found[category.get("id")] = NamedClass(category.get("name"), is_thing)
+    return found
+
+
+def warn_of_other_classes(truth: Categories, predicted: Mapping[Any, NamedClass], where: str) -> None:
+    """Warns of predictions that call a class by another name than the truth does, or take things for stuff.
+
+    Args:
+        truth: its classes.
+        predicted: {id in the data set's own files: what the prediction, or its data set, says of it}.
+        where: the prediction, for messages.
+    """
+    known = {c.source_id: c for c in truth.classes if c.source_id in predicted}
+    for class_id, c in known.items():
+        name = predicted[class_id].name
+        if name is not None and name != c.name:
+            logging.warning(
+                "%s: expected the categories of %s, where %s is %r; got %r for %s. Ids count, names do not: see whether"
+                " the predictions are numbered as the truth is",
+                where, truth.name, class_id, c.name, name, class_id,
+            )  # fmt: skip
+            break
+    others = [c for i, c in known.items() if predicted[i].is_thing not in (None, c.is_thing)]
+    if others:
+        kinds = ("stuff", "a thing")
+        logging.warning(
+            "%s: expected things and stuff as in %s, where %r is %s; got %s (other kinds in all: %s of %s). What the"
+            " truth says counts: see which of them is wrong",
+            where, truth.name, others[0].name, kinds[others[0].is_thing], kinds[not others[0].is_thing],
+            len(others), counted(len(known), "class", "classes"),
+        )  # fmt: skip
 
 
 def coco_panoptic_quality(
@@ -207,7 +261,7 @@ def coco_panoptic_quality(
     truth = read_coco_truth(truth_json, truth_folder)
     predictions = read_coco_prediction(prediction_json, prediction_folder, truth)
     figures = ImageFigures(truth.categories.name, truth.categories.classes)
-    score_pairs(figures, list(map(Pair, truth.images, predictions)))
+    score_pairs(figures, list(map(Pair, truth.images, predictions.images)))
     return figures.result()
 
 
@@ -317,22 +371,6 @@ def _categories(entries: Any, where: str) -> Categories:
         rgb = tuple(color) if isinstance(color, list) else (0, 0, 0)
         classes.append(SegmentClass(number, name, category["isthing"] == 1, rgb, number))
     return Categories(where, tuple(classes))
-
-
-def _warn_of_other_names(truth: Categories, entries: Any, where: str) -> None:
-    """Warns of predictions whose file calls a category id by another name than the truth does."""
-    known: dict[Any, str] = {c.id: c.name for c in truth.classes}
-    for category in entries if isinstance(entries, list) else ():
-        if not isinstance(category, dict) or isinstance(category.get("id"), (list, dict)):
-            continue
-        name = known.get(category.get("id"))
-        if name is not None and category.get("name", name) != name:
-            logging.warning(
-                "%s: expected the categories of %s, where %s is %r; got %r for %s. Ids count, names do not: see whether"
-                " the predictions are numbered as the truth is",
-                where, truth.name, category["id"], name, category["name"], category["id"],
-            )  # fmt: skip
-            return
 
 
 def _predicted_segments(

@@ -48,6 +48,18 @@ def written_sizes(folder: str) -> dict[str, ShardSize]:
     return sizes
 
 
+def written_datasets(folder: str) -> dict[str, str]:
+    """{name of a shard: the data set it was made for}, as far as the manifest in a folder tells."""
+    found = {}
+    for entry in read_splits(folder).values():
+        dataset = entry.get("dataset") if isinstance(entry, dict) else None
+        shards = entry.get("shards") if isinstance(entry, dict) else None
+        for shard in shards if isinstance(shards, list) else []:
+            if isinstance(shard, dict) and isinstance(dataset, str):
+                found[str(shard.get("name"))] = dataset
+    return found
+
+
 def faults_of_manifests(shards: Sequence[str]) -> dict[str, str]:
     """The manifests beside shards that tell nothing, so that nobody would notice shards that were cut.
 

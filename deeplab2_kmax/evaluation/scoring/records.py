@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import mmap
+import posixpath
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ from deeplab2_kmax.evaluation.panoptic_quality import Segments
 from deeplab2_kmax.evaluation.scoring.label_maps import DIVISOR, Classes
 from deeplab2_kmax.names import result_name
 from deeplab2_kmax.records import example, schema, tfrecord
+from deeplab2_kmax.records.manifest import MANIFEST, written_datasets
 from deeplab2_kmax.records.shards import find_shards
 from deeplab2_kmax.wording import counted
 
@@ -53,9 +55,18 @@ def record_labels(patterns: list[str], descriptor: DatasetDescriptor, classes: C
     """The labels of all records that match glob patterns, in the order of their files.
 
     Raises:
-        DataError: there are none, or a record is damaged.
+        DataError: there are none, a record is damaged, or they are of another data set.
     """
-    for shard in find_shards(patterns, descriptor.name):
+    shards = find_shards(patterns, descriptor.name)
+    written = {folder: written_datasets(folder) for folder in {files.parent(shard) for shard in shards}}
+    for shard in shards:
+        dataset = written[files.parent(shard)].get(posixpath.basename(shard))
+        if dataset not in (None, descriptor.name):
+            raise DataError(
+                f"{shard}: expected records of {descriptor.name}, got those of {dataset}, as the {MANIFEST} beside them"
+                " says; name their data set by --dataset, or its descriptor file"
+            )
+    for shard in shards:
         with _content(shard) as content:
             for number, region in enumerate(tfrecord.regions(shard)):
                 where = f"{shard}, record {number}"

@@ -16,9 +16,11 @@ from deeplab2_kmax.evaluation import image_pairs
 from deeplab2_kmax.evaluation.coco_format import (
     CocoPredictedImage,
     CocoTruth,
+    NamedClass,
     read_coco_annotations,
     read_coco_prediction,
     read_coco_truth,
+    warn_of_other_classes,
 )
 from deeplab2_kmax.evaluation.image_pairs import Pair, PredictedImage, TrueImage
 from deeplab2_kmax.evaluation.panoptic_quality import VOID, Categories
@@ -33,6 +35,7 @@ from deeplab2_kmax.evaluation.scoring.label_maps import (
     MapFolder,
     PredictedMapFile,
     PredictOutput,
+    SegmentTable,
     TrueMapFile,
     has_file,
     instance_ids_png,
@@ -103,16 +106,19 @@ class FilePairs:
     Attributes:
         categories: the classes.
         pairs: in the order of the truth.
+        left_out: how many images have a prediction and no truth.
     """
 
     categories: Categories
     pairs: Sequence[Pair]
+    left_out: int
 
 
 def read_pairs(truth: str, prediction: str, options: Options = Options()) -> FilePairs:  # noqa: B008, as it is frozen
     """Finds the prediction of each image; arguments and errors are those of `score_files`."""
     found = _read_truth(truth, options)
-    return FilePairs(found.categories, list(map(Pair, found.images, _predictions(prediction, found, options))))
+    images, predicted = _predictions(prediction, found, options)
+    return FilePairs(found.categories, list(map(Pair, found.images, images)), max(0, predicted - len(images)))
 
 
 def score_files(
@@ -139,7 +145,16 @@ def score_files(
         DataError: a file is missing or broken, or a prediction is not one of the truth's images; see docs/scoring.md.
         UserError: the options do not fit the files.
     """
-    found = read_pairs(truth, prediction, options)
+    return score_pairs(read_pairs(truth, prediction, options), processes, on_start, on_progress)
+
+
+def score_pairs(
+    found: FilePairs,
+    processes: int | None = None,
+    on_start: Callable[[int], object] = lambda images: None,
+    on_progress: Callable[[int], object] = lambda images: None,
+) -> ImageFigures:
+    """`score_files`, for pairs that have been read."""
     pairs = found.pairs
     figures = ImageFigures(found.categories.name, found.categories.classes)
     on_start(len(pairs))
@@ -216,11 +231,12 @@ def _coco_truth(path: str, folder: str | None, descriptor: DatasetDescriptor | N
     return _Truth(coco.categories, coco.images, source_ids, training_ids, coco)
 
 
-def _predictions(path: str, truth: _Truth, options: Options) -> Sequence[PredictedImage]:
-    """The prediction of each image of the truth."""
+def _predictions(path: str, truth: _Truth, options: Options) -> tuple[Sequence[PredictedImage], int]:
+    """The prediction of each image of the truth, and the number of predictions, those of other images included."""
     if path.endswith(".json"):
         if truth.coco is not None:
-            return read_coco_prediction(path, options.prediction_folder, truth.coco)
+            read = read_coco_prediction(path, options.prediction_folder, truth.coco)
+            return read.images, len(read.images) + read.left_out
         return _coco_by_name(path, options.prediction_folder, truth)
     if options.prediction_folder:
         raise UserError(
@@ -228,23 +244,36 @@ def _predictions(path: str, truth: _Truth, options: Options) -> Sequence[Predict
         )
     if has_file(path, SEGMENTS_ENDING):
         folder = MapFolder(path, [PANOPTIC_ENDING])
+        first = SegmentTable.beside(next(iter(folder.paths.values())))
+        _warn_of_other_dataset(path, truth, options.dataset or first.dataset)
         return [
             PredictOutput(folder.find(image.name, image.path), truth.source_ids, options.dataset)
             for image in truth.images
-        ]
+        ], len(folder.paths)
     folder, decode = raw_folder(path, options.raw_format)
     classes = truth.classes_of_raw_maps(options)
+    if options.dataset:
+        _warn_of_other_dataset(path, truth, options.dataset)
     return [
         PredictedMapFile(image.name, folder.find(image.name, image.path), decode, classes) for image in truth.images
-    ]
+    ], len(folder.paths)
 
 
-def _coco_by_name(path: str, folder: str | None, truth: _Truth) -> list[CocoPredictedImage]:
+def _warn_of_other_dataset(path: str, truth: _Truth, dataset: str) -> None:
+    """Warns of a prediction whose data set gives the class ids of the truth other meanings."""
+    descriptor = load_dataset(dataset)
+    predicted = {c.source_id: NamedClass(c.name, c.is_thing) for c in descriptor.classes}
+    warn_of_other_classes(truth.categories, predicted, f"{path} ({descriptor.name})")
+
+
+def _coco_by_name(path: str, folder: str | None, truth: _Truth) -> tuple[list[CocoPredictedImage], int]:
     """Predictions in COCO's format of a truth that has no image ids: found by the names of their PNGs."""
     folder = folder or os.path.splitext(path)[0]
     index = {class_id: number for class_id, number in truth.source_ids.index.items() if number != VOID}
     by_name = {}
-    for name, text in read_coco_annotations(path):
+    annotations, classes = read_coco_annotations(path)
+    warn_of_other_classes(truth.categories, classes, path)
+    for name, text in annotations:
         by_name[image_key(without_ending(name))] = name, text
     found = []
     for image in truth.images:
@@ -256,4 +285,4 @@ def _coco_by_name(path: str, folder: str | None, truth: _Truth) -> list[CocoPred
                 f" {quoted(image.name + '.png')} ({image.path}); add it, or take the image out of the truth"
             )
         found.append(CocoPredictedImage(files.join(folder, found_entry[0]), found_entry[1], index))
-    return found
+    return found, len(by_name)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from deeplab2_kmax.cli.predict import predict_files
+from deeplab2_kmax.cli.score import score as run_score
 from deeplab2_kmax.datasets import load_dataset
 from deeplab2_kmax.errors import DataError, UserError
 from deeplab2_kmax.evaluation.panoptic_quality import PanopticQuality
@@ -246,3 +247,78 @@ def test_names_two_maps_of_one_image_in_one_folder(own_copy, prediction):
     shutil.copy(path, path.parent / twin)
     with pytest.raises(DataError, match="expected one label map of image 'frankfurt_000001_000019', got .* and .*png"):
         score(own_copy, "gt.json", prediction)
+
+
+def edited(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def warnings(caplog):
+    with caplog.at_level("WARNING", "absl"):
+        yield caplog
+
+
+def rename_person(content):
+    content["categories"][11]["name"] = "cat"
+
+
+def invert_things(content):
+    for category in content["categories"]:
+        category["isthing"] = 1 - category["isthing"]
+
+
+PREDICTED_IN = {
+    "JSON": ("pred.json", {}),
+    "predict": ("predict", {}),
+    "raw": ("prediction_two_channel_png", {"dataset": "cityscapes_panoptic"}),
+}
+
+
+@pytest.mark.parametrize("prediction", PREDICTED_IN)
+def test_warns_of_other_classes_than_those_of_a_truth_in_json(own_copy, warnings, prediction):
+    path, options = PREDICTED_IN[prediction]
+    score(own_copy, "gt.json", path, **options)
+    assert not warnings.messages
+    edited(own_copy / "gt.json", rename_person)
+    score(own_copy, "gt.json", path, **options)
+    assert len(warnings.messages) == 1 and "where 24 is 'cat'; got 'person' for 24" in warnings.messages[0]
+    warnings.clear()
+    edited(own_copy / "gt.json", lambda content: content["categories"][11].update(name="person"))
+    edited(own_copy / "gt.json", invert_things)
+    score(own_copy, "gt.json", path, **options)
+    assert len(warnings.messages) == 1
+    assert "where 'road' is a thing; got stuff (other kinds in all: 19 of 19 classes)" in warnings.messages[0]
+
+
+def test_warns_of_other_classes_in_json_than_those_of_records(own_copy, warnings):
+    arguments = (own_copy, "val-*.tfrecord", "pred.json")
+    score(*arguments, dataset="cityscapes_panoptic")
+    assert not warnings.messages
+    edited(own_copy / "pred.json", rename_person)
+    score(*arguments, dataset="cityscapes_panoptic")
+    assert ["where 24 is 'person'; got 'cat' for 24" in message for message in warnings.messages] == [True]
+
+
+def test_records_of_another_data_set_are_refused(own_copy):
+    shards = [{"name": path.name} for path in own_copy.glob("val-*.tfrecord")]
+    manifest = {"splits": {"val": {"dataset": "cityscapes_panoptic", "shards": shards}}}
+    (own_copy / "manifest.json").write_text(json.dumps(manifest))
+    score(own_copy, "val-*.tfrecord", "pred.json", dataset="cityscapes_panoptic")
+    edited(own_copy / "manifest.json", lambda content: content["splits"]["val"].update(dataset="streets"))
+    message = "val-00000-of-00002.tfrecord: expected records of cityscapes_panoptic, got those of streets"
+    with pytest.raises(DataError, match=message):
+        score(own_copy, "val-*.tfrecord", "pred.json", dataset="cityscapes_panoptic")
+
+
+@pytest.mark.parametrize("prediction", PREDICTED_IN)
+def test_predictions_without_truth_are_told(own_copy, prediction):
+    path, options = PREDICTED_IN[prediction]
+    lines = []
+    run_score(str(own_copy / "gt.json"), str(own_copy / path), Options(**options), 1, None, lines.append)
+    assert lines[-1].endswith(f"\n4 images of {own_copy / path}")
+    edited(own_copy / "gt.json", lambda content: content["annotations"].pop())
+    run_score(str(own_copy / "gt.json"), str(own_copy / path), Options(**options), 1, None, lines.append)
+    assert lines[-1].endswith(f"\n3 images of {own_copy / path}; 1 prediction without truth left out")
