@@ -437,7 +437,12 @@ def _machine() -> str:
 @contextlib.contextmanager
 def _opened(path: StrPath, mode: str) -> Iterator[IO[Any]]:
     if not is_remote(path):
-        with open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
+        try:
+            opened = open(path, mode, encoding=None if "b" in mode else "utf-8")
+        except UnicodeEncodeError as error:
+            reason = "the encoding of this system has no such name; set PYTHONUTF8=1"
+            raise OSError(errno.EILSEQ, reason, os.fspath(path)) from error
+        with opened as file:
             yield file
         return
     with _as_os_errors(path), _gfile().GFile(os.fspath(path), mode) as file:

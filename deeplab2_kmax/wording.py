@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -12,8 +13,14 @@ WIDTH = 80
 _ALIKE = 0.6
 # A shorter part of a name says nothing about which name is meant.
 _SHORTEST_PART = 3
-# A terminal acts on these, wherever they come from: C0 without tab and line break, and C1.
+# A terminal acts on these, wherever they come from: C0 without tab and line break, and C1; and what turns the direction
+# of writing, so that a name could look like another one.
 _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
+_CONTROLS.update(
+    {number: f"\\u{number:04x}" for number in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+)
+# Halves of characters, without those that Python holds the bytes of file names in.
+_NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def first_line(error: BaseException) -> str:
@@ -123,9 +130,12 @@ def _plain(name: str) -> str:
 def printable(text: str) -> str:
     """The text without what no terminal can show, or what it would act on.
 
-    Bytes of file names in an older encoding become "\\xdf", control characters "\\x1b"; tabs and line breaks stay.
+    Bytes of file names in an older encoding become "\\xdf", control characters "\\x1b", and those that turn
+    the direction of writing "\\u202e"; tabs and line breaks stay.
     """
-    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    # Some halves of characters stand for bytes of file names; others, as JSON may have, stand for nothing.
+    safe = _NO_CHARACTER.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+    decoded = safe.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return decoded.translate(_CONTROLS)
 
 

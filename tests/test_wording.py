@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from deeplab2_kmax.wording import counted, did_you_mean, similar, wrapped
+from deeplab2_kmax.wording import counted, did_you_mean, printable, similar, wrapped
 
 FIELDS = ["batch_size", "base", "crop_size", "steps_per_loop"]
 
@@ -110,3 +110,18 @@ def test_a_plural_behind_a_number_is_found():
 )
 def test_counted(number, noun, text):
     assert counted(number, *noun) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\ud800", "\\ud800"),
+        ("a\udfff\udc7f", "a\\udfff\\udc7f"),
+        ("stra\udcdfe", "stra\\xdfe"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("\u2066x\u2069\u200f", "\\u2066x\\u2069\\u200f"),
+        ("Straße \U0001f600\n", "Straße \U0001f600\n"),
+    ],
+)
+def test_what_no_terminal_should_get_is_escaped(text, shown):
+    assert printable(text) == shown

@@ -751,8 +751,10 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
         _refuse_unused(options, "report", _OF_CHECKPOINT, "--config_file")
     else:
         _refuse_unused(options, "report", _OF_FILES, "--truth")
-    from deeplab2_kmax.cli.output_files import write_result
+    from deeplab2_kmax.cli.output_files import require_output_file, write_result
 
+    inputs = (options.truth, options.prediction, options.config_file, options.checkpoint, options.dataset)
+    require_output_file("--output", options.output, [path for path in inputs if path])
     command = shlex.join(["deeplab2-kmax", *sys.argv[1:]])
     if of_files:
         from deeplab2_kmax.results.from_files import files_report
@@ -808,12 +810,15 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
         raise UserError("compare: expected --html, --truth and a --prediction for each result together; one is missing")
     if not options.truth:
         _refuse_unused(options, "compare", _OF_FILES, "--truth")
+    from deeplab2_kmax.cli.output_files import require_output_file, write_result
     from deeplab2_kmax.results.comparison import compare
 
     comparison = compare(options.results, options.draws)
+    inputs = [*options.results, *comparison.paths, *options.prediction, *filter(None, (options.truth, options.dataset))]
+    for flag in ("html", "json"):
+        if (path := getattr(options, flag)) is not None:
+            require_output_file(f"--{flag}", path, inputs)
     _print(comparison.report())
-    from deeplab2_kmax.cli.output_files import write_result
-
     if options.html:
         from deeplab2_kmax.results.comparison_page import Pictures, comparison_page
 

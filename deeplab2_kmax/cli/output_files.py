@@ -36,6 +36,34 @@ def make_output_folder(folder: str | os.PathLike[str]) -> str:
     return os.fspath(folder)
 
 
+def require_output_file(flag: str, path: str, inputs: Iterable[str] = ()) -> None:
+    """Finds out before the work, which may take long, whether its result can be written; leaves nothing behind.
+
+    Args:
+        flag: that names the file, for messages.
+        path: of the file, local or remote.
+        inputs: files, or patterns of files, that are read; what is no such thing does no harm.
+
+    Raises:
+        UserError: it is no path of a file, or that of one of the inputs, or its folder cannot be written to.
+    """
+    if path in ("", "-"):
+        raise UserError(f"{flag}: expected the path of a file, got {path!r}; name one, as nothing is written to stdout")
+    for given in inputs:
+        if files.identity(path) in (files.identity(each) for each in (given, *files.glob(given))):
+            raise UserError(f"{flag}: expected a file to write, got {path}, which is read; choose another name")
+    if files.is_folder(path):
+        raise UserError(f"{flag}: expected the path of a file, got the folder {path}; add the name of a file")
+    if files.is_remote(path):
+        return
+    # The folder is made where missing, in the first one above it that is there.
+    folder = files.parent(files.identity(path))
+    while not os.path.lexists(folder) and files.parent(folder) != folder:
+        folder = files.parent(folder)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise UserError(f"{flag}: cannot write {path}, as {folder} is no folder that files can be written to")
+
+
 def output_names(images: Iterable[str]) -> dict[str, str]:
     """A name for the results of each picture: its file name without ending, numbered where several pictures share it.
 

@@ -8,6 +8,7 @@ from typing import Any
 import tqdm
 
 from deeplab2_kmax import files
+from deeplab2_kmax.cli.output_files import require_output_file
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.evaluation.per_image import figures_path
 from deeplab2_kmax.evaluation.report import quality_json, quality_table
@@ -31,7 +32,7 @@ def score(
         options: see there.
         processes: how many processes to use; None: one for each core.
         json_path: where to write the results; those of each image go to a file beside it, see `figures_path`.
-        report: called with the table.
+        report: called with the table, and with where results are.
 
     Raises:
         DataError: a file is missing or broken, or does not fit the truth.
@@ -39,6 +40,10 @@ def score(
     """
     if processes is not None and processes < 1:
         raise UserError(f"--processes: expected at least 1, got {processes}")
+    if json_path is not None:
+        inputs = [*truth.split(","), prediction, options.dataset or ""]
+        for path in (json_path, figures_path(json_path)) if json_path else ("",):
+            require_output_file("--json", path, inputs)
     found = read_pairs(truth, prediction, options)
     # On a terminal only: a log would get a line for each step of the bar.
     with tqdm.tqdm(unit="image", desc="scoring", disable=None) as bar:
@@ -52,7 +57,8 @@ def score(
     line = f"{counted(len(figures), 'image')} of {prediction}"
     if found.left_out:
         line += f"; {counted(found.left_out, 'prediction')} without truth left out"
-    lines = [quality_table(quality, per_class=True), f"\n{line}"]
+    # Before files are written, which may fail.
+    report(f"{quality_table(quality, per_class=True)}\n\n{line}")
     if json_path:
         facts: dict[str, Any] = {
             "images": len(figures),
@@ -65,5 +71,4 @@ def score(
             files.write_json(json_path, quality_json(quality, **facts))
         except OSError as error:
             raise UserError(f"{json_path}: cannot write the results: {error.strerror}") from error
-        lines.append(f"results in {json_path}, those of each image in {figures_path(json_path)}")
-    report("\n".join(lines))
+        report(f"results in {json_path}, those of each image in {figures_path(json_path)}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tqdm
 
 from deeplab2_kmax import files
+from deeplab2_kmax.cli.output_files import require_output_file
 from deeplab2_kmax.errors import UserError
 from deeplab2_kmax.evaluation.submission.cityscapes import require_cityscapes, write_instances, write_semantic
 from deeplab2_kmax.evaluation.submission.coco_panoptic import write_cityscapes_panoptic, write_coco_zip
@@ -41,13 +42,17 @@ def submission(
         DataError: a prediction cannot be read, or is missing.
         UserError: the flags do not fit, or a file cannot be written.
     """
+    if output in ("", "-"):
+        raise UserError(f"--output: expected a path, got {output!r}; name one, as nothing is written to stdout")
     if form == "coco" and not output.endswith(".zip"):
         raise UserError(f"--output: expected a ZIP file, such as panoptic_test-dev2017_kmax_results.zip, got {output}")
     if form != "coco" and images_json:
         raise UserError(f"--images: expected it with coco only, got {form}, whose images have no ids; leave it out")
     if form != "coco":
         require_cityscapes(predictions)
-    elif files.exists(output) and not _is_zip(output):
+    else:
+        require_output_file("--output", output, [images_json] if images_json else [])
+    if form == "coco" and files.exists(output) and not _is_zip(output):
         raise UserError(f"{output}: expected a new file or a ZIP file to replace, got another; choose another --output")
     try:
         if form != "coco" and files.is_folder(output) and files.list_folder(output):

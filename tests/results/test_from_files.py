@@ -167,3 +167,26 @@ def test_a_report_takes_the_pngs_from_elsewhere(folder, capsys, tmp_path):
     page = tmp_path / "page.html"
     assert run(capsys, "report", *flags, f"--output={page}", "--pictures=1")[0] == 0
     assert page.read_text().count("<img ") == 6
+
+
+@pytest.mark.parametrize("command_of", ["score", "report"])
+def test_no_result_overwrites_what_it_is_made_of(folder, capsys, command_of):
+    files = [f"--truth={folder / 'truth.json'}", f"--prediction={folder / 'half.json'}"]
+    before = (folder / "truth.json").read_bytes()
+    flag = "--json" if command_of == "score" else "--output"
+    status, _ = run(capsys, command_of, *files, f"{flag}={folder / 'truth.json'}")
+    assert f"{flag}: expected a file to write" in str(status) and (folder / "truth.json").read_bytes() == before
+    for path, message in (("-", "got '-'"), ("", "got ''"), (folder, "got the folder")):
+        status, _ = run(capsys, command_of, *files, f"{flag}={path}")
+        assert message in str(status)
+
+
+def test_no_comparison_overwrites_a_result(folder, capsys, tmp_path):
+    result = tmp_path / "right.json"
+    flags = [f"--truth={folder / 'truth.json'}", f"--prediction={folder / 'right.json'}", f"--json={result}"]
+    run(capsys, "score", *flags)
+    for flag, path in (("--html", tmp_path / "right-images.npz"), ("--json", result), ("--html", "-")):
+        before = [each.read_bytes() for each in sorted(tmp_path.iterdir())]
+        status, _ = run(capsys, "compare", result, result, f"{flag}={path}")
+        assert f"{flag}: expected" in str(status)
+        assert [each.read_bytes() for each in sorted(tmp_path.iterdir())] == before

@@ -1,6 +1,7 @@
 """`deeplab2-kmax score`: one truth and one prediction in all formats have the same figures, without TensorFlow."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -322,3 +323,21 @@ def test_predictions_without_truth_are_told(own_copy, prediction):
     edited(own_copy / "gt.json", lambda content: content["annotations"].pop())
     run_score(str(own_copy / "gt.json"), str(own_copy / path), Options(**options), 1, None, lines.append)
     assert lines[-1].endswith(f"\n3 images of {own_copy / path}; 1 prediction without truth left out")
+
+
+def test_names_that_the_system_cannot_encode_are_refused_in_one_line(own_copy):
+    name = f"{scored_files.NAMES[0]}_gtFine_panoptic.png"
+    (own_copy / "gt" / name).rename(own_copy / "gt" / "ä.png")
+    edited(own_copy / "gt.json", lambda content: content["annotations"][0].update(file_name="ä.png"))
+    command = [sys.executable, "-m", "deeplab2_kmax", "score", f"--truth={own_copy}/gt.json", "--processes=1"]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [*command, f"--prediction={own_copy}/pred.json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **ascii_only},
+        timeout=120,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "the encoding of this system has no such name; set PYTHONUTF8=1" in done.stderr
