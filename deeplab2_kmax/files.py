@@ -438,11 +438,11 @@ def _machine() -> str:
 def _opened(path: StrPath, mode: str) -> Iterator[IO[Any]]:
     if not is_remote(path):
         try:
-            opened = open(path, mode, encoding=None if "b" in mode else "utf-8")
+            os.fsencode(path)
         except UnicodeEncodeError as error:
             reason = "the encoding of this system has no such name; set PYTHONUTF8=1"
             raise OSError(errno.EILSEQ, reason, os.fspath(path)) from error
-        with opened as file:
+        with open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
         return
     with _as_os_errors(path), _gfile().GFile(os.fspath(path), mode) as file:

@@ -46,7 +46,7 @@ class Pictures:
     def __init__(self, truth: str, predictions: Sequence[str], options: Options, image_folder: str | None) -> None:
         self.results: list[FilePairs] = [read_pairs(truth, prediction, options) for prediction in predictions]
         self.places = by_image_key(self.results[0])
-        self.photos = Photos(image_folder)
+        self.photos = Photos(image_folder, self.results[0].pairs if self.results else ())
 
     def of(self, name: str, second: int, qualities: Sequence[float]) -> dict[str, Any]:
         """The pictures of an image, of the first result and of another one.

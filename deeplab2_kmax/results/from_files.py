@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
+from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
@@ -17,7 +20,7 @@ from deeplab2_kmax.pictures import decode_image, read_image
 from deeplab2_kmax.records import example, schema, tfrecord
 from deeplab2_kmax.results.report_data import LabelledMap, ReportImage, gather
 from deeplab2_kmax.results.report_page import About, report_page
-from deeplab2_kmax.wording import quoted
+from deeplab2_kmax.wording import counted, quoted
 
 
 def files_report(
@@ -37,7 +40,7 @@ def files_report(
         DataError, UserError: as `score_files`.
     """
     found = read_pairs(truth, prediction, options)
-    photos = Photos(image_folder)
+    photos = Photos(image_folder, found.pairs)
     data = gather(
         (report_image(pair, len(found.categories.classes)) for pair in found.pairs), found.categories, pictures
     )
@@ -103,27 +106,51 @@ class Photos:
     """The images themselves.
 
     Args:
-        folder: where they are, by name; None: only records have theirs.
+        folder: where they are, by name, below it in the folders that their names have; None: only records have theirs.
+        pairs: whose images are looked for; a warning says so if the folder has none of them.
 
     Raises:
         DataError: there is no such folder.
     """
 
-    def __init__(self, folder: str | None) -> None:
-        self._paths: dict[str, str] = {}
-        if folder is not None:
-            try:
-                names = files.list_folder(folder)
-            except OSError as error:
-                raise DataError(f"{quoted(folder)}: cannot read the folder of images: {error.strerror}") from error
-            self._paths = {key_of(name): files.join(folder, name) for name in names}
+    def __init__(self, folder: str | None, pairs: Sequence[Pair] = ()) -> None:
+        self._folder = folder
+        self._listed: dict[str, dict[str, str]] = {}
+        if folder is None:
+            return
+        try:
+            self._listed[""] = _by_key(folder)
+        except OSError as error:
+            raise DataError(f"{quoted(folder)}: cannot read the folder of images: {error.strerror}") from error
+        if pairs and not any(self._path(pair.truth.name) for pair in pairs):
+            logging.warning(
+                "--image_folder: none of %s found in %s, so they are shown without; expected a name such as %s",
+                counted(len(pairs), "image"), folder, f"{pairs[0].truth.name}.jpg",
+            )  # fmt: skip
 
     def of(self, pair: Pair) -> np.ndarray | None:
         """The image of a pair, uint8 RGB [h, w, 3]; None where there is none."""
-        path = self._paths.get(key_of(pair.truth.name))
+        path = self._path(pair.truth.name)
         if path is not None:
             return read_image(path)
         return _of_record(pair.truth) if isinstance(pair.truth, RecordLabel) else None
+
+    def _path(self, name: str) -> str | None:
+        """Where the image of this name is, in the folder that its name has or in that of all images."""
+        if self._folder is None:
+            return None
+        below = posixpath.dirname(name)
+        if below not in self._listed:
+            try:
+                self._listed[below] = _by_key(files.join(self._folder, below))
+            except OSError:
+                self._listed[below] = {}
+        return self._listed[below].get(key_of(name)) or self._listed[""].get(key_of(name))
+
+
+def _by_key(folder: str) -> dict[str, str]:
+    """The paths of what is in a folder, by what the names of one image have in common."""
+    return {key_of(name): files.join(folder, name) for name in files.list_folder(folder)}
 
 
 def _of_record(label: RecordLabel) -> np.ndarray | None:

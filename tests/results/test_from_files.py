@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 from deeplab2_kmax.cli import main as command
-from deeplab2_kmax.evaluation.coco_format import coco_panoptic_quality
+from deeplab2_kmax.evaluation.coco_format import CocoTrueImage, coco_panoptic_quality
+from deeplab2_kmax.evaluation.image_pairs import Pair
+from deeplab2_kmax.evaluation.scoring.score import Options
+from deeplab2_kmax.results.from_files import Photos, files_report
 
 CATEGORIES = [
     {"id": 7, "name": "cat", "isthing": 1, "color": [255, 0, 0]},
@@ -190,3 +193,27 @@ def test_no_comparison_overwrites_a_result(folder, capsys, tmp_path):
         status, _ = run(capsys, "compare", result, result, f"{flag}={path}")
         assert f"{flag}: expected" in str(status)
         assert [each.read_bytes() for each in sorted(tmp_path.iterdir())] == before
+
+
+def test_a_folder_without_any_of_the_images_is_told(folder, caplog, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes((folder / "photos/000.jpg").read_bytes())
+    with caplog.at_level("WARNING", "absl"):
+        files = (str(folder / "truth.json"), str(folder / "half.json"))
+        files_report(*files, Options(), "report", str(folder / "photos"), pictures=1)
+        assert not caplog.messages
+        files_report(*files, Options(), "report", str(tmp_path), pictures=1)
+    assert len(caplog.messages) == 1
+    assert f"--image_folder: none of 6 images found in {tmp_path}" in caplog.messages[0]
+    assert "expected a name such as 000.jpg" in caplog.messages[0]
+
+
+def test_images_are_found_in_the_folders_of_their_names(folder, tmp_path, caplog):
+    (tmp_path / "a").mkdir()
+    for path, color in (("a/x.jpg", 200), ("x.jpg", 0)):
+        Image.new("RGB", (4, 4), (color,) * 3).save(tmp_path / path)
+    truth = CocoTrueImage("a/x", "a/x.png", "{}", {})
+    with caplog.at_level("WARNING", "absl"):
+        photos = Photos(str(tmp_path), [Pair(truth, None)])
+    assert not caplog.messages
+    assert photos.of(Pair(truth, None)).max() == 200
+    assert photos.of(Pair(CocoTrueImage("b/x", "b/x.png", "{}", {}), None)).max() == 0
