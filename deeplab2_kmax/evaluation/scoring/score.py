@@ -30,6 +30,7 @@ from deeplab2_kmax.evaluation.scoring import rust_engine
 from deeplab2_kmax.evaluation.scoring.label_maps import (
     DECODERS,
     PANOPTIC_ENDING,
+    RAW_PANOPTIC,
     SEGMENTS_ENDING,
     Classes,
     MapFolder,
@@ -49,6 +50,9 @@ FORMATS = ("coco", "cityscapes", "raw", "records")
 RAW_FORMATS = tuple(DECODERS)
 _INSTANCE_IDS = "_gtFine_instanceIds.png"
 _CITYSCAPES = "cityscapes_panoptic"
+_RECORDS = ".tfrecord"
+# Where evaluation writes raw maps below the folder of a run.
+_PICTURES = "vis"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +168,7 @@ def score_pairs(
 
 
 def _read_truth(path: str, options: Options) -> _Truth:
+    _require_plain_json("--truth", path)
     kind = options.format or _kind_of_truth(path)
     if kind in ("coco", "cityscapes") and path.endswith(".json"):
         descriptor = _descriptor(options, _CITYSCAPES if kind == "cityscapes" else None)
@@ -195,11 +200,24 @@ def _read_truth(path: str, options: Options) -> _Truth:
     return dataclasses.replace(truth, images=images)
 
 
+def _require_plain_json(flag: str, path: str) -> None:
+    """Raises UserError for a JSON under a name that would be taken for that of a folder."""
+    small = path.lower()
+    if small.endswith(".json.gz") or (small.endswith(".json") and not path.endswith(".json")):
+        what = "an unpacked JSON" if small.endswith(".gz") else "a name that ends in .json, in small letters"
+        raise UserError(f"{flag}: expected {what}, got {quoted(path)}; unpack or rename it")
+
+
 def _kind_of_truth(path: str) -> str:
     if path.endswith(".json"):
         return "coco"
-    if any(letter in path for letter in "*?[") or path.endswith(".tfrecord"):
+    if any(letter in path for letter in "*?[") or path.endswith(_RECORDS):
         return "records"
+    if has_file(path, _RECORDS):
+        raise UserError(
+            f"--truth: expected a pattern of TFRecord files, got their folder {quoted(path)}; name a pattern such as"
+            f" {quoted(files.join(path, f'val-*{_RECORDS}'))}"
+        )
     return "cityscapes" if has_file(path, _INSTANCE_IDS) else "raw"
 
 
@@ -233,6 +251,7 @@ def _coco_truth(path: str, folder: str | None, descriptor: DatasetDescriptor | N
 
 def _predictions(path: str, truth: _Truth, options: Options) -> tuple[Sequence[PredictedImage], int]:
     """The prediction of each image of the truth, and the number of predictions, those of other images included."""
+    _require_plain_json("--prediction", path)
     if path.endswith(".json"):
         if truth.coco is not None:
             read = read_coco_prediction(path, options.prediction_folder, truth.coco)
@@ -250,6 +269,11 @@ def _predictions(path: str, truth: _Truth, options: Options) -> tuple[Sequence[P
             PredictOutput(folder.find(image.name, image.path), truth.source_ids, options.dataset)
             for image in truth.images
         ], len(folder.paths)
+    if files.is_folder(files.join(path, _PICTURES, RAW_PANOPTIC)):
+        raise UserError(
+            f"--prediction: expected a folder of raw maps, got that of a run, {quoted(path)}; name the folder in it,"
+            f" {quoted(files.join(path, _PICTURES))}"
+        )
     folder, decode = raw_folder(path, options.raw_format)
     classes = truth.classes_of_raw_maps(options)
     if options.dataset:

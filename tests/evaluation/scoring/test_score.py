@@ -124,6 +124,9 @@ def test_the_program_does_what_the_command_does(written, tmp_path):
         ("gtFine", "predict", {"format": "coco"}, UserError, "expected COCO's panoptic annotations, a .json"),
         ("no-*.tfrecord", "pred.json", {"dataset": "cityscapes_panoptic"}, DataError, "no TFRecord file matches"),
         ("gt", "pred.json", {"format": "cityscapes"}, DataError, "expected files that end in _gtFine_instanceIds.png"),
+        (".", "pred.json", {}, UserError, r"expected a pattern of TFRecord files, .* such as '.*val-\*.tfrecord'"),
+        ("gt.JSON", "pred.json", {}, UserError, "--truth: expected a name that ends in .json, in small letters"),
+        ("gt.json", "pred.json.gz", {}, UserError, "--prediction: expected an unpacked JSON, got .*pred.json.gz"),
     ],
 )  # fmt: skip
 def test_says_what_does_not_fit(written, truth, prediction, options, error, message):
@@ -341,3 +344,10 @@ def test_names_that_the_system_cannot_encode_are_refused_in_one_line(own_copy):
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "the encoding of this system has no such name; set PYTHONUTF8=1" in done.stderr
+
+
+def test_the_folder_of_a_run_is_told_from_that_of_its_maps(own_copy):
+    shutil.copytree(own_copy / "prediction_two_channel_png", own_copy / "run/vis")
+    score(own_copy, "gt.json", "run/vis")
+    with pytest.raises(UserError, match="expected a folder of raw maps, got that of a run, .*name .* '.*run/vis'"):
+        score(own_copy, "gt.json", "run")
