@@ -203,7 +203,7 @@ def test_a_folder_without_any_of_the_images_is_told(folder, caplog, tmp_path):
         assert not caplog.messages
         files_report(*files, Options(), "report", str(tmp_path), pictures=1)
     assert len(caplog.messages) == 1
-    assert f"--image_folder: none of 6 images found in {tmp_path}" in caplog.messages[0]
+    assert f"--image_folder: none of {IMAGES} images found in {tmp_path}" in caplog.messages[0]
     assert "expected a name such as 000.jpg" in caplog.messages[0]
 
 
