@@ -42,6 +42,8 @@ _TRAINING_STATE = (
     "_CHECKPOINTABLE_OBJECT_GRAPH",
 )
 _NAMED_AT_MOST = 8
+# An error is to be read at a glance.
+_NAMED_IN_REFUSAL = 2
 # Attributes of a RestoreReport with keys that were not loaded -> what they mean, for `RestoreReport.in_full`.
 _NOT_LOADED = {
     "missing": "variables of the model that the checkpoint lacks; they keep their values",
@@ -106,18 +108,20 @@ class RestoreReport:
 
     def refusal(self) -> str:
         """The report in the words of a restore that was refused, which has loaded nothing."""
-        return self._listing("that fit, of which none was loaded")
+        return self._listing("that fit, of which none was loaded", _NAMED_IN_REFUSAL)
 
-    def _listing(self, what_of_the_fitting: str) -> str:
+    def _listing(self, what_of_the_fitting: str, at_most: int = _NAMED_AT_MOST) -> str:
         lines = [f"{self.path}: {counted(len(self.loaded), 'variable')} {what_of_the_fitting}"]
         lines += [
-            f"{len(getattr(self, what))} {what}: {self.named(what)}" for what in _NOT_LOADED if getattr(self, what)
+            f"{len(getattr(self, what))} {what}: {self.named(what, at_most)}"
+            for what in _NOT_LOADED
+            if getattr(self, what)
         ]
         return "\n    ".join(lines)
 
-    def named(self, what: str) -> str:
+    def named(self, what: str, at_most: int = _NAMED_AT_MOST) -> str:
         """The first keys of one kind on one line; `what` is an attribute such as "missing"."""
-        return some_of(getattr(self, what), _NAMED_AT_MOST)
+        return some_of(getattr(self, what), at_most)
 
     def in_full(self) -> str:
         """All keys, one on a line: first those that were not loaded, by reason, then those that were."""
@@ -211,9 +215,12 @@ def load_checkpoint(
     """
     report = compare_checkpoint(model, path, exclude, averaged)
     if not partial and (report.missing or report.misshaped or report.unused):
-        raise CheckpointError(
-            f"the checkpoint does not fit the model (in Python, partial=True loads what fits)\n    {report.refusal()}"
+        # Without a word about Python: most read this from a command. A single layer that differs is no other network.
+        is_other = len(report.loaded) < len(report.missing) + len(report.misshaped)
+        why = (
+            "; it seems to be of another architecture, so name the config that it was trained with" if is_other else ""
         )
+        raise CheckpointError(f"the checkpoint does not fit the model{why}\n    {report.refusal()}")
     if not report.loaded:
         raise CheckpointError(f"nothing in the checkpoint fits the model\n    {report.refusal()}")
     # Before the first variable is assigned: a file that is cut shows only when the tensors behind the cut are read.

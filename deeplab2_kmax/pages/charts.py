@@ -88,7 +88,7 @@ def line_chart(
         return place(y, y_range, _HEIGHT - _BOTTOM, _TOP)
 
     steps = [step / _TICKS for step in range(_TICKS + 1)]
-    x_ticks = [x_range[0] + step * (x_range[1] - x_range[0]) for step in steps]
+    x_ticks = [float(step) for step in steps] if unit_square else _round_values(*x_range)
     y_ticks = [y_range[0] + step * (y_range[1] - y_range[0]) for step in steps]
     return Chart(
         title,
@@ -108,6 +108,18 @@ def _text(value: float, ends: tuple[float, float]) -> str:
     digits = max(0, 1 - math.floor(math.log10(step))) if step > 0 else 2
     text = f"{value:.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """Round numbers within a range, evenly spaced: two to six of them; of a range of one value that value."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / (_TICKS + 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    # Sums of floats come near a round number, and are not it.
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def _round_range(low: float, high: float) -> tuple[float, float]:

@@ -226,8 +226,8 @@ class ReportData:
         return self._sorted(self._worst, -(-self.images // 2))
 
     def best(self) -> list[Judged]:
-        """The images with the highest quality, the best first."""
-        return self._sorted(self._best, self.images // 2)
+        """The images with the highest quality, the best first; none in which nothing is right."""
+        return [judged for judged in self._sorted(self._best, self.images // 2) if judged.quality > 0]
 
     def _sorted(self, heap: list[tuple[float, int, Judged]], most: int) -> list[Judged]:
         return [judged for *_, judged in sorted(heap, key=lambda entry: entry[:2], reverse=True)][:most]

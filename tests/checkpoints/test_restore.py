@@ -96,6 +96,7 @@ def test_strict_restore_names_what_does_not_fit_and_assigns_nothing(tiny_model, 
     assert "1 missing: semantic_last_layer/bias" in message
     assert "1 misshaped: encoder/_stem/_conv/kernel: [3] -> [7, 7, 3, 8]" in message
     assert "1 unused: encoder/_stage9/kernel" in message
+    assert "another architecture" not in message
     for key, value in values(tiny_model).items():
         np.testing.assert_array_equal(before[key], value)
 
@@ -128,6 +129,16 @@ def test_other_widths_are_refused_by_name(configs, tiny_overrides, tiny_model, t
     wider = build_model(load_config(path, [*tiny_overrides, "model_options.max_deeplab.num_mask_slots=12"]))
     with pytest.raises(CheckpointError, match=r"cluster_centers: \[1, 16, 16\] -> \[1, 12, 16\]"):
         load_checkpoint(wider, prefix)
+
+
+def test_a_checkpoint_of_another_architecture_is_told_as_such_in_few_names(tiny_model, tmp_path):
+    keys = sorted(checkpoint_variables(tiny_model))
+    prefix = rewritten(tiny_model, str(tmp_path / "ckpt"), drop=keys[5:], add=[f"other/layer{n}" for n in range(9)])
+    with pytest.raises(CheckpointError, match="it seems to be of another architecture, so name the config") as error:
+        load_checkpoint(tiny_model, prefix)
+    message = str(error.value)
+    assert f"{keys[5]}, {keys[6]} and {len(keys) - 7} more" in message and "9 unused: " in message
+    assert "Python" not in message and "layer2" not in message
 
 
 @pytest.mark.parametrize("where", ["nothing_here", ""])

@@ -42,3 +42,13 @@ def test_halves_of_characters_and_bytes_of_old_encodings_can_be_written():
 def test_a_name_without_a_value_is_an_error():
     with pytest.raises(Exception, match="title"):
         render("report")
+
+
+@pytest.mark.parametrize(
+    "ends, ticks",
+    [((0.05, 0.95), ["0.2", "0.4", "0.6", "0.8"]), ((0.34, 0.7), ["0.4", "0.5", "0.6", "0.7"]), ((3, 3), ["3"])],
+)
+def test_ticks_are_round_numbers_within_the_axis(ends, ticks):
+    chart = line_chart("a", "value", "nothing", [(ends[0], 50.0), (ends[1], 60.0)])
+    assert [text for _, text in chart.x_ticks] == ticks
+    assert all(chart.left <= place <= chart.right for place, _ in chart.x_ticks)

@@ -1,6 +1,7 @@
 """The report's figures, pictures and page, from made-up maps."""
 
 import base64
+import dataclasses
 import html.parser
 import io
 import re
@@ -97,6 +98,9 @@ def test_the_best_and_the_worst_are_kept_and_no_image_is_both(data):
     assert {j.number for j in few.worst()} | {j.number for j in few.best()} == {0, 1, 2}
     assert not {j.number for j in few.worst()} & {j.number for j in few.best()}
     assert not gather(images(1), CATEGORIES, 3).best()
+    # Images in which nothing is right are not among the best of a bad lot.
+    nothing = (dataclasses.replace(image, state=np.array([[0.0] * 3, [0] * 3, [1] * 3, [1] * 3])) for image in images())
+    assert not gather(nothing, CATEGORIES, 3).best()
 
 
 def test_slots_and_calibration(data):
