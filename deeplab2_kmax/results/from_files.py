@@ -90,10 +90,19 @@ def report_image(pair: Pair, num_classes: int) -> ReportImage:
 
 
 def by_image_key(found: FilePairs) -> dict[str, int]:
-    """The place of each image by what its names have in common; the first one of a name."""
+    """The place of each image by what its names have in common.
+
+    Raises:
+        DataError: two images have the same name in different folders.
+    """
     places: dict[str, int] = {}
     for number, pair in enumerate(found.pairs):
-        places.setdefault(key_of(pair.truth.name), number)
+        first = places.setdefault(key_of(pair.truth.name), number)
+        if first != number:
+            raise DataError(
+                f"images {quoted(found.pairs[first].truth.name)} and {quoted(pair.truth.name)}: expected names that"
+                " differ in more than their folders, to find the images of the results by; leave the pictures out"
+            )
     return places
 
 

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from deeplab2_kmax.cli import main as command
+from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.coco_format import CocoTrueImage, coco_panoptic_quality
 from deeplab2_kmax.evaluation.image_pairs import Pair
-from deeplab2_kmax.evaluation.scoring.score import Options
-from deeplab2_kmax.results.from_files import Photos, files_report
+from deeplab2_kmax.evaluation.scoring.score import FilePairs, Options
+from deeplab2_kmax.results.from_files import Photos, by_image_key, files_report
 
 CATEGORIES = [
     {"id": 7, "name": "cat", "isthing": 1, "color": [255, 0, 0]},
@@ -217,3 +218,13 @@ def test_images_are_found_in_the_folders_of_their_names(folder, tmp_path, caplog
     assert not caplog.messages
     assert photos.of(Pair(truth, None)).max() == 200
     assert photos.of(Pair(CocoTrueImage("b/x", "b/x.png", "{}", {}), None)).max() == 0
+
+
+def test_images_of_one_name_are_not_confused():
+    def pair(name):
+        truth = CocoTrueImage(name, f"{name}.png", "{}", {})
+        return Pair(truth, truth)
+
+    assert by_image_key(FilePairs(None, [pair("a/x"), pair("a/y")], 0)) == {"x": 0, "y": 1}
+    with pytest.raises(DataError, match="images 'a/x' and 'b/x': expected names that differ in more than"):
+        by_image_key(FilePairs(None, [pair("a/x"), pair("b/x")], 0))
