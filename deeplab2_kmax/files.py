@@ -148,11 +148,16 @@ def write_text(path: StrPath, content: str) -> None:
 
 
 def write_json(path: StrPath, content: Any, indent: int | None = 2) -> None:
-    """Writes `content` as a JSON file, as `write_bytes` does; content that JSON cannot hold leaves no file.
+    """Writes `content` as a JSON file, see `json_text`, as `write_bytes` does; what JSON cannot hold leaves no file."""
+    write_text(path, json_text(content, indent))
+
+
+def json_text(content: Any, indent: int | None = 2) -> str:
+    """The text of a JSON file.
 
     JSON has no NaN and no infinity, and other programs refuse a file with them: null stands in their place.
     """
-    write_text(path, json.dumps(_without_nan(content), indent=indent, allow_nan=False) + "\n")
+    return json.dumps(_without_nan(content), indent=indent, allow_nan=False) + "\n"
 
 
 def _without_nan(content: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import re
 import runpy
 import shlex
@@ -810,6 +809,7 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
         raise UserError("compare: expected --html, --truth and a --prediction for each result together; one is missing")
     if not options.truth:
         _refuse_unused(options, "compare", _OF_FILES, "--truth")
+    from deeplab2_kmax import files
     from deeplab2_kmax.cli.output_files import require_output_file, write_result
     from deeplab2_kmax.results.comparison import compare
 
@@ -830,7 +830,7 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
         write_result(options.html, page.encode())
         _print(f"page: {options.html}")
     if options.json:
-        write_result(options.json, (json.dumps(comparison.as_dict(), indent=2) + "\n").encode())
+        write_result(options.json, files.json_text(comparison.as_dict()).encode())
 
 
 def _tune_postprocessing(options: argparse.Namespace, _: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -83,7 +82,7 @@ def segments_as_json(prediction: Prediction, image: str) -> bytes:
         "void_id": prediction.dataset.void_id,
         "segments": [dataclasses.asdict(segment) for segment in prediction.segments],
     }
-    return (json.dumps(table, indent=1) + "\n").encode()
+    return files.json_text(table, indent=1).encode()
 
 
 def predict_files(

@@ -174,7 +174,7 @@ class SegmentTable:
             classes = {int(segment["id"]): int(segment["class_id"]) for segment in table["segments"]}
             scores = {int(segment["id"]): float(segment.get("score", 1)) for segment in table["segments"]}
             names = {int(s["class_id"]): str(s["class_name"]) for s in table["segments"] if "class_name" in s}
-            return cls(path, str(table["dataset"]), int(table["void_id"]), classes, scores, names)
+            read = cls(path, str(table["dataset"]), int(table["void_id"]), classes, scores, names)
         except OSError as error:
             raise DataError(f"{path}: cannot read the segments of {png_path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -182,6 +182,14 @@ class SegmentTable:
                 f"{path}: expected the segments of a picture as `deeplab2-kmax predict` writes them, got another or a"
                 " broken JSON; predict the picture again"
             ) from error
+        for segment_id, score in scores.items():
+            # NaN is within nothing.
+            if not 0 <= score <= 1:
+                raise DataError(
+                    f"{path}: expected the score of segment {segment_id} within 0 .. 1, got {score}; predict the"
+                    " picture again"
+                )
+        return read
 
     def source_ids(self, dataset: str | None) -> dict[int, int | None]:
         """The class of each id that the PNG may have, by the ids of the data set's own files; None for void.

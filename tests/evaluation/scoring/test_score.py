@@ -147,6 +147,13 @@ def break_segments(folder):
     path.write_text(json.dumps(content))
 
 
+def with_score(folder, score):
+    path = folder / f"{FIRST}_segments.json"
+    content = json.loads(path.read_text())
+    content["segments"][0]["score"] = score
+    path.write_text(json.dumps(content))
+
+
 def smaller(path):
     image = Image.open(path)
     image.crop((0, 0, 40, 20)).save(path)
@@ -159,6 +166,8 @@ DAMAGES = {
     "a segment is missing": (break_segments, r"000001_000019_panoptic.png: expected the segments of .*got \d+ pixel"),
     "no segments": (lambda f: (f / f"{FIRST}_segments.json").unlink(), "cannot read the segments of"),
     "other JSON": (lambda f: (f / f"{FIRST}_segments.json").write_text("[]"), "expected the segments of a picture as"),
+    "a score of NaN": (lambda f: with_score(f, float("nan")), r"score of segment \d+ within 0 .. 1, got nan"),
+    "a score of 7": (lambda f: with_score(f, 7), r"score of segment \d+ within 0 .. 1, got 7.0"),
     "no map": (lambda f: (f / f"{FIRST}_panoptic.png").unlink(), "expected a label map of image .*, got none"),
     "another size": (lambda f: smaller(f / RAW_PNG), r"leftImg8bit.png: expected the size of .*24, 40\]; got \[20, 40"),
     "other numbers": (lambda f: np.save(f / RAW_ARRAY, np.zeros((24, 40))), "expected whole numbers .*, got float64"),
