@@ -48,7 +48,7 @@ def cases(tmp_path_factory):
         content = {"categories": facts["categories"], "annotations": entries}
         (folder / f"{side}.json").write_text(json.dumps(content))
     truth = read_coco_truth(folder / "truth.json")
-    predictions = read_coco_prediction(folder / "prediction.json", None, truth)
+    predictions = read_coco_prediction(folder / "prediction.json", None, truth).images
     pairs = list(map(Pair, truth.images, predictions))
     return pairs, [case["result"] for case in facts["cases"]], truth.categories.classes
 
