@@ -1,9 +1,13 @@
-"""SIGTERM, SIGHUP and Ctrl-C: a run saves what it has, then ends. A second signal ends it at once."""
+"""SIGTERM, SIGHUP and Ctrl-C: a run saves what it has, then ends. A second signal ends it at once.
+
+Workers of a process that is killed end with it (`end_with_parent`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import multiprocessing
 import os
 import signal
 import socket
@@ -298,3 +302,15 @@ def _write_to_stderr(text: str) -> None:
     """Not print: a signal may have come in the middle of one, and its buffer cannot be entered twice."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
+
+
+def end_with_parent() -> None:
+    """Has this process, a worker of another one, end when that one is killed."""
+    threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def _wait_and_end() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -25,6 +25,7 @@ import numpy as np
 from deeplab2_kmax.errors import DataError
 from deeplab2_kmax.evaluation.panoptic_quality import Segments, compare_segments, overlap_table
 from deeplab2_kmax.evaluation.per_image import ImageFigures
+from deeplab2_kmax.stop_signals import end_with_parent
 
 # A process gets so many pairs at once: a tenth of a second of work, against a millisecond to hand them over.
 _PAIRS_AT_ONCE = 16
@@ -88,16 +89,22 @@ def score_pair(pair: Pair, num_classes: int) -> np.ndarray:
         DataError: a map cannot be read, the sizes differ, or an id is not what it may be. The message names the file.
     """
     truth, prediction = pair
+    true_ids, predicted_ids, overlaps = overlap_table(*read_maps(pair))
+    predicted_segments = prediction.segments(predicted_ids, overlaps.sum(0))
+    true_segments, overlaps = truth.segments(true_ids, overlaps)
+    return compare_segments(true_segments, predicted_segments, overlaps, num_classes)
+
+
+def read_maps(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """The ids in truth and prediction, both [H, W]; raises DataError as `score_pair` does."""
+    truth, prediction = pair
     true_map, predicted_map = truth.read(), prediction.read()
     if true_map.shape != predicted_map.shape:
         raise DataError(
             f"{prediction.path}: expected the size of {truth.path}, {list(true_map.shape)}; "
             f"got {list(predicted_map.shape)}. Bring predictions to the size of their truth, by nearest neighbors"
         )
-    true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
-    predicted_segments = prediction.segments(predicted_ids, overlaps.sum(0))
-    true_segments, overlaps = truth.segments(true_ids, overlaps)
-    return compare_segments(true_segments, predicted_segments, overlaps, num_classes)
+    return true_map, predicted_map
 
 
 def score_pairs(
@@ -177,15 +184,8 @@ def _begin_work() -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
             signal.signal(number, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    # Else it would wait for work for ever.
+    end_with_parent()
 
 
 @contextlib.contextmanager

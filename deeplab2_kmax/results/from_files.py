@@ -11,7 +11,7 @@ from absl import logging
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
-from deeplab2_kmax.evaluation.image_pairs import Pair
+from deeplab2_kmax.evaluation.image_pairs import Pair, read_maps
 from deeplab2_kmax.evaluation.panoptic_quality import compare_segments, overlap_table
 from deeplab2_kmax.evaluation.scoring.records import RecordLabel
 from deeplab2_kmax.evaluation.scoring.score import FilePairs, Options, read_pairs
@@ -60,12 +60,7 @@ def report_image(pair: Pair, num_classes: int) -> ReportImage:
         DataError: a map cannot be read, or the sizes differ.
     """
     truth, prediction = pair
-    true_map, predicted_map = truth.read(), prediction.read()
-    if true_map.shape != predicted_map.shape:
-        raise DataError(
-            f"{prediction.path}: expected the size of {truth.path}, {list(true_map.shape)}; got"
-            f" {list(predicted_map.shape)}. Bring predictions to the size of their truth, by nearest neighbors"
-        )
+    true_map, predicted_map = read_maps(pair)
     true_ids, predicted_ids, overlaps = overlap_table(true_map, predicted_map)
     predicted = prediction.segments(predicted_ids, overlaps.sum(0))
     true, shared = truth.segments(true_ids, overlaps)

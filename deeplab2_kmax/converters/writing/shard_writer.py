@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Union
 
 from deeplab2_kmax import files
 from deeplab2_kmax.errors import DataError
+from deeplab2_kmax.stop_signals import end_with_parent
 from deeplab2_kmax.storage_errors import storage_fault
 from deeplab2_kmax.wording import first_line
 
@@ -106,15 +104,8 @@ def begin_work(progress: Progress, in_other_process: bool) -> None:
     global _progress
     _progress = progress
     if in_other_process:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed; it would go on writing into the folder of the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+        # Else it would go on writing into the folder of the next run.
+        end_with_parent()
 
 
 def write_shard(task: ShardTask) -> tuple[Receipt, bool]:
